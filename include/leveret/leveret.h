@@ -1,0 +1,16 @@
+/* leveret.h - all of libleveret. */
+#ifndef LEVERET_LEVERET_H
+#define LEVERET_LEVERET_H
+
+#include "barrier.h"
+#include "condition.h"
+#include "err.h"
+#include "event.h"
+#include "lock.h"
+#include "object.h"
+#include "process.h"
+#include "semaphore.h"
+#include "session.h"
+#include "zygote.h"
+
+#endif
