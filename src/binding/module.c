@@ -6,29 +6,23 @@
  */
 #include "binding/state.h"
 
-struct lvri_state *
-lvri_state_of(PyObject *module)
-{
-    return PyModule_GetState(module);
+struct lvri_state *lvri_state_of(PyObject *module) {
+  return PyModule_GetState(module);
 }
 
-struct lvri_state *
-lvri_state_of_type(PyTypeObject *type)
-{
-    PyObject *module = PyType_GetModuleByDef(type, &lvri_module_def);
+struct lvri_state *lvri_state_of_type(PyTypeObject *type) {
+  PyObject *module = PyType_GetModuleByDef(type, &lvri_module_def);
 
-    return module == NULL ? NULL : PyModule_GetState(module);
+  return module == NULL ? NULL : PyModule_GetState(module);
 }
 
-int
-lvri_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyTypeObject **ret_type)
-{
-    PyObject *type = PyType_FromModuleAndSpec(module, spec, (PyObject *)base);
+int lvri_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base,
+                  PyTypeObject **ret_type) {
+  PyObject *type = PyType_FromModuleAndSpec(module, spec, (PyObject *)base);
 
-    if (type == NULL)
-        return -1;
-    *ret_type = (PyTypeObject *)type;
-    return PyModule_AddType(module, *ret_type);
+  if (type == NULL) return -1;
+  *ret_type = (PyTypeObject *)type;
+  return PyModule_AddType(module, *ret_type);
 }
 
 static int (*const lvri_execs[])(PyObject *module, struct lvri_state *state) = {
@@ -36,42 +30,31 @@ static int (*const lvri_execs[])(PyObject *module, struct lvri_state *state) = {
     lvri_exec_condition, lvri_exec_event,   lvri_exec_barrier, lvri_exec_birth,
 };
 
-static int
-module_exec(PyObject *module)
-{
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(lvri_execs); i++)
-        if (lvri_execs[i](module, lvri_state_of(module)) < 0)
-            return -1;
-    return 0;
+static int module_exec(PyObject *module) {
+  for (size_t i = 0; i < Py_ARRAY_LENGTH(lvri_execs); i++)
+    if (lvri_execs[i](module, lvri_state_of(module)) < 0) return -1;
+  return 0;
 }
 
-static int
-module_traverse(PyObject *module, visitproc visit, void *arg)
-{
-    struct lvri_state *state = lvri_state_of(module);
+static int module_traverse(PyObject *module, visitproc visit, void *arg) {
+  struct lvri_state *state = lvri_state_of(module);
 
 #define LVRI_VISIT(type, field) Py_VISIT(state->field);
-    LVRI_STATE_OBJECTS(LVRI_VISIT)
+  LVRI_STATE_OBJECTS(LVRI_VISIT)
 #undef LVRI_VISIT
-    return 0;
+  return 0;
 }
 
-static int
-module_clear(PyObject *module)
-{
-    struct lvri_state *state = lvri_state_of(module);
+static int module_clear(PyObject *module) {
+  struct lvri_state *state = lvri_state_of(module);
 
 #define LVRI_CLEAR(type, field) Py_CLEAR(state->field);
-    LVRI_STATE_OBJECTS(LVRI_CLEAR)
+  LVRI_STATE_OBJECTS(LVRI_CLEAR)
 #undef LVRI_CLEAR
-    return 0;
+  return 0;
 }
 
-static void
-module_free(void *module)
-{
-    (void)module_clear(module);
-}
+static void module_free(void *module) { (void)module_clear(module); }
 
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
@@ -84,20 +67,12 @@ static PyModuleDef_Slot module_slots[] = {
 PyDoc_STRVAR(module_doc, "The C side of leveret: locks, sessions and births over libleveret.");
 
 struct PyModuleDef lvri_module_def = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "leveret._core",
-    .m_doc = module_doc,
-    .m_size = sizeof(struct lvri_state),
-    .m_slots = module_slots,
-    .m_traverse = module_traverse,
-    .m_clear = module_clear,
-    .m_free = module_free,
+    PyModuleDef_HEAD_INIT,   .m_name = "leveret._core",
+    .m_doc = module_doc,     .m_size = sizeof(struct lvri_state),
+    .m_slots = module_slots, .m_traverse = module_traverse,
+    .m_clear = module_clear, .m_free = module_free,
 };
 
 PyMODINIT_FUNC PyInit__core(void);
 
-PyMODINIT_FUNC
-PyInit__core(void)
-{
-    return PyModuleDef_Init(&lvri_module_def);
-}
+PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&lvri_module_def); }

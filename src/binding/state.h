@@ -21,28 +21,29 @@
 #include <leveret/leveret.h>
 
 /* X(C type, field) */
-#define LVRI_STATE_OBJECTS(X) \
-    X(PyTypeObject, lock_type) \
-    X(PyTypeObject, rlock_type) \
-    X(PyTypeObject, semaphore_type) \
-    X(PyTypeObject, bounded_semaphore_type) \
-    X(PyTypeObject, condition_type) \
-    X(PyTypeObject, event_type) \
-    X(PyTypeObject, barrier_type) \
-    X(PyObject, abandoned_lock_warning) \
-    X(PyObject, rebuild) \
-    X(PyObject, get_spawning_popen)
+#define LVRI_STATE_OBJECTS(X)             \
+  X(PyTypeObject, lock_type)              \
+  X(PyTypeObject, rlock_type)             \
+  X(PyTypeObject, semaphore_type)         \
+  X(PyTypeObject, bounded_semaphore_type) \
+  X(PyTypeObject, condition_type)         \
+  X(PyTypeObject, event_type)             \
+  X(PyTypeObject, barrier_type)           \
+  X(PyObject, abandoned_lock_warning)     \
+  X(PyObject, rebuild)                    \
+  X(PyObject, get_spawning_popen)
 
 struct lvri_state {
 #define LVRI_FIELD(type, field) type *field;
-    LVRI_STATE_OBJECTS(LVRI_FIELD)
+  LVRI_STATE_OBJECTS(LVRI_FIELD)
 #undef LVRI_FIELD
 };
 
 /* module.c */
 extern struct PyModuleDef lvri_module_def;
 struct lvri_state *lvri_state_of(PyObject *module);
-struct lvri_state *lvri_state_of_type(PyTypeObject *type);     /* any subclass of one of ours; NULL with an error */
+struct lvri_state *lvri_state_of_type(
+    PyTypeObject *type); /* any subclass of one of ours; NULL with an error */
 int lvri_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyTypeObject **ret_type);
 
 /* errors.c: the one table from codes to exceptions. `doing` says what was tried, for a person:
@@ -50,15 +51,16 @@ int lvri_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyTyp
 PyObject *lvri_raise(int code, const char *doing);
 
 /* session.c: the one session of this process. */
-lvr_session *lvri_session(void);        /* made when it is first needed; NULL with an error */
-lvr_session *lvri_session_peek(void);   /* NULL without an error when there is none yet */
+lvr_session *lvri_session(void);              /* made when it is first needed; NULL with an error */
+bool lvri_session_keep(lvr_session *session); /* make it this process's; false if there is one */
+lvr_session *lvri_session_peek(void);         /* NULL without an error when there is none yet */
 
 /* deadline.c: a timeout of Python's, in seconds or None, to an absolute deadline. Negative is "try once";
  * -1 with an error when it is no number. */
 int lvri_deadline_of(PyObject *timeout, int64_t *ret_deadline_ns);
 int64_t lvri_deadline_in(double seconds);
 
-#define LVRI_TRY_ONCE ((int64_t)0)      /* a deadline that is over: try once */
+#define LVRI_TRY_ONCE ((int64_t)0) /* a deadline that is over: try once */
 
 /* To be called with the GIL held after a wait that ended with `code`. True: a signal interrupted it and its
  * handler returned, so wait on with the same deadline. False: it is over; if the handler raised, *code is
@@ -68,12 +70,12 @@ bool lvri_wait_again(int *code);
 
 /* Waits with the GIL released until CALL is over or a signal handler raised; CALL is evaluated
  * without the GIL, as often as needed. */
-#define LVRI_WAIT(code, CALL) \
-    do { \
-        Py_BEGIN_ALLOW_THREADS \
-        (code) = (CALL); \
-        Py_END_ALLOW_THREADS \
-    } while (lvri_wait_again(&(code)))
+#define LVRI_WAIT(code, CALL)    \
+  do {                           \
+    Py_BEGIN_ALLOW_THREADS(code) \
+    = (CALL);                    \
+    Py_END_ALLOW_THREADS         \
+  } while (lvri_wait_again(&(code)))
 
 int lvri_exec_errors(PyObject *module, struct lvri_state *state);
 int lvri_exec_session(PyObject *module, struct lvri_state *state);

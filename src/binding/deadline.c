@@ -1,0 +1,50 @@
+/* deadline.c - from Python's timeouts to the core's deadlines, and waits that signals interrupt.
+ *
+ * The core knows absolute deadlines on CLOCK_MONOTONIC alone; so a wait that a signal interrupts simply goes
+ * on with the same one. A timeout beyond the clock's range (292 years) is no limit.
+ */
+#include "binding/state.h"
+
+#include <errno.h>
+#include <math.h>
+#include <time.h>
+
+#define NS_PER_S 1000000000
+
+static int64_t now_ns(void) {
+  struct timespec now;
+
+  (void)clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+int64_t lvri_deadline_in(double seconds) {
+  const double limit_s = (double)(INT64_MAX / NS_PER_S / 2);
+
+  if (!(seconds > 0.0)) return LVRI_TRY_ONCE;
+  if (seconds >= limit_s) return LVR_FOREVER;
+  return now_ns() + (int64_t)(seconds * NS_PER_S);
+}
+
+int lvri_deadline_of(PyObject *timeout, int64_t *ret_deadline_ns) {
+  if (timeout == NULL || timeout == Py_None) {
+    *ret_deadline_ns = LVR_FOREVER;
+    return 0;
+  }
+  double seconds = PyFloat_AsDouble(timeout);
+
+  if (seconds == -1.0 && PyErr_Occurred()) return -1;
+  if (isnan(seconds)) {
+    PyErr_SetString(PyExc_ValueError, "timeout must be a number of seconds or None, not NaN");
+    return -1;
+  }
+  *ret_deadline_ns = lvri_deadline_in(seconds);
+  return 0;
+}
+
+bool lvri_wait_again(int *code) {
+  if (*code != -EINTR) return false;
+  if (PyErr_CheckSignals() == 0) return true;
+  *code = LVRI_RAISED;
+  return false;
+}

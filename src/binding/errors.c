@@ -1,0 +1,95 @@
+/* errors.c - from the core's codes to Python's exceptions, once.
+ *
+ * A text is read at three in the morning: "cannot " + what was tried + ": " + what is the matter and what helps.
+ * A code that is not in the table is an OSError of that number.
+ */
+#include "binding/state.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum raised { RAISE_MEMORY, RAISE_RUNTIME, RAISE_VALUE, RAISE_OS };
+
+struct error_row {
+  int code;
+  enum raised raised;
+  const char *text;
+};
+
+static const struct error_row error_rows[] = {
+    {-ENOMEM, RAISE_MEMORY,
+     "there is no memory left for it (see `ulimit -v`, the container's limit, and the size of /dev/shm's "
+     "file system type, tmpfs)"},
+    {-EAGAIN, RAISE_OS, "the process table of this session is full; end some processes first"},
+    {-EMFILE, RAISE_OS, "this process has too many open files (see `ulimit -n`)"},
+    {-ENFILE, RAISE_OS, "the machine has too many open files"},
+    {-ENOSYS, RAISE_OS,
+     "the kernel, or a seccomp filter, does not offer a system call that is needed"},
+    {-ESTALE, RAISE_RUNTIME,
+     "the object is gone, or this process is not part of its session: it was forked when the process table "
+     "was full or memory was short, or the last handle was dropped before this one arrived"},
+    {-EXDEV, RAISE_RUNTIME,
+     "it belongs to another session of leveret; only processes started (directly or not) by the process that "
+     "made it share it, so hand it to a child of that process instead of sending it to a stranger"},
+    {-EPROTO, RAISE_RUNTIME, "the arena was written by another version of leveret"},
+    {-ESRCH, RAISE_RUNTIME, "there is no such process in this session (any more)"},
+    {-EUCLEAN, RAISE_RUNTIME,
+     "the arena is damaged: something wrote where it must not; end this session's processes"},
+    {-ENOTRECOVERABLE, RAISE_RUNTIME,
+     "the arena could not be repaired after a process died; end this session's processes"},
+    {-EOVERFLOW, RAISE_VALUE, "a counter would go beyond its limit"},
+    {-EINVAL, RAISE_VALUE, "that is not a valid argument for it"},
+};
+
+static void raise_os(int code, const char *doing, const char *text) {
+  PyObject *message = text == NULL ? PyUnicode_FromFormat("cannot %s: %s", doing, strerror(-code))
+                                   : PyUnicode_FromFormat("cannot %s: %s", doing, text);
+
+  if (message == NULL) return;
+  PyObject *args = Py_BuildValue("(iN)", -code, message);
+
+  if (args == NULL) return;
+  PyErr_SetObject(PyExc_OSError, args);
+  Py_DECREF(args);
+}
+
+static void raise_row(const struct error_row *row, const char *doing) {
+  switch (row->raised) {
+    case RAISE_MEMORY:
+      PyErr_Format(PyExc_MemoryError, "cannot %s: %s", doing, row->text);
+      return;
+    case RAISE_RUNTIME:
+      PyErr_Format(PyExc_RuntimeError, "cannot %s: %s", doing, row->text);
+      return;
+    case RAISE_VALUE:
+      PyErr_Format(PyExc_ValueError, "cannot %s: %s", doing, row->text);
+      return;
+    case RAISE_OS:
+      raise_os(row->code, doing, row->text);
+      return;
+  }
+}
+
+PyObject *lvri_raise(int code, const char *doing) {
+  if (PyErr_Occurred()) return NULL;
+  for (size_t i = 0; i < Py_ARRAY_LENGTH(error_rows); i++) {
+    if (error_rows[i].code == code) {
+      raise_row(&error_rows[i], doing);
+      return NULL;
+    }
+  }
+  raise_os(code, doing, NULL);
+  return NULL;
+}
+
+PyDoc_STRVAR(
+    abandoned_doc,
+    "The last holder of a lock died with it; whoever acquires it next gets this warning.\n\n"
+    "What the lock protects may be half changed.");
+
+int lvri_exec_errors(PyObject *module, struct lvri_state *state) {
+  state->abandoned_lock_warning = PyErr_NewExceptionWithDoc(
+      "leveret.AbandonedLockWarning", abandoned_doc, PyExc_RuntimeWarning, NULL);
+  if (state->abandoned_lock_warning == NULL) return -1;
+  return PyModule_AddObjectRef(module, "AbandonedLockWarning", state->abandoned_lock_warning);
+}

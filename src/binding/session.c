@@ -1,0 +1,178 @@
+/* session.c - the one session of this process, as Python sees it.
+ *
+ * The session belongs to the process and not to an interpreter: every interpreter's objects live in the same
+ * arena. It is made when something shared is first made, or joined by session_attach() at the birth of a
+ * process that was not forked; it is never left, since the end of the process is noticed anyway.
+ *
+ * The only static of the binding is its pointer. It changes once, from NULL, by compare-and-swap: of two
+ * interpreters that make a session at the same time one keeps the other's. No lock is held, so a fork
+ * by another thread meets a session or none.
+ */
+#include "binding/state.h"
+
+#include <stdatomic.h>
+
+static _Atomic(lvr_session *) the_session;
+
+lvr_session *lvri_session_peek(void) {
+  return atomic_load_explicit(&the_session,
+                              memory_order_acquire); /* pairs with lvri_session_keep() */
+}
+
+bool lvri_session_keep(lvr_session *session) {
+  lvr_session *none = NULL;
+
+  return atomic_compare_exchange_strong_explicit(&the_session, &none, session, memory_order_acq_rel,
+                                                 memory_order_acquire);
+}
+
+lvr_session *lvri_session(void) {
+  lvr_session *session = lvri_session_peek();
+
+  if (session != NULL) return session;
+  int code = lvr_session_create(NULL, &session);
+
+  if (code < 0) {
+    (void)lvri_raise(code, "make an arena for shared objects");
+    return NULL;
+  }
+  if (!lvri_session_keep(session)) lvr_session_detach(session);
+  return lvri_session_peek();
+}
+
+static PyObject *raise_second_session(void) {
+  PyErr_SetString(
+      PyExc_RuntimeError,
+      "this process is in a session of leveret already, and can be in one only: join before "
+      "anything shared is made");
+  return NULL;
+}
+
+static PyObject *keep_or_leave(lvr_session *session) {
+  if (lvri_session_keep(session)) Py_RETURN_NONE;
+  lvr_session_detach(session);
+  return raise_second_session();
+}
+
+PyDoc_STRVAR(session_attach_doc,
+             "session_attach($module, fd, proc_id=0, /)\n--\n\n"
+             "Join the session behind fd, as the prepared process or as a new one.");
+
+static PyObject *session_attach(PyObject *Py_UNUSED(module), PyObject *args) {
+  int fd;
+  unsigned long long as = 0;
+  lvr_session *session;
+
+  if (!PyArg_ParseTuple(args, "i|K:session_attach", &fd, &as)) return NULL;
+  if (lvri_session_peek() != NULL) return raise_second_session();
+  int code = lvr_session_attach(fd, as, &session);
+
+  return code < 0 ? lvri_raise(code, "join the session") : keep_or_leave(session);
+}
+
+PyDoc_STRVAR(session_map_doc,
+             "session_map($module, fd, /)\n--\n\n"
+             "Map the arena behind fd; this process joins it when it adopts a prepared one.");
+
+static PyObject *session_map(PyObject *Py_UNUSED(module), PyObject *arg) {
+  int fd = PyObject_AsFileDescriptor(arg);
+  lvr_session *session;
+
+  if (fd < 0) return NULL;
+  if (lvri_session_peek() != NULL) return raise_second_session();
+  int code = lvr_session_map(fd, &session);
+
+  return code < 0 ? lvri_raise(code, "map the arena of the session") : keep_or_leave(session);
+}
+
+PyDoc_STRVAR(session_fd_doc,
+             "session_fd($module, /)\n--\n\n"
+             "The descriptor of the arena; it stays the session's.");
+
+static PyObject *session_fd(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
+  lvr_session *session = lvri_session();
+
+  return session == NULL ? NULL : PyLong_FromLong(lvr_session_fd(session));
+}
+
+PyDoc_STRVAR(session_exists_doc,
+             "session_exists($module, /)\n--\n\n"
+             "Whether this process has made or joined a session already.");
+
+static PyObject *session_exists(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
+  return PyBool_FromLong(lvri_session_peek() != NULL);
+}
+
+PyDoc_STRVAR(session_stats_doc,
+             "session_stats($module, /)\n--\n\n"
+             "What there is in the session, counted: a dict of ints.");
+
+static PyObject *session_stats(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
+  lvr_session *session = lvri_session();
+  struct lvr_session_stats stats;
+
+  if (session == NULL) return NULL;
+  int code = lvr_session_stats(session, &stats);
+
+  if (code < 0) return lvri_raise(code, "count what is in the session");
+  return Py_BuildValue("{sK sK sK sK sI sI sI sI sI sI}", "blocks", stats.blocks, "bytes",
+                       stats.bytes, "committed_bytes", stats.committed_bytes, "objects",
+                       stats.objects, "slots_free", stats.slots_free, "slots_embryo",
+                       stats.slots_embryo, "slots_running", stats.slots_running, "slots_over",
+                       stats.slots_over, "slots_kept", stats.slots_kept, "handles", stats.handles);
+}
+
+PyDoc_STRVAR(session_check_doc,
+             "session_check($module, /)\n--\n\n"
+             "Walk every structure of the arena; RuntimeError if something is wrong.");
+
+static PyObject *session_check(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
+  lvr_session *session = lvri_session();
+
+  if (session == NULL) return NULL;
+  int code = lvr_session_check(session);
+
+  if (code < 0) return lvri_raise(code, "vouch for this session");
+  Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(proc_self_doc,
+             "proc_self($module, /)\n--\n\n"
+             "The process id of this process in the session; 0 when it is none of it.");
+
+static PyObject *proc_self(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
+  lvr_session *session = lvri_session();
+
+  return session == NULL ? NULL : PyLong_FromUnsignedLongLong(lvr_proc_self(session));
+}
+
+PyDoc_STRVAR(platform_check_doc,
+             "platform_check($module, /)\n--\n\n"
+             "Raise if a session cannot be made here, by making one and leaving it.");
+
+static PyObject *platform_check(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
+  lvr_session *session;
+
+  if (lvri_session_peek() != NULL) Py_RETURN_NONE;
+  int code = lvr_session_create(NULL, &session);
+
+  if (code < 0) return lvri_raise(code, "make an arena for shared objects");
+  lvr_session_detach(session);
+  Py_RETURN_NONE;
+}
+
+static PyMethodDef session_functions[] = {
+    {"session_attach", session_attach, METH_VARARGS, session_attach_doc},
+    {"session_map", session_map, METH_O, session_map_doc},
+    {"session_fd", session_fd, METH_NOARGS, session_fd_doc},
+    {"session_exists", session_exists, METH_NOARGS, session_exists_doc},
+    {"session_stats", session_stats, METH_NOARGS, session_stats_doc},
+    {"session_check", session_check, METH_NOARGS, session_check_doc},
+    {"proc_self", proc_self, METH_NOARGS, proc_self_doc},
+    {"platform_check", platform_check, METH_NOARGS, platform_check_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+int lvri_exec_session(PyObject *module, struct lvri_state *Py_UNUSED(state)) {
+  return PyModule_AddFunctions(module, session_functions);
+}
