@@ -1,0 +1,27 @@
+/* layout.c - what two builds must agree on to share an arena.
+ *
+ * A line for every struct that lies in the arena, in any order that stays the same, and for every
+ * option that changes how one is used. A new shared struct gets its line here. This file alone may
+ * include headers of modules above the arena. */
+#include "base/hash.h"
+#include "core/arena.h"
+
+#define SIZE_OF(type) h = lvri_hash_mix(h, (sizeof(type) << 8) | _Alignof(type))
+#define OPTION(value) h = lvri_hash_mix(h, (uint64_t)(value))
+
+uint64_t lvri_arena_layout(void) {
+  uint64_t h = 0;
+
+  SIZE_OF(struct lvri_mutex);
+  SIZE_OF(struct lvri_guard_record);
+  SIZE_OF(struct lvri_arena_guard);
+  SIZE_OF(struct lvri_stripe_guard);
+  OPTION(LVRI_ARENA_STRIPES);
+  SIZE_OF(struct lvri_arena_shm);
+  SIZE_OF(struct lvri_heap_shm);
+  SIZE_OF(struct lvri_page);
+  SIZE_OF(struct lvri_slab);
+  OPTION(LVRI_PAGE_SHIFT);
+  OPTION(sizeof(void *));
+  return h;
+}
