@@ -1,0 +1,59 @@
+/* object.h - what all shared objects have in common: a serial number, a kind, a count of references.
+ *
+ *   process ---- handle (private, counted) ---- ledger entry (arena, one) ----> object (arena)
+ *   message ---- lvr_ref and a reference that travels ------------------------> object
+ *
+ *   refs = ledger entries of all processes that name it + references that travel
+ *
+ * One handle per process and object: a second create or attach counts the first one up. */
+#ifndef LVRI_CORE_OBJECT_H
+#define LVRI_CORE_OBJECT_H
+
+#include "core/kinds.h"
+#include "core/ledger.h"
+#include "leveret/object.h"
+
+struct lvri_object_shm {
+    uint64_t ob_serial;    /* never used twice in a session; 0 never; written at creation */
+    uint32_t ob_kind;      /* enum lvri_kind; written at creation */
+    uint32_t ob_refs;      /* arena's guard */
+    uint32_t ob_travelling; /* of these, in messages; arena's guard */
+    uint32_t ob_spare;     /* the kind's own */
+};
+
+_Static_assert(sizeof(struct lvri_object_shm) == 24, "object header");
+
+struct lvri_handle {
+    lvr_session *session;
+    struct lvri_object_shm *object; /* in this process's mapping */
+    lvri_off off;
+    uint32_t kind;
+    uint32_t index; /* of the ledger entry, in this process's ledger and in its forked children's */
+    uint32_t uses;  /* under the session's mutex */
+    uint32_t spare;
+};
+
+/* Make an object of bytes (header included), zeroed behind its header. The block is found by
+ * h->object. 0, -ENOMEM, -ESTALE, -ENOTRECOVERABLE. */
+int lvri_object_create(lvr_session *s, uint32_t kind, size_t bytes, struct lvri_handle **ret_handle);
+
+/* A handle of what ref names. 0, -EXDEV other session, -EINVAL another kind, -ESTALE gone (or this
+ * process is), -ENOMEM, -ENOTRECOVERABLE. */
+int lvri_object_attach(lvr_session *s, const lvr_ref *ref, uint32_t kind,
+                       struct lvri_handle **ret_handle);
+
+/* Give one use of the handle back; with the last one it is gone. NULL is fine. In a process without
+ * a slot only the memory is freed. */
+void lvri_object_detach(struct lvri_handle *h);
+
+/* Names the object. */
+void lvri_object_ref(const struct lvri_handle *h, lvr_ref *ret_ref);
+
+/* Names it and takes a reference that travels. 0, -EOVERFLOW, -ESTALE, -ENOTRECOVERABLE. */
+int lvri_object_send(struct lvri_handle *h, lvr_ref *ret_ref);
+
+/* This process's ledger entry for the object: le_held is changed by the kind alone, by logged stores
+ * under the object's stripe. NULL in a process without a slot. */
+struct lvri_ledger_entry *lvri_handle_entry(const struct lvri_handle *h);
+
+#endif
