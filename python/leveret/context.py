@@ -1,0 +1,272 @@
+"""The contexts: one per start method, and the default one that chooses among them.
+
+    leveret.Process(...)        leveret.get_context("warm").Process(...)
+            |                                 |
+     DefaultContext --- chooses ---> WarmContext  ForkContext  SpawnContext  ForkServerContext
+                                          |            |            |                |
+                                     popen.warm   popen.fork   popen.spawn   popen.forkserver
+
+A context is a `multiprocessing.context.BaseContext`, so whatever takes an `mp_context` takes ours. All of
+them hand out the same kinds of shared objects; they differ only in how a process is born. What is not ours
+yet is the standard library's, made over our context.
+"""
+
+import importlib
+import os
+import sys
+from multiprocessing import context as std
+
+from .process import BaseProcess
+
+__all__ = [
+    "METHODS",
+    "DefaultContext",
+    "LeveretContext",
+    "Process",
+    "default_context",
+    "default_method",
+    "force_start_method",
+    "preload",
+    "set_default_method",
+]
+
+METHODS = ("warm", "fork", "spawn", "forkserver")
+ENVIRONMENT = "LEVERET_START_METHOD"
+
+
+def _ours(module, name):
+    """The attribute NAME of our package's MODULE, which is imported when it is first needed."""
+    return getattr(importlib.import_module(f"leveret.{module}"), name)
+
+
+def unknown_method(method):
+    """The error for a start method that does not exist."""
+    return ValueError(f"cannot find context for {method!r}: the start methods are {', '.join(METHODS)}")
+
+
+# What the zygote and the fork server import before they give birth.
+
+
+class Preload:
+    """The modules to import ahead of births, and what becomes of one that cannot be imported."""
+
+    ON_ERROR = ("ignore", "warn", "fail")
+
+    def __init__(self):
+        self.modules = ["__main__"]
+        self.on_error = "ignore"
+
+    def set(self, modules, on_error):
+        """Replace the list; the next zygote is made with it."""
+        if not all(type(name) is str for name in modules):
+            raise TypeError("module_names must be a list of strings")
+        if on_error not in self.ON_ERROR:
+            raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
+        self.modules = list(modules)
+        self.on_error = on_error
+
+
+preload = Preload()
+
+
+class LeveretContext(std.BaseContext):
+    """What the contexts of all start methods have in common: the objects that are ours."""
+
+    def Lock(self):
+        """Return a lock; its holder's death is noticed."""
+        return _ours("synchronize", "Lock")(ctx=self.get_context())
+
+    def RLock(self):
+        """Return a lock that its holder may take again."""
+        return _ours("synchronize", "RLock")(ctx=self.get_context())
+
+    def Condition(self, lock=None):
+        """Return a condition over LOCK, or over a new RLock."""
+        return _ours("synchronize", "Condition")(lock, ctx=self.get_context())
+
+    def Semaphore(self, value=1):
+        """Return a semaphore of VALUE units."""
+        return _ours("synchronize", "Semaphore")(value, ctx=self.get_context())
+
+    def BoundedSemaphore(self, value=1):
+        """Return a semaphore that never has more than VALUE units."""
+        return _ours("synchronize", "BoundedSemaphore")(value, ctx=self.get_context())
+
+    def Event(self):
+        """Return an event, not set."""
+        return _ours("synchronize", "Event")(ctx=self.get_context())
+
+    def Barrier(self, parties, action=None, timeout=None):
+        """Return a barrier for PARTIES processes or threads."""
+        return _ours("synchronize", "Barrier")(parties, action, timeout, ctx=self.get_context())
+
+    def Queue(self, maxsize=0):
+        """Return a queue of at most MAXSIZE messages (0: no limit)."""
+        return _ours("queues", "Queue")(maxsize, ctx=self.get_context())
+
+    def JoinableQueue(self, maxsize=0):
+        """Return a queue with task_done() and join()."""
+        return _ours("queues", "JoinableQueue")(maxsize, ctx=self.get_context())
+
+    def set_forkserver_preload(self, module_names, *, on_error="ignore"):
+        """Name the modules that the zygote and the fork server import before they give birth."""
+        preload.set(module_names, on_error)
+        from multiprocessing import forkserver
+
+        forkserver.set_forkserver_preload(module_names)
+        forkserver._forkserver._preload_on_error = on_error
+
+    def get_context(self, method=None):
+        """Return this context, or the one of start method METHOD."""
+        if method is None:
+            return self
+        try:
+            return concrete_contexts[method]
+        except (KeyError, TypeError):
+            raise unknown_method(method) from None
+
+
+# One process class and one context per start method. The standard class is among the bases so that
+# isinstance() tests of programs hold; each child makes its own method the default, as there.
+
+
+class _Born(BaseProcess):
+    """A process whose start method is fixed by its class."""
+
+    _leveret_method: str
+
+    @classmethod
+    def _Popen(cls, process_obj):
+        return _ours(f"popen.{cls._leveret_method}", "Popen")(process_obj)
+
+    def _bootstrap(self, *args, **kwargs):
+        force_start_method(self._leveret_method)
+        return super()._bootstrap(*args, **kwargs)
+
+
+class WarmProcess(_Born):
+    """A process born from the zygote."""
+
+    _leveret_method = "warm"
+
+
+class ForkProcess(_Born, std.ForkProcess):
+    """A process born by fork()."""
+
+    _leveret_method = "fork"
+
+
+class SpawnProcess(_Born, std.SpawnProcess):
+    """A process born as a fresh interpreter."""
+
+    _leveret_method = "spawn"
+
+
+class ForkServerProcess(_Born, std.ForkServerProcess):
+    """A process born from the fork server."""
+
+    _leveret_method = "forkserver"
+
+
+class WarmContext(LeveretContext):
+    """Births from a clean interpreter that waits, warmed up."""
+
+    _name = "warm"
+    Process = WarmProcess
+
+
+class ForkContext(LeveretContext, std.ForkContext):
+    """Births by fork()."""
+
+    Process = ForkProcess
+
+
+class SpawnContext(LeveretContext, std.SpawnContext):
+    """Births of fresh interpreters."""
+
+    Process = SpawnProcess
+
+
+class ForkServerContext(LeveretContext, std.ForkServerContext):
+    """Births from the standard library's fork server."""
+
+    Process = ForkServerProcess
+
+
+concrete_contexts = {
+    "warm": WarmContext(),
+    "fork": ForkContext(),
+    "spawn": SpawnContext(),
+    "forkserver": ForkServerContext(),
+}
+
+
+# The default context.
+
+
+class Process(BaseProcess, std.Process):
+    """A process whose start method is the default context's, chosen when it starts."""
+
+    @staticmethod
+    def _Popen(process_obj):
+        return default_context.get_context().Process._Popen(process_obj)
+
+    @staticmethod
+    def _after_fork():
+        return default_context.get_context().Process._after_fork()
+
+
+class DefaultContext(LeveretContext, std.DefaultContext):
+    """The context behind the functions of the package: its method can be set, once."""
+
+    Process = Process
+
+    def __init__(self):
+        self._actual_context = None
+        self._chosen_default = None
+
+    @property
+    def _default_context(self):
+        return concrete_contexts[default_method()]
+
+    def get_context(self, method=None):
+        """Return the context of METHOD, or the one that is in force (which settles it)."""
+        if method is not None:
+            return super().get_context(method)
+        if self._actual_context is None:
+            self._actual_context = self._default_context
+        return self._actual_context
+
+    def get_all_start_methods(self):
+        """Return the names of the start methods, the default first."""
+        first = default_method()
+        return [first, *(name for name in METHODS if name != first)]
+
+
+default_context = DefaultContext()
+
+
+def default_method():
+    """The method in force as long as nobody calls set_start_method().
+
+    Chosen by set_default_method() (the runner's --start-method), else by LEVERET_START_METHOD, else
+    the running Python's own: `fork` up to 3.13, and from 3.14 on `warm`, which stands for `forkserver`.
+    """
+    method = default_context._chosen_default or os.environ.get(ENVIRONMENT)
+    if not method:
+        return "fork" if sys.version_info < (3, 14) else "warm"
+    if method not in concrete_contexts:
+        raise unknown_method(method)
+    return method
+
+
+def set_default_method(method):
+    """Choose the default; None leaves it to the environment and the version."""
+    if method is not None and method not in concrete_contexts:
+        raise unknown_method(method)
+    default_context._chosen_default = method
+
+
+def force_start_method(method):
+    """Make METHOD the one in force, as a child of that method begins."""
+    default_context._actual_context = concrete_contexts[method]
