@@ -16,7 +16,7 @@ import os
 import sys
 from multiprocessing import context as std
 
-from .process import BaseProcess
+from .process import Process as BaseProcess
 
 __all__ = [
     "METHODS",
@@ -26,7 +26,6 @@ __all__ = [
     "default_context",
     "default_method",
     "force_start_method",
-    "preload",
     "set_default_method",
 ]
 
@@ -44,29 +43,17 @@ def unknown_method(method):
     return ValueError(f"cannot find context for {method!r}: the start methods are {', '.join(METHODS)}")
 
 
-# What the zygote and the fork server import before they give birth.
+def _check_preload(modules, on_error):
+    """Refuse what set_forkserver_preload() cannot mean."""
+    if not all(type(name) is str for name in modules):
+        raise TypeError("module_names must be a list of strings")
+    if on_error not in ("ignore", "warn", "fail"):
+        raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
 
 
-class Preload:
-    """The modules to import ahead of births, and what becomes of one that cannot be imported."""
-
-    ON_ERROR = ("ignore", "warn", "fail")
-
-    def __init__(self):
-        self.modules = ["__main__"]
-        self.on_error = "ignore"
-
-    def set(self, modules, on_error):
-        """Replace the list; the next zygote is made with it."""
-        if not all(type(name) is str for name in modules):
-            raise TypeError("module_names must be a list of strings")
-        if on_error not in self.ON_ERROR:
-            raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
-        self.modules = list(modules)
-        self.on_error = on_error
-
-
-preload = Preload()
+def _supported(**options):
+    """OPTIONS where the standard set_forkserver_preload() takes them: from 3.15 on."""
+    return options if sys.version_info >= (3, 15) else {}
 
 
 class LeveretContext(std.BaseContext):
@@ -110,11 +97,9 @@ class LeveretContext(std.BaseContext):
 
     def set_forkserver_preload(self, module_names, *, on_error="ignore"):
         """Name the modules that the zygote and the fork server import before they give birth."""
-        preload.set(module_names, on_error)
-        from multiprocessing import forkserver
-
-        forkserver.set_forkserver_preload(module_names)
-        forkserver._forkserver._preload_on_error = on_error
+        _check_preload(module_names, on_error)
+        _ours("zygote", "set_preload")(module_names, on_error=on_error)
+        super().set_forkserver_preload(module_names, **_supported(on_error=on_error))
 
     def get_context(self, method=None):
         """Return this context, or the one of start method METHOD."""
