@@ -62,7 +62,7 @@ $(VENV)/.made: tools/make_venv.sh tools/requirements-build.txt
 
 $(VENV)/.installed: $(VENV)/.made $(PACKAGE)
 	@echo 'leveret: building and installing into $(VENV)'
-	@$(PIP) install --no-build-isolation --force-reinstall --no-deps .
+	@$(PIP) install --no-build-isolation --force-reinstall --no-deps -Cbuild-dir=$(VENV)/py .
 	@touch $@
 
 $(VENV)/.test: tools/requirements-test.txt $(VENV)/.made

@@ -1,0 +1,152 @@
+"""A test must leave nothing behind: no process, descriptor, thread, slot, shared object or arena block.
+
+Everything is counted before and after each test. What a test legitimately brings to life for good (the zygote,
+its spares, the standard library's forkserver and resource tracker) is brought to life before the first one.
+"""
+
+import gc
+import multiprocessing
+import os
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+SETTLE_S = 5.0  # for the kernel to take down what has ended, and for the zygote to fork its next spare
+
+# Of session_stats(): what may not grow. Free slots, bytes and committed bytes may.
+COUNTED = (
+    "blocks",
+    "objects",
+    "slots_embryo",
+    "slots_running",
+    "slots_over",
+    "slots_kept",
+    "handles",
+)
+
+
+def session_stats() -> dict[str, int]:
+    from leveret import _core
+
+    return _core.session_stats()
+
+
+def processes() -> dict[int, str]:
+    """Every process of this terminal session but this one, with what it runs; zombies of others aside."""
+    here, session = os.getpid(), os.getsid(0)
+    found = {}
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == here:
+            continue
+        try:
+            state, parent, _, its_session = (
+                (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+            )
+            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if int(its_session) == session and (state not in "ZX" or int(parent) == here):
+            found[int(entry.name)] = f"{words.strip() or '(ended)'} [{state}]"
+    return found
+
+
+def descriptors() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue
+    return found
+
+
+def shared() -> dict[str, int]:
+    stats = session_stats()
+    return {name: stats[name] for name in COUNTED}
+
+
+def threads() -> dict[int, str]:
+    return {t.ident or 0: t.name for t in threading.enumerate()}
+
+
+def more_of(before: dict[int, str], after: dict[int, str]) -> list[str]:
+    """What is new, if there is more than there was."""
+    if len(after) <= len(before):
+        return []
+    return [f"{key}: {what}" for key, what in after.items() if key not in before]
+
+
+class Tally:
+    def __init__(self) -> None:
+        self.processes, self.descriptors = processes(), descriptors()
+        self.threads, self.shared = threads(), shared()
+
+    def grown_to(self, after: "Tally") -> dict[str, list[str]]:
+        grown = {
+            "processes": more_of(self.processes, after.processes),
+            "descriptors": more_of(self.descriptors, after.descriptors),
+            "threads": more_of(self.threads, after.threads),
+            "in the arena": [
+                f"{name}: {was} before, {after.shared[name]} after"
+                for name, was in self.shared.items()
+                if after.shared[name] > was
+            ],
+        }
+        return {kind: what for kind, what in grown.items() if what}
+
+
+def settled(check: Callable[[], object]) -> object:
+    """Looks until check() finds nothing (or for SETTLE_S): the ends of processes are the kernel's to finish."""
+    deadline = time.monotonic() + SETTLE_S
+    while found := check():
+        if time.monotonic() > deadline:
+            return found
+        time.sleep(0.005)
+    return None
+
+
+def do_nothing() -> None:
+    """What the first process of each start method does."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def helpers_are_up() -> None:
+    """Brings to life what stays: a zygote with its spares, a forkserver, a resource tracker."""
+    import leveret
+
+    for context in (multiprocessing, leveret):
+        for method in context.get_all_start_methods():
+            process = context.get_context(method).Process(target=do_nothing)
+            process.start()
+            process.join()
+            process.close()
+    full = threading.Event()
+    multiprocessing.get_context("spawn").Lock()  # the resource tracker
+    last: list[int] = []
+
+    def still_growing() -> bool:
+        last.append(len(processes()))
+        full.wait(0.05)
+        return len(set(last[-4:])) > 1 or len(last) < 4
+
+    settled(still_growing)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(helpers_are_up: None) -> Iterator[None]:
+    gc.collect()
+    multiprocessing.active_children()
+    before = Tally()
+    yield
+
+    def grown() -> dict[str, list[str]]:
+        gc.collect()
+        multiprocessing.active_children()
+        return before.grown_to(Tally())
+
+    left = settled(grown)
+    if left:
+        pytest.fail(f"the test left behind: {left}", pytrace=False)
