@@ -1,7 +1,7 @@
-"""A test must leave nothing behind: no process, descriptor, thread, slot, shared object or arena block.
+"""A test leaves nothing behind: no process, descriptor, thread, slot, shared object or arena block.
 
-Everything is counted before and after each test. What a test legitimately brings to life for good (the zygote,
-its spares, the standard library's forkserver and resource tracker) is brought to life before the first one.
+Everything is counted before and after each test. What comes to life once and stays (the zygote with
+its spares, the standard library's forkserver and resource tracker) does so before the first one.
 """
 
 import gc
@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-SETTLE_S = 5.0  # for the kernel to take down what has ended, and for the zygote to fork its next spare
+SETTLE_S = (
+    5.0  # for the kernel to take down what has ended, and for the zygote to fork its next spare
+)
 
 # Of session_stats(): what may not grow. Free slots, bytes and committed bytes may.
 COUNTED = (
@@ -34,23 +36,37 @@ def session_stats() -> dict[str, int]:
     return _core.session_stats()
 
 
-def processes() -> dict[int, str]:
-    """Every process of this terminal session but this one, with what it runs; zombies of others aside."""
-    here, session = os.getpid(), os.getsid(0)
-    found = {}
+def process_table() -> Iterator[tuple[int, int, int, str, str]]:
+    """(pid, parent, session, state, command line) of every process there is."""
     for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == here:
+        if not entry.name.isdigit():
             continue
         try:
-            state, parent, _, its_session = (
-                (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-            )
+            state, parent, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
             words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        if int(its_session) == session and (state not in "ZX" or int(parent) == here):
-            found[int(entry.name)] = f"{words.strip() or '(ended)'} [{state}]"
-    return found
+        yield int(entry.name), int(parent), int(session), state, words.strip()
+
+
+def processes() -> dict[int, str]:
+    """Our descendants, and the orphans of our terminal session, with what they run."""
+    table = {row[0]: row for row in process_table()}
+    family = {os.getpid()}
+    for _ in table:
+        grown = family | {pid for pid, parent, *_ in table.values() if parent in family}
+        if grown == family:
+            break
+        family = grown
+    orphans = {
+        pid
+        for pid, parent, session, state, _ in table.values()
+        if parent == 1 and session == os.getsid(0) and state not in "ZX"
+    }
+    wanted = (family | orphans) - {os.getpid()}
+    return {
+        pid: f"{table[pid][4] or '(ended)'} [{table[pid][3]}]" for pid in wanted if pid in table
+    }
 
 
 def descriptors() -> dict[int, str]:
@@ -99,7 +115,7 @@ class Tally:
 
 
 def settled(check: Callable[[], object]) -> object:
-    """Looks until check() finds nothing (or for SETTLE_S): the ends of processes are the kernel's to finish."""
+    """Look until check() finds nothing, for SETTLE_S: the kernel ends processes in its own time."""
     deadline = time.monotonic() + SETTLE_S
     while found := check():
         if time.monotonic() > deadline:
