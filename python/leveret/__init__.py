@@ -1,0 +1,78 @@
+"""Leveret: Python's multiprocessing with processes that are born running.
+
+    import leveret as multiprocessing         every public name of multiprocessing, ours where it matters
+    leveret.install()                         makes ours the default of multiprocessing and concurrent.futures
+    $ leveret program.py                      runs an unmodified program that way
+
+The names are those of the default context and are looked up when they are first used, so that importing
+this package costs next to nothing.
+"""
+
+import importlib
+import sys
+from importlib.machinery import ModuleSpec
+
+from . import _core
+
+_core.platform_check()
+
+from ._core import AbandonedLockWarning  # noqa: E402  (only where we can run)
+from .dropin import install  # noqa: E402
+
+__version__ = "0.1.0"
+
+SUBDEBUG = 5
+SUBWARNING = 25
+
+_OF_CONTEXT = (
+    ["Array", "AuthenticationError", "Barrier", "BoundedSemaphore", "BufferTooShort", "Condition", "Event"]
+    + ["JoinableQueue", "Lock", "Manager", "Pipe", "Pool", "Process", "ProcessError", "Queue", "RLock"]
+    + ["RawArray", "RawValue", "Semaphore", "SimpleQueue", "TimeoutError", "Value", "active_children"]
+    + ["allow_connection_pickling", "cpu_count", "current_process", "freeze_support"]
+    + ["get_all_start_methods", "get_context", "get_logger", "get_start_method", "log_to_stderr"]
+    + ["parent_process", "reducer", "set_executable", "set_forkserver_preload", "set_start_method"]
+)
+
+_OURS = ("context", "managers", "pool", "process", "queues", "sharedctypes", "synchronize")
+_STANDARD = (
+    ("connection", "dummy", "dummy.connection", "forkserver", "heap", "reduction", "resource_sharer")
+    + ("resource_tracker", "shared_memory", "spawn", "util")
+)
+
+__all__ = [*_OF_CONTEXT, "AbandonedLockWarning", "install"]
+
+
+def __getattr__(name):
+    if name in _OF_CONTEXT:
+        from .context import default_context
+
+        return getattr(default_context, name)
+    if name in _OURS or name in _STANDARD:
+        return importlib.import_module(f"leveret.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__, *_OURS, *(name for name in _STANDARD if "." not in name)})
+
+
+class _StandardModules:
+    """Finds `leveret.X` for a module X that is the standard library's: it is the same module."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        package, _, rest = name.partition(".")
+        return ModuleSpec(name, _StandardModules) if package == __name__ and rest in _STANDARD else None
+
+    @staticmethod
+    def create_module(spec):
+        module = importlib.import_module("multiprocessing" + spec.name.removeprefix(__name__))
+        spec.loader_state = module.__spec__
+        return module
+
+    @staticmethod
+    def exec_module(module):
+        module.__spec__ = module.__spec__.loader_state
+
+
+sys.meta_path.append(_StandardModules)
