@@ -1,0 +1,58 @@
+"""The process class: the standard one, started and awaited our way.
+
+    start() -----> Popen of the start method: a child is born, it has a slot in the arena
+    join()  <----- the slot says that it is over: announced by the child as its last act, or noticed by the kernel
+    sentinel       a descriptor, made when somebody asks for it
+
+What the standard class promises is the standard class: only what touches the birth and the end is ours.
+"""
+
+import os
+from multiprocessing import process as std
+
+__all__ = ["BaseProcess"]
+
+TWICE = "cannot start a process twice"
+FOREIGN = "can only start a process object created by current process"
+DAEMONIC = "daemonic processes are not allowed to have children"
+
+
+def _startable(process):
+    """Refuse, in the standard words, what may not be started now."""
+    if process._popen is not None:
+        raise AssertionError(TWICE)
+    if process._parent_pid != os.getpid():
+        raise AssertionError(FOREIGN)
+    if std.current_process()._config.get("daemon"):
+        raise AssertionError(DAEMONIC)
+
+
+class BaseProcess(std.BaseProcess):
+    """Activity that runs in a process of its own; the standard class with births of ours."""
+
+    def start(self):
+        """Start the child process."""
+        self._check_closed()
+        _startable(self)
+        std._cleanup()
+        self._popen = self._Popen(self)
+        # The arguments may refer to this object: let go of them before anybody waits.
+        del self._target, self._args, self._kwargs
+        std._children.add(self)
+
+    def interrupt(self):
+        """Interrupt the process: send it SIGINT."""
+        self._check_closed()
+        self._popen.interrupt()
+
+    # The standard class keeps the sentinel as it was at the start; ours is made when it is first wanted.
+
+    @property
+    def _sentinel(self):
+        if self._popen is None:
+            raise AttributeError("_sentinel")
+        return self._popen.sentinel
+
+    @_sentinel.deleter
+    def _sentinel(self):
+        """Nothing to drop: the descriptor goes with the Popen object."""
