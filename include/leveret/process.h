@@ -32,7 +32,7 @@ enum lvr_proc_state {
 
 struct lvr_proc_info {
   lvr_proc_id id, parent;
-  uint64_t start_ticks; /* the kernel's start time of the process, in clock ticks since boot */
+  uint64_t born_ticks; /* when it became a process of the session, in clock ticks since boot; 0 before */
   int32_t pid;          /* 0 for an embryo */
   uint32_t state;       /* enum lvr_proc_state */
   uint32_t flags;
@@ -61,9 +61,13 @@ LVR_API LVR_MUST_CHECK int lvr_proc_prepare(lvr_session *s, uint32_t flags, lvr_
  *          that kind), -ENOMEM, -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_proc_give(lvr_session *s, lvr_proc_id child, const lvr_ref *object);
 
+/* Nobody, as the child of a fork: it is mapped, not one of the session, and may adopt later. */
+#define LVR_PROC_NOBODY UINT64_MAX
+
 /* lvr_proc_fork_next - this thread's next fork() gives birth to that child.
  * Every fork() of an attached process makes its child a process of the session, with handles of all
- * that the parent has; this names which process it will be. 0 takes the naming back.
+ * that the parent has; this names which process it will be (LVR_PROC_NOBODY: none). 0 takes the naming
+ * back.
  * Returns: 0, -ESRCH (no such embryo of ours), -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_proc_fork_next(lvr_session *s, lvr_proc_id child);
 

@@ -100,6 +100,19 @@ int lvri_os_process_start(int32_t pid, uint64_t *ret_ticks, char *ret_state);
 /* Whether thread tid (of any process) exists and is not a zombie. */
 bool lvri_os_thread_exists(int32_t tid);
 
+/* Whether pid is the process that was known by this pid at born_ticks (lvri_os_boot_ticks()), and
+ * has a thread that lives: so a main thread that has ended before the others does not count. Where
+ * /proc cannot be read, any process of that pid is taken for it. */
+bool lvri_os_process_is(int32_t pid, uint64_t born_ticks);
+
+/* The clock that a process's start is told in: ticks since boot. */
+uint64_t lvri_os_boot_ticks(void);
+
+/* A page of zeros that is zeros again in the child of a fork, however it is forked.
+ * 0, -ENOMEM, -ENOSYS (before Linux 4.14). */
+int lvri_os_wiped_page(void **ret_page);
+void lvri_os_wiped_page_free(void *page);
+
 /* The kernel sends signo to this process when the thread that made it ends; 0 takes it back. */
 int lvri_os_die_with_parent(int signo);
 
