@@ -23,11 +23,13 @@ typedef struct lvr_barrier lvr_barrier;
  * Locks:   the arena's guard, shortly.   Fork: -ESTALE in a child without a slot.
  * Crash:   killed at any instruction there is a barrier with a handle, which is repaired, or there is none.
  * Returns: 0, -EINVAL, -ENOMEM, -ESTALE, -ENOTRECOVERABLE. */
-LVR_API LVR_MUST_CHECK int lvr_barrier_create(lvr_session *s, uint32_t parties, lvr_barrier **ret_b);
+LVR_API LVR_MUST_CHECK int lvr_barrier_create(lvr_session *s, uint32_t parties,
+                                              lvr_barrier **ret_b);
 
 /* lvr_barrier_attach - a handle of the barrier that ref names.
  * Returns: 0, -ESTALE (it is gone), -EXDEV, -EINVAL (ref names no barrier), -ENOMEM, -ENOTRECOVERABLE. */
-LVR_API LVR_MUST_CHECK int lvr_barrier_attach(lvr_session *s, const lvr_ref *ref, lvr_barrier **ret_b);
+LVR_API LVR_MUST_CHECK int lvr_barrier_attach(lvr_session *s, const lvr_ref *ref,
+                                              lvr_barrier **ret_b);
 
 /* lvr_barrier_detach - give the handle back, with nobody of this process inside. NULL is fine. */
 LVR_API void lvr_barrier_detach(lvr_barrier *b);
@@ -39,27 +41,34 @@ LVR_API LVR_MUST_CHECK int lvr_barrier_send(lvr_barrier *b, lvr_ref *ret_ref);
 /* One who has arrived. Fields are the library's, but for index. */
 struct lvr_barrier_ticket {
   lvr_barrier *barrier;
-  void *node;      /* its handle in the barrier */
-  uint32_t index;  /* 0..parties - 1: how many had arrived before */
-  uint32_t state;
+  uint32_t node;       /* in the queue; 0: left */
+  uint32_t index;      /* 0..parties - 1: how many had arrived before */
+  uint32_t generation; /* of those who arrive together */
+  uint32_t reserved;
 };
 
-/* lvr_barrier_enter - arrive.
+/* lvr_barrier_enter_until - arrive; while the last one of those before is not done yet, wait for it first.
+ * Units:   deadline_ns absolute CLOCK_MONOTONIC, LVR_FOREVER = no limit; it is for that first wait only.
  * Owner:   after 0 and 1, *ret_t is in use until lvr_barrier_open(), lvr_barrier_leave(), or a wait that returned
  *          anything but -EINTR; in the same thread.
  * Caller:  any thread of an attached process; not a signal handler.
  * Locks:   a stripe guard and the arena's guard, shortly.
  * Crash:   killed at any instruction, it has not arrived, or the barrier is broken.
- * Returns: 0: lvr_barrier_wait_until(); 1: the last one; -EPIPE: broken; -ENOMEM, -ESTALE, -ENOTRECOVERABLE. */
-LVR_API LVR_MUST_CHECK int lvr_barrier_enter(lvr_barrier *b, struct lvr_barrier_ticket *ret_t);
+ * Returns: 0: lvr_barrier_wait_until(); 1: the last one; -EPIPE: broken; -EINTR (not arrived: call again),
+ *          -ETIMEDOUT (not arrived; nothing broken), -ENOMEM, -ESTALE, -ENOTRECOVERABLE. */
+LVR_API LVR_MUST_CHECK int lvr_barrier_enter_until(lvr_barrier *b, int64_t deadline_ns,
+                                                   struct lvr_barrier_ticket *ret_t);
 
 /* lvr_barrier_wait_until - wait until all have arrived and the last one opens the barrier.
  * Units:   deadline_ns absolute CLOCK_MONOTONIC, LVR_FOREVER = no limit.
+ *          Once the last one has arrived, it is waited for without limit.
  * Returns: 0: it opened; -EPIPE: broken, or reset; -ETIMEDOUT: broken by this; -EINTR: call again, same deadline,
  *          or lvr_barrier_leave(); -ESTALE, -ENOTRECOVERABLE. */
-LVR_API LVR_MUST_CHECK int lvr_barrier_wait_until(struct lvr_barrier_ticket *t, int64_t deadline_ns);
+LVR_API LVR_MUST_CHECK int lvr_barrier_wait_until(struct lvr_barrier_ticket *t,
+                                                  int64_t deadline_ns);
 
-/* lvr_barrier_leave - go away without having been let through, as if this one had never arrived. */
+/* lvr_barrier_leave - go away without having been let through, as if this one had never arrived. The last one, who
+ * cannot, breaks the barrier by it. */
 LVR_API void lvr_barrier_leave(struct lvr_barrier_ticket *t);
 
 /* lvr_barrier_open - the last one lets all through, itself included.
@@ -78,7 +87,8 @@ LVR_API LVR_MUST_CHECK int lvr_barrier_reset(lvr_barrier *b);
 /* lvr_barrier_pass_until - enter, wait and open in one call, for those who have nothing to do once.
  * Units:   *ret_index (or NULL) on success: 0..parties - 1, each once.
  * Returns: 0, -EPIPE, -ETIMEDOUT, -EINTR (it has left again), -ENOMEM, -ESTALE, -ENOTRECOVERABLE. */
-LVR_API LVR_MUST_CHECK int lvr_barrier_pass_until(lvr_barrier *b, int64_t deadline_ns, uint32_t *ret_index);
+LVR_API LVR_MUST_CHECK int lvr_barrier_pass_until(lvr_barrier *b, int64_t deadline_ns,
+                                                  uint32_t *ret_index);
 
 LVR_API uint32_t lvr_barrier_parties(const lvr_barrier *b);
 

@@ -31,7 +31,8 @@ LVR_API LVR_MUST_CHECK int lvr_condition_create(lvr_session *s, lvr_condition **
 
 /* lvr_condition_attach - a handle of the condition that ref names.
  * Returns: 0, -ESTALE (it is gone), -EXDEV, -EINVAL (ref names no condition), -ENOMEM, -ENOTRECOVERABLE. */
-LVR_API LVR_MUST_CHECK int lvr_condition_attach(lvr_session *s, const lvr_ref *ref, lvr_condition **ret_c);
+LVR_API LVR_MUST_CHECK int lvr_condition_attach(lvr_session *s, const lvr_ref *ref,
+                                                lvr_condition **ret_c);
 
 /* lvr_condition_detach - give the handle back, with no wait of this process on it. NULL is fine. */
 LVR_API void lvr_condition_detach(lvr_condition *c);
@@ -48,7 +49,8 @@ LVR_API LVR_MUST_CHECK int lvr_condition_send(lvr_condition *c, lvr_ref *ret_ref
  * Returns: with l held: 0 notified, -ETIMEDOUT, -EINTR (a notification since then was somebody else's: look at
  *          what was waited for, then wait again); l not held before nor now: -EPERM, -EINVAL, -ENOMEM, -ESTALE,
  *          -ENOTRECOVERABLE. Whether l was abandoned while it was not held, lvr_lock_abandoned() tells. */
-LVR_API LVR_MUST_CHECK int lvr_condition_wait_until(lvr_condition *c, lvr_lock *l, int64_t deadline_ns);
+LVR_API LVR_MUST_CHECK int lvr_condition_wait_until(lvr_condition *c, lvr_lock *l,
+                                                    int64_t deadline_ns);
 
 /* One wait in three steps, for callers that must do something of their own when a signal arrives, without the
  * lock: a language runtime with signal handlers. Fields are the library's.
@@ -58,9 +60,8 @@ LVR_API LVR_MUST_CHECK int lvr_condition_wait_until(lvr_condition *c, lvr_lock *
 struct lvr_condition_wait {
   lvr_condition *condition;
   lvr_lock *lock;
-  void *node;      /* the waiter's handle */
-  uint32_t count;  /* how often the lock was taken */
-  uint32_t state;
+  uint32_t node;  /* in the queue; 0: left */
+  uint32_t count; /* how often the lock was taken */
 };
 
 /* lvr_condition_wait_begin - join the queue of those who wait, and release the lock however often it was taken.
@@ -71,7 +72,8 @@ LVR_API LVR_MUST_CHECK int lvr_condition_wait_begin(lvr_condition *c, lvr_lock *
 
 /* lvr_condition_wait_sleep - sleep until notified; still in the queue after -EINTR, and may be called again.
  * Returns: 0 notified, -ETIMEDOUT, -EINTR, -ESTALE, -ENOTRECOVERABLE. */
-LVR_API LVR_MUST_CHECK int lvr_condition_wait_sleep(struct lvr_condition_wait *w, int64_t deadline_ns);
+LVR_API LVR_MUST_CHECK int lvr_condition_wait_sleep(struct lvr_condition_wait *w,
+                                                    int64_t deadline_ns);
 
 /* lvr_condition_wait_end - leave the queue, once for each begin. The lock is not held yet.
  * Returns: 0: a notification was received, even if the sleep ended otherwise at that moment; -ETIMEDOUT: none was;
@@ -88,7 +90,8 @@ LVR_API LVR_MUST_CHECK int lvr_condition_retake(struct lvr_condition_wait *w);
  * Locks:   a stripe guard, shortly.
  * Crash:   killed at any instruction, each waiter has been notified or has not; it wakes within 100 ms.
  * Returns: 0, -ESTALE, -ENOTRECOVERABLE. */
-LVR_API LVR_MUST_CHECK int lvr_condition_notify(lvr_condition *c, uint32_t count, uint32_t *ret_woken);
+LVR_API LVR_MUST_CHECK int lvr_condition_notify(lvr_condition *c, uint32_t count,
+                                                uint32_t *ret_woken);
 
 /* lvr_condition_waiting - how many wait; old news at once. */
 LVR_API uint32_t lvr_condition_waiting(const lvr_condition *c);

@@ -47,7 +47,8 @@ LVR_API LVR_MUST_CHECK int lvr_event_wait_until(lvr_event *e, int64_t deadline_n
 /* lvr_event_mark, lvr_event_wait_since_until - the same in two steps, for a wait that goes on after -EINTR: a
  * set() followed by clear() between mark and wait counts. */
 LVR_API uint32_t lvr_event_mark(const lvr_event *e);
-LVR_API LVR_MUST_CHECK int lvr_event_wait_since_until(lvr_event *e, uint32_t mark, int64_t deadline_ns);
+LVR_API LVR_MUST_CHECK int lvr_event_wait_since_until(lvr_event *e, uint32_t mark,
+                                                      int64_t deadline_ns);
 
 #ifdef __cplusplus
 }

@@ -29,7 +29,8 @@ enum lvr_lock_kind { LVR_LOCK = 1, LVR_RLOCK = 2 };
  * Locks:   the arena's guard, shortly.   Fork: -ESTALE in a child without a slot.
  * Crash:   killed at any instruction there is a lock with a handle, which is repaired, or there is none.
  * Returns: 0, -ENOMEM, -EINVAL (no such kind), -ESTALE, -ENOTRECOVERABLE. */
-LVR_API LVR_MUST_CHECK int lvr_lock_create(lvr_session *s, enum lvr_lock_kind kind, lvr_lock **ret_l);
+LVR_API LVR_MUST_CHECK int lvr_lock_create(lvr_session *s, enum lvr_lock_kind kind,
+                                           lvr_lock **ret_l);
 
 /* lvr_lock_attach - a handle of the lock that ref names, of either kind.
  * Returns: 0, -ESTALE (the lock is gone), -EXDEV, -EINVAL (ref names no lock), -ENOMEM, -ENOTRECOVERABLE. */

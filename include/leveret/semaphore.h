@@ -29,7 +29,8 @@ LVR_API LVR_MUST_CHECK int lvr_semaphore_create(lvr_session *s, uint32_t value, 
 
 /* lvr_semaphore_attach - a handle of the semaphore that ref names.
  * Returns: 0, -ESTALE (it is gone), -EXDEV, -EINVAL (ref names no semaphore), -ENOMEM, -ENOTRECOVERABLE. */
-LVR_API LVR_MUST_CHECK int lvr_semaphore_attach(lvr_session *s, const lvr_ref *ref, lvr_semaphore **ret_m);
+LVR_API LVR_MUST_CHECK int lvr_semaphore_attach(lvr_session *s, const lvr_ref *ref,
+                                                lvr_semaphore **ret_m);
 
 /* lvr_semaphore_detach - give the handle back. NULL is fine. Units that are held stay held, until somebody
  * releases them or the process ends. */
@@ -49,7 +50,8 @@ LVR_API LVR_MUST_CHECK int lvr_semaphore_try(lvr_semaphore *m, bool hold);
  * Locks:   hold: a stripe guard, shortly; else none.
  * Crash:   killed at any instruction the unit is there, or held by a dead process and hence given back, or consumed.
  * Returns: 0, -ETIMEDOUT, -EINTR (call again, same deadline), -ESTALE, -ENOTRECOVERABLE. */
-LVR_API LVR_MUST_CHECK int lvr_semaphore_acquire_until(lvr_semaphore *m, bool hold, int64_t deadline_ns);
+LVR_API LVR_MUST_CHECK int lvr_semaphore_acquire_until(lvr_semaphore *m, bool hold,
+                                                       int64_t deadline_ns);
 
 /* lvr_semaphore_release - give a unit back, or (held false) one more.
  * A held unit may be released by another process than took it: it is then nobody's. When it came back already,
