@@ -12,35 +12,25 @@ yet is the standard library's, made over our context.
 """
 
 import importlib
-import os
 import sys
 from multiprocessing import context as std
 
+from .method import METHODS, check_method, default_method
 from .process import Process as BaseProcess
 
 __all__ = [
-    "METHODS",
     "DefaultContext",
     "LeveretContext",
     "Process",
     "default_context",
     "default_method",
     "force_start_method",
-    "set_default_method",
 ]
-
-METHODS = ("warm", "fork", "spawn", "forkserver")
-ENVIRONMENT = "LEVERET_START_METHOD"
 
 
 def _ours(module, name):
     """The attribute NAME of our package's MODULE, which is imported when it is first needed."""
     return getattr(importlib.import_module(f"leveret.{module}"), name)
-
-
-def unknown_method(method):
-    """The error for a start method that does not exist."""
-    return ValueError(f"cannot find context for {method!r}: the start methods are {', '.join(METHODS)}")
 
 
 def _check_preload(modules, on_error):
@@ -105,10 +95,8 @@ class LeveretContext(std.BaseContext):
         """Return this context, or the one of start method METHOD."""
         if method is None:
             return self
-        try:
-            return concrete_contexts[method]
-        except (KeyError, TypeError):
-            raise unknown_method(method) from None
+        check_method(method)
+        return concrete_contexts[method]
 
 
 # One process class and one context per start method. The standard class is among the bases so that
@@ -208,7 +196,6 @@ class DefaultContext(LeveretContext, std.DefaultContext):
 
     def __init__(self):
         self._actual_context = None
-        self._chosen_default = None
 
     @property
     def _default_context(self):
@@ -229,27 +216,6 @@ class DefaultContext(LeveretContext, std.DefaultContext):
 
 
 default_context = DefaultContext()
-
-
-def default_method():
-    """The method in force as long as nobody calls set_start_method().
-
-    Chosen by set_default_method() (the runner's --start-method), else by LEVERET_START_METHOD, else
-    the running Python's own: `fork` up to 3.13, and from 3.14 on `warm`, which stands for `forkserver`.
-    """
-    method = default_context._chosen_default or os.environ.get(ENVIRONMENT)
-    if not method:
-        return "fork" if sys.version_info < (3, 14) else "warm"
-    if method not in concrete_contexts:
-        raise unknown_method(method)
-    return method
-
-
-def set_default_method(method):
-    """Choose the default; None leaves it to the environment and the version."""
-    if method is not None and method not in concrete_contexts:
-        raise unknown_method(method)
-    default_context._chosen_default = method
 
 
 def force_start_method(method):

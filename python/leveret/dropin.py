@@ -13,6 +13,8 @@ import importlib
 import sys
 from importlib.machinery import PathFinder
 
+from . import method
+
 __all__ = ["install", "installed", "restore", "state"]
 
 # Which names of which standard module are re-bound to the same names of which module of ours.
@@ -51,7 +53,7 @@ def state():
     actual = ours._actual_context
     return {
         "installed": installed(),
-        "chosen": ours._chosen_default,
+        "chosen": method.chosen(),
         "actual": None if actual is None else actual._name,
     }
 
@@ -62,7 +64,7 @@ def restore(state):
 
     if state["installed"]:
         install()
-    context.set_default_method(state["chosen"])
+    method.set_default_method(state["chosen"])
     if state["actual"] is None:
         context.default_context._actual_context = None
     else:

@@ -1,0 +1,5 @@
+"""`python -m leveret program.py`: the runner."""
+
+from .cli import main
+
+main()
