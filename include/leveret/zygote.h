@@ -48,6 +48,7 @@ struct lvr_zygote_service {
 /* What a born child has been given. */
 struct lvr_birth {
   lvr_proc_id id;
+  int32_t error;  /* 0; -EMFILE: its descriptors did not all fit, so it has none of them */
   uint32_t n_fds;
   int fds[LVR_BIRTH_FDS]; /* close-on-exec, the child's own */
 };

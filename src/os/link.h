@@ -23,7 +23,8 @@ int lvri_os_link_send(int fd, const void *bytes, size_t len, const int *fds, uns
 
 /* Receives a message of at most `room` bytes, cut off there, waiting for one if `wait`. ret_fds has room for
  * LVRI_LINK_FDS; what arrives is close-on-exec and the caller's.
- * Its length; 0: the other end is closed; -EINTR, -EAGAIN (none there), -EMFILE (its descriptors were lost). */
+ * Its length; 0: the other end is closed; -EINTR, -EAGAIN (none there), -EMFILE (received, but its descriptors
+ * did not fit: none of them is there). */
 int lvri_os_link_receive(int fd, void *bytes, size_t room, int *ret_fds, unsigned *ret_n_fds, bool wait);
 
 /* A descriptor that polls readable between ring and hush. -EMFILE, -ENFILE. */
@@ -46,6 +47,7 @@ enum lvri_signal_way {
 };
 
 void lvri_os_signal_set(int signo, enum lvri_signal_way way);
+bool lvri_os_signal_is_ignored(int signo);
 
 /* Sleeps until one of fds (-1 is none) polls readable, or a signal outside `blocked` arrives: the blocked
  * set is exchanged for the time of the sleep alone, so none is missed.

@@ -127,6 +127,11 @@ void lvri_os_signal_set(int signo, enum lvri_signal_way way) {
   (void)sigaction(signo, &action, NULL);
 }
 
+bool lvri_os_signal_is_ignored(int signo) {
+  struct sigaction action;
+  return sigaction(signo, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 enum { SLEEP_FDS = 4 };
 
 static int ready_bits(const struct pollfd *polled, unsigned n_fds) {

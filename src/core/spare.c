@@ -1,0 +1,87 @@
+/* spare.c - a spare: born of the zygote, nobody yet, waiting to be told who it is. */
+#include <signal.h>
+
+#include "base/crashpoint.h"
+#include "core/zygote.h"
+#include "os/link.h"
+#include "os/os.h"
+
+/* To the card's owner alone: whether it was changed from one of two states. */
+static bool change(struct lvri_card *card, uint32_t from, uint32_t to) {
+  return lvri_cas_acq_rel_u32(&card->zc_state, &from, to);
+}
+
+static bool is_dismissed(const struct lvri_card *card) {
+  return lvri_load_acquire_u32(&card->zc_state) == LVRI_CARD_LEAVE;
+}
+
+/* It dies with the zygote, which may have died before it could say so. */
+static void die_with_zygote(const struct lvri_spare *spare) {
+  (void)lvri_os_die_with_parent(SIGKILL);
+  if (lvri_os_parent_pid() != spare->zygote_pid) lvri_os_exit(0);
+}
+
+static void close_all(struct lvr_birth *birth) {
+  while (birth->n_fds > 0) lvri_os_close(birth->fds[--birth->n_fds]);
+}
+
+/* The next message that makes sense; ends the process when there will be none. */
+static void receive(const struct lvri_spare *spare, struct lvri_request *ret_request,
+                    struct lvr_birth *ret_birth) {
+  for (;;) {
+    ret_request->zr_mark = 0;
+    ret_birth->n_fds = 0;
+    int got = lvri_os_link_receive(spare->z->serve_fd, ret_request, sizeof(*ret_request),
+                                   ret_birth->fds, &ret_birth->n_fds, true);
+    ret_birth->error = got == -EMFILE ? got : 0;
+    if (ret_request->zr_mark == LVRI_REQUEST_MARK) return;
+    close_all(ret_birth);
+    if (got == 0 || (got < 0 && got != -EINTR)) lvri_os_exit(0);
+    if (got == -EINTR && is_dismissed(spare->card)) lvri_os_exit(0);
+  }
+}
+
+static void take_card(struct lvri_card *card, lvr_proc_id child) {
+  atomic_store_explicit(&card->zc_child, child, memory_order_relaxed);
+  /* Pairs with the zygote's look at its cards. */
+  while (!change(card, LVRI_CARD_IDLE, LVRI_CARD_TAKEN) &&
+         !change(card, LVRI_CARD_LEAVE, LVRI_CARD_TAKEN)) {
+  }
+}
+
+/* Told before the adoption, so that the zygote's death cannot end a child. */
+static bool adopt(const struct lvri_spare *spare, lvr_proc_id child) {
+  (void)lvri_os_die_with_parent(0);
+  take_card(spare->card, child);
+  LVR_CRASHPOINT("spare.taken");
+  if (lvr_proc_adopt(spare->z->session, child) == 0) return true;
+  (void)change(spare->card, LVRI_CARD_TAKEN, LVRI_CARD_IDLE);
+  die_with_zygote(spare);
+  return false;
+}
+
+static void leave_the_stock(const struct lvri_spare *spare, uint64_t blocked) {
+  LVR_CRASHPOINT("spare.adopted");
+  lvri_os_bell_ring(spare->bell_fd);
+  lvri_os_close(spare->bell_fd);
+  lvri_os_close(spare->maker_fd);
+  lvri_os_close(spare->z->serve_fd);
+  spare->z->serve_fd = -1;
+  (void)lvri_os_signal_set(SIGCHLD, LVRI_SIGNAL_DEFAULT);
+  (void)lvri_os_signal_set(SIGURG, LVRI_SIGNAL_DEFAULT);
+  if (!spare->ignores_sigint) (void)lvri_os_signal_set(SIGINT, LVRI_SIGNAL_DEFAULT);
+  lvri_os_signals_block(blocked);
+}
+
+void lvri_spare_live(const struct lvri_spare *spare, struct lvr_birth *ret_birth) {
+  struct lvri_request request;
+
+  do {
+    die_with_zygote(spare);
+    receive(spare, &request, ret_birth);
+    if (adopt(spare, request.zr_child)) break;
+    close_all(ret_birth);
+  } while (true);
+  ret_birth->id = request.zr_child;
+  leave_the_stock(spare, request.zr_blocked);
+}

@@ -1,0 +1,336 @@
+/* zygote.c - the zygote: keeps spares in stock, says how its children ended, ends with its maker.
+ *
+ *   one thread, one loop:
+ *       children that are over -> their slots           (SIGCHLD ends the sleep)
+ *       the maker is over      -> everybody goes        (its pidfd)
+ *       too few spares         -> fork one              (the bell, rung by a spare that was born)
+ *       too many for a while   -> dismiss one           (the deadline of the sleep)
+ *
+ * The stock grows by doubling whenever it is found empty, and shrinks by half for each quiet second. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/crashpoint.h"
+#include "core/zygote.h"
+#include "os/link.h"
+#include "os/os.h"
+
+#define QUIET_NS     INT64_C(1000000000)
+#define SPARES_LEAST 2u
+#define SPARES_MOST  16u
+
+/* A child that is none of the spares any more. */
+struct child {
+  lvr_proc_id id;
+  lvr_proc_id parent;
+  int32_t pid;
+  bool daemon;
+};
+
+struct stock {
+  struct lvr_zygote *z;
+  const struct lvr_zygote_service *service;
+  int bell_fd, maker_fd;
+  bool ignores_sigint;
+  uint32_t least, most, wanted;
+  int64_t busy_ns; /* when a spare was last found taken */
+  struct child *children;
+  size_t n_children, room;
+};
+
+static struct lvri_card *card_at(const struct stock *k, uint32_t i) { return &k->z->desk->zd_cards[i]; }
+
+static uint32_t state_of(const struct lvri_card *card) { return lvri_load_acquire_u32(&card->zc_state); }
+
+static int32_t pid_of(const struct lvri_card *card) {
+  return atomic_load_explicit(&card->zc_pid, memory_order_relaxed);
+}
+
+static void free_card(struct lvri_card *card) {
+  atomic_store_explicit(&card->zc_pid, 0, memory_order_relaxed);
+  lvri_store_release_u32(&card->zc_state, LVRI_CARD_FREE);
+}
+
+/* --- children ------------------------------------------------------------------------------ */
+
+static int make_room(struct stock *k) {
+  if (k->n_children < k->room) return 0;
+  size_t room = k->room ? 2 * k->room : 64;
+  struct child *grown = realloc(k->children, room * sizeof(*grown));
+  if (!grown) return -ENOMEM;
+  k->children = grown;
+  k->room = room;
+  return 0;
+}
+
+/* Who the spare of this card has become; false while it is nobody. */
+static bool find_child(struct stock *k, const struct lvri_card *card, struct child *ret_child) {
+  struct lvr_proc_info info;
+  lvr_proc_id id = atomic_load_explicit(&card->zc_child, memory_order_relaxed);
+  if (state_of(card) != LVRI_CARD_TAKEN) return false;
+  if (lvr_proc_info(k->z->session, id, &info) < 0 || info.pid != pid_of(card)) return false;
+  *ret_child = (struct child){.id = id,
+                              .parent = info.parent,
+                              .pid = info.pid,
+                              .daemon = (info.flags & LVR_PROC_DAEMON) != 0};
+  return true;
+}
+
+/* The card of a spare that was born is free for the next one. True: there was one. */
+static bool settle(struct stock *k) {
+  size_t before = k->n_children;
+  for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++) {
+    struct child child;
+    if (!find_child(k, card_at(k, i), &child) || make_room(k) < 0) continue;
+    k->children[k->n_children++] = child;
+    k->busy_ns = lvri_os_now_ns();
+    free_card(card_at(k, i));
+  }
+  return k->n_children > before;
+}
+
+static struct child *child_of(const struct stock *k, int32_t pid) {
+  for (size_t i = 0; i < k->n_children; i++)
+    if (k->children[i].pid == pid) return &k->children[i];
+  return NULL;
+}
+
+static struct lvri_card *card_of(const struct stock *k, int32_t pid) {
+  for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++)
+    if (state_of(card_at(k, i)) != LVRI_CARD_FREE && pid_of(card_at(k, i)) == pid) return card_at(k, i);
+  return NULL;
+}
+
+/* Not reaped yet, so their pids are theirs. */
+static void end_daemons_of(const struct stock *k, lvr_proc_id parent) {
+  for (size_t i = 0; i < k->n_children; i++)
+    if (k->children[i].daemon && k->children[i].parent == parent)
+      (void)lvri_os_signal(k->children[i].pid, SIGKILL);
+}
+
+/* Unless it has announced. */
+static void say_how_it_ended(const struct stock *k, lvr_proc_id id, int32_t status) {
+  int known = lvr_proc_set_status(k->z->session, id, status);
+  (void)known;
+}
+
+static void bury_child(struct stock *k, struct child *child, int32_t status) {
+  struct child was = *child;
+  *child = k->children[--k->n_children];
+  say_how_it_ended(k, was.id, status);
+  end_daemons_of(k, was.id);
+}
+
+/* It may have had a message in its hands. */
+static void bury_spare(struct stock *k, struct lvri_card *card) {
+  free_card(card);
+  (void)lvri_fetch_add_release_u32(&k->z->desk->zd_lost, 1);
+}
+
+/* The status is said before the pid can become somebody else's. */
+static void bury(struct stock *k, int32_t pid, int32_t status) {
+  (void)settle(k);
+  struct child *child = child_of(k, pid);
+  struct lvri_card *card = card_of(k, pid);
+  if (child) bury_child(k, child, status);
+  if (card) bury_spare(k, card);
+  LVR_CRASHPOINT("zygote.bury");
+  (void)lvri_os_child_reap(pid, &status);
+}
+
+static void bury_the_dead(struct stock *k) {
+  int32_t pid, status;
+  while (lvri_os_child_over(&pid, &status) == 1) bury(k, pid, status);
+}
+
+/* --- spares -------------------------------------------------------------------------------- */
+
+static uint32_t count(const struct stock *k, enum lvri_card_state state) {
+  uint32_t found = 0;
+  for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++) found += state_of(card_at(k, i)) == state;
+  return found;
+}
+
+static struct lvri_card *any_card(const struct stock *k, enum lvri_card_state state) {
+  for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++)
+    if (state_of(card_at(k, i)) == state) return card_at(k, i);
+  return NULL;
+}
+
+static int32_t plain_fork(void) {
+  pid_t pid = fork();
+  return pid < 0 ? -errno : (int32_t)pid;
+}
+
+static int32_t fork_nobody(const struct stock *k) {
+  int error = lvr_proc_fork_next(k->z->session, LVR_PROC_NOBODY);
+  if (error) return error;
+  return k->service->fork ? k->service->fork(k->service->context) : plain_fork();
+}
+
+static void live_as_spare(struct stock *k, struct lvri_card *card, int32_t zygote_pid,
+                          struct lvr_birth *ret_birth) {
+  struct lvri_spare spare = {.z = k->z,
+                             .card = card,
+                             .zygote_pid = zygote_pid,
+                             .bell_fd = k->bell_fd,
+                             .maker_fd = k->maker_fd,
+                             .ignores_sigint = k->ignores_sigint};
+  free(k->children);
+  if (k->service->spare) k->service->spare(k->service->context);
+  lvri_spare_live(&spare, ret_birth);
+}
+
+/* 0: in the zygote; 1: in a child, at its birth; negative errno. The card says idle before the spare can be
+ * born, and nobody but its spare changes it from there. */
+static int make_spare(struct stock *k, struct lvri_card *card, struct lvr_birth *ret_birth) {
+  int32_t self = lvri_os_pid();
+  lvri_store_release_u32(&card->zc_state, LVRI_CARD_IDLE);
+  int32_t pid = fork_nobody(k);
+  if (pid == 0) {
+    live_as_spare(k, card, self, ret_birth);
+    return 1;
+  }
+  if (pid < 0)
+    free_card(card);
+  else
+    atomic_store_explicit(&card->zc_pid, pid, memory_order_relaxed);
+  return pid < 0 ? pid : 0;
+}
+
+/* Unless another spare, before, gave birth to it. */
+static void withdraw(const struct stock *k, lvr_proc_id child) {
+  int born = lvr_proc_withdraw(k->z->session, child);
+  (void)born;
+}
+
+/* No spare can be made: tell those who ask. */
+static void refuse(const struct stock *k, int32_t code) {
+  struct lvri_request request;
+  int fds[LVRI_LINK_FDS];
+  unsigned n_fds;
+
+  atomic_store_explicit(&k->z->desk->zd_refused, code, memory_order_release);
+  for (;;) {
+    n_fds = 0;
+    request.zr_mark = 0;
+    int got = lvri_os_link_receive(k->z->serve_fd, &request, sizeof(request), fds, &n_fds, false);
+    while (n_fds > 0) lvri_os_close(fds[--n_fds]);
+    if (request.zr_mark == LVRI_REQUEST_MARK)
+      withdraw(k, request.zr_child);
+    else if (got <= 0)
+      return;
+  }
+}
+
+static void dismiss_one(const struct stock *k) {
+  struct lvri_card *card = any_card(k, LVRI_CARD_IDLE);
+  uint32_t idle = LVRI_CARD_IDLE;
+  if (card && lvri_cas_acq_rel_u32(&card->zc_state, &idle, LVRI_CARD_LEAVE))
+    (void)lvri_os_signal(pid_of(card), SIGURG);
+}
+
+/* Again, in case the first nudge came before the spare slept. */
+static void nudge_the_dismissed(const struct stock *k) {
+  for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++)
+    if (state_of(card_at(k, i)) == LVRI_CARD_LEAVE) (void)lvri_os_signal(pid_of(card_at(k, i)), SIGURG);
+}
+
+static void grow(struct stock *k) { k->wanted = 2 * k->wanted < k->most ? 2 * k->wanted : k->most; }
+
+static void shrink(struct stock *k, uint32_t idle) {
+  int64_t now_ns = lvri_os_now_ns();
+  if (now_ns - k->busy_ns < QUIET_NS) return;
+  nudge_the_dismissed(k);
+  if (k->wanted > k->least) k->wanted = k->wanted / 2 > k->least ? k->wanted / 2 : k->least;
+  for (; idle > k->wanted; idle--) dismiss_one(k);
+  k->busy_ns = now_ns;
+}
+
+/* --- the loop ------------------------------------------------------------------------------ */
+
+static void go_to_sleep(const struct stock *k, uint32_t idle) {
+  int fds[] = {k->maker_fd, k->bell_fd, idle == 0 ? k->z->serve_fd : -1};
+  bool restless = idle > k->least || k->wanted > k->least || count(k, LVRI_CARD_LEAVE) > 0;
+  int64_t deadline_ns = restless ? k->busy_ns + QUIET_NS : LVRI_FOREVER;
+  (void)lvri_os_sleep_on(fds, 3, deadline_ns, 0);
+  lvri_os_bell_hush(k->bell_fd);
+}
+
+/* One spare more if there are too few, else a sleep. 1: in a child. */
+static int keep_stock(struct stock *k, struct lvr_birth *ret_birth) {
+  bool taken = settle(k);
+  uint32_t idle = count(k, LVRI_CARD_IDLE);
+  struct lvri_card *card = any_card(k, LVRI_CARD_FREE);
+  if (taken && idle == 0) grow(k);
+  shrink(k, idle);
+  if (idle < k->wanted && card) {
+    int made = make_spare(k, card, ret_birth);
+    if (made >= 0) return made;
+    if (idle == 0) refuse(k, made);
+  }
+  go_to_sleep(k, idle);
+  return 0;
+}
+
+static void end_all(struct stock *k) {
+  struct lvr_proc_info info;
+  (void)settle(k);
+  if (lvr_proc_info(k->z->session, k->z->id, &info) == 0) end_daemons_of(k, info.parent);
+  for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++)
+    if (state_of(card_at(k, i)) == LVRI_CARD_IDLE) (void)lvri_os_signal(pid_of(card_at(k, i)), SIGKILL);
+}
+
+static int serve(struct stock *k, struct lvr_birth *ret_birth) {
+  for (;;) {
+    bury_the_dead(k);
+    if (lvri_os_is_ready(k->maker_fd)) break;
+    if (keep_stock(k, ret_birth)) return 0;
+  }
+  end_all(k);
+  free(k->children);
+  return 1;
+}
+
+/* A maker that is over already has left no such pid, or one that is not our parent. */
+static int watch_maker(struct stock *k) {
+  k->maker_fd = lvri_os_pidfd_open(k->z->maker);
+  if (k->maker_fd == -ESRCH) return 1;
+  if (k->maker_fd < 0) return k->maker_fd;
+  return lvri_os_parent_pid() == k->z->maker ? 0 : 1;
+}
+
+static void take_signals(struct stock *k) {
+  k->ignores_sigint = lvri_os_signal_is_ignored(SIGINT);
+  lvri_os_signal_set(SIGINT, LVRI_SIGNAL_IGNORE);
+  lvri_os_signal_set(SIGCHLD, LVRI_SIGNAL_INTERRUPT);
+  lvri_os_signal_set(SIGURG, LVRI_SIGNAL_INTERRUPT);
+  lvri_os_signals_block(LVRI_SIGNAL_BIT(SIGCHLD));
+}
+
+static int prepare_stock(struct stock *k) {
+  k->least = k->service->spares_least ? k->service->spares_least : SPARES_LEAST;
+  k->most = k->service->spares_most ? k->service->spares_most : SPARES_MOST;
+  if (k->most > LVRI_DESK_CARDS / 2) k->most = LVRI_DESK_CARDS / 2;
+  if (k->least > k->most) k->least = k->most;
+  k->wanted = k->least;
+  k->busy_ns = lvri_os_now_ns();
+  k->bell_fd = lvri_os_bell_create();
+  if (k->bell_fd < 0) return k->bell_fd;
+  int gone = watch_maker(k);
+  if (gone < 0) lvri_os_close(k->bell_fd);
+  return gone;
+}
+
+int lvr_zygote_serve(lvr_zygote *z, const struct lvr_zygote_service *service,
+                     struct lvr_birth *ret_birth) {
+  struct stock stock = {.z = z, .service = service};
+  int error = prepare_stock(&stock);
+  if (error) return error;
+  take_signals(&stock);
+  atomic_store_explicit(&z->desk->zd_pid, lvri_os_pid(), memory_order_relaxed);
+  lvri_store_release_u32(&z->desk->zd_ready, 1);
+  return serve(&stock, ret_birth);
+}
