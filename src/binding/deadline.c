@@ -26,6 +26,10 @@ int64_t lvri_deadline_in(double seconds) {
   return now_ns() + (int64_t)(seconds * NS_PER_S);
 }
 
+double lvri_seconds_left(int64_t deadline_ns) {
+  return (double)(deadline_ns - now_ns()) / NS_PER_S;
+}
+
 int lvri_deadline_of(PyObject *timeout, int64_t *ret_deadline_ns) {
   if (timeout == NULL || timeout == Py_None) {
     *ret_deadline_ns = LVR_FOREVER;

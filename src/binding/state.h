@@ -14,6 +14,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <structmember.h> /* PyMemberDef is there up to 3.11 */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,6 +23,7 @@
 
 /* X(C type, field) */
 #define LVRI_STATE_OBJECTS(X)             \
+  X(PyTypeObject, semlock_type)           \
   X(PyTypeObject, lock_type)              \
   X(PyTypeObject, rlock_type)             \
   X(PyTypeObject, semaphore_type)         \
@@ -30,8 +32,7 @@
   X(PyTypeObject, event_type)             \
   X(PyTypeObject, barrier_type)           \
   X(PyObject, abandoned_lock_warning)     \
-  X(PyObject, rebuild)                    \
-  X(PyObject, get_spawning_popen)
+  X(PyObject, newobj)
 
 struct lvri_state {
 #define LVRI_FIELD(type, field) type *field;
@@ -49,6 +50,9 @@ int lvri_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyTyp
 /* errors.c: the one table from codes to exceptions. `doing` says what was tried, for a person:
  * "create a lock". Always NULL, with the exception set. An exception that is set already stays. */
 PyObject *lvri_raise(int code, const char *doing);
+/* The exception that is set (NULL: none), which is then not set any more; and back, stolen. */
+PyObject *lvri_take_exception(void);
+void lvri_put_exception(PyObject *exception);
 
 /* session.c: the one session of this process. */
 lvr_session *lvri_session(void);              /* made when it is first needed; NULL with an error */
@@ -59,6 +63,7 @@ lvr_session *lvri_session_peek(void);         /* NULL without an error when ther
  * -1 with an error when it is no number. */
 int lvri_deadline_of(PyObject *timeout, int64_t *ret_deadline_ns);
 int64_t lvri_deadline_in(double seconds);
+double lvri_seconds_left(int64_t deadline_ns);
 
 #define LVRI_TRY_ONCE ((int64_t)0) /* a deadline that is over: try once */
 
@@ -79,7 +84,8 @@ bool lvri_wait_again(int *code);
 
 int lvri_exec_errors(PyObject *module, struct lvri_state *state);
 int lvri_exec_session(PyObject *module, struct lvri_state *state);
-int lvri_exec_pickle(PyObject *module, struct lvri_state *state);
+int lvri_exec_shared(PyObject *module, struct lvri_state *state);
+int lvri_exec_semlock(PyObject *module, struct lvri_state *state);
 int lvri_exec_lock(PyObject *module, struct lvri_state *state);
 int lvri_exec_semaphore(PyObject *module, struct lvri_state *state);
 int lvri_exec_condition(PyObject *module, struct lvri_state *state);
