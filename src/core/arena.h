@@ -19,8 +19,8 @@
 #define LVRI_ARENA_RESERVE_BYTES (UINT64_C(64) << 30) /* unless told otherwise */
 #define LVRI_ARENA_LEAST_BYTES   (UINT64_C(4) << 20)  /* with less there is no session */
 #define LVRI_ARENA_STRIPES       64U
-#define LVRI_ARENA_RECORDS       248U /* the guard and its journal fill one page of 4096 bytes */
-#define LVRI_STRIPE_RECORDS      28U  /* ... and 512 bytes */
+#define LVRI_ARENA_RECORDS       252U /* the guard and its journal fill 4096 bytes */
+#define LVRI_STRIPE_RECORDS      28U  /* ... and 512 */
 
 struct lvri_arena_guard {
   struct lvri_guard ag_guard;

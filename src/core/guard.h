@@ -45,12 +45,13 @@ _Static_assert(sizeof(struct lvri_guard_record) == 16, "layout");
  * word changed since enter has its old value in a record below gd_count, and writing back a
  * record twice, or one whose word was not changed yet, does no harm: a repairer may die anywhere. */
 struct lvri_guard {
-  struct lvri_mutex gd_mutex;
+  _Alignas(64) struct lvri_mutex gd_mutex;
   _Atomic uint32_t gd_count;
   uint32_t gd_capacity;
   uint32_t gd_rank;
   _Atomic uint32_t gd_repairs;
 };
+_Static_assert(sizeof(struct lvri_guard) == 64, "the records follow");
 
 /* Makes a guard with room for `capacity` records behind it. */
 int lvri_guard_init(struct lvri_guard *g, enum lvri_rank rank, uint32_t capacity);

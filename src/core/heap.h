@@ -20,20 +20,21 @@ struct lvri_arena;
 
 #define LVRI_PAGE_SHIFT     16U
 #define LVRI_PAGE_BYTES     (UINT64_C(1) << LVRI_PAGE_SHIFT)
-#define LVRI_HEAP_CLASSES   14U   /* sizes of small blocks: 64 ... 8192 */
-#define LVRI_HEAP_BINS      21U   /* free runs of 1, 2-3, 4-7, ... pages */
-#define LVRI_HEAP_SMALL_MAX 8128U /* the largest small block: eight to a page */
+#define LVRI_HEAP_CLASSES   18U    /* sizes of small blocks: 64 ... LVRI_HEAP_SMALL_MAX */
+#define LVRI_HEAP_SMALL_MAX 32192U /* two to a slab */
+#define LVRI_HEAP_BINS      21U    /* free runs of 1, 2-3, 4-7, ... pages */
+#define LVRI_HEAP_RECORDS   48U    /* most words that one call here changes */
 #define LVRI_KIND_MAX       255U
 
-/* Heap state in the arena's header. Everything: by the owner of the arena's guard, logged.
- * Page numbers; 0 is none, for page 0 is the header's.
- *   hp_pages       pages in the arena, header and page table included
+/* Heap state in the arena's header. All fields: by the owner of the arena's guard, logged. Runs and slabs
+ * are named by their first page's number; 0 is none, for page 0 is the header's.
+ *   hp_table       where the page table lies: from page 1 on, a row for every page of the reservation
+ *   hp_pages       pages in use by header, page table and heap; what lies behind is not touched
  *   hp_first       the first page that can be handed out
- *   hp_table       where the page table lies
- *   hp_partial     per size: first slab with a free block; linked through the page table
- *   hp_bins        per power of two: first free run
- *   hp_dirty       first of the free runs whose memory is not given back yet
- *   hp_blocks, hp_bytes   blocks handed out, and their bytes; read at any time, for statistics */
+ *   hp_partial     per size: first slab with a free block
+ *   hp_bins        per power of two: first free run of that many pages, and up to twice as many
+ *   hp_dirty       first run that is freed, but still has its memory
+ *   hp_blocks, hp_bytes   blocks handed out, and what they hold; may be read at any time */
 struct lvri_heap_shm {
   uint64_t hp_table;
   uint32_t hp_pages;
@@ -44,56 +45,56 @@ struct lvri_heap_shm {
   uint32_t hp_bins[LVRI_HEAP_BINS];
   uint32_t hp_dirty;
 };
+_Static_assert(sizeof(struct lvri_heap_shm) == 192, "layout");
 
-/* What a page is. */
+/* What the first page of a run is. The last page of a free run is FREE as well, that of any other BODY;
+ * a page between them may have any state but SLAB and BLOCK. */
 enum lvri_page_state {
-  LVRI_PAGE_FREE,  /* head and tail of a free run; inside of one anything but a head of a block */
-  LVRI_PAGE_SLAB,  /* small blocks of one size */
-  LVRI_PAGE_BLOCK, /* head of a run that is one block */
-  LVRI_PAGE_BODY,  /* its last page, if it has more than one; inside of it anything but a head */
+  LVRI_PAGE_BODY,
+  LVRI_PAGE_FREE,  /* in a bin; no neighbour of it is FREE */
+  LVRI_PAGE_DIRTY, /* freed, its memory not yet given back; in the list of those */
+  LVRI_PAGE_SLAB,  /* one page of small blocks */
+  LVRI_PAGE_BLOCK, /* a large block */
 };
 
-/* One row of the page table. Everything: by the owner of the arena's guard, logged.
- *   pg_state   as above
- *   pg_run     length of the run in pages: in head and tail of a free one, in the head of a block
- *   pg_next, pg_prev   neighbours in the list that it is in: of free runs of about this length, or of
- *              slabs of this size with a free block; 0 at the ends
- *   pg_kind    of a block
- *   pg_size    slab: number of its size class; free run: 1 while its memory is not given back
- *   pg_used    slab: blocks handed out; pg_used == blocks - bits set in sb_free */
+/* One row of the page table. All fields: by the owner of the arena's guard, logged.
+ *   pg_state, pg_run   of the run that starts here; pg_run also at the last page of a free run
+ *   pg_next, pg_prev   neighbours in the list that the run is in; 0 at its ends
+ *   pg_kind            of a large block
+ *   pg_class           of a slab: which size
+ *   pg_used            of a slab: blocks handed out, all but those in sb_free */
 struct lvri_page {
   uint32_t pg_state;
   uint32_t pg_run;
   uint32_t pg_next;
   uint32_t pg_prev;
   uint32_t pg_kind;
-  uint32_t pg_size;
+  uint32_t pg_class;
   uint32_t pg_used;
-  uint32_t pg_dirty_next;
+  uint32_t pg_reserved;
 };
 _Static_assert(sizeof(struct lvri_page) == 32, "layout");
 
-/* The start of a slab; its blocks follow at the next multiple of 64.
+/* The start of a slab; its blocks follow.
  *   sb_free    a set bit for each free block; by the owner of the arena's guard, logged
- *   sb_kind    kind of each block; by the same, not logged: it means something only for a
- *              block that is handed out, and is written before the block is published */
+ *   sb_kind    kind of each block; by the same, not logged: it says nothing about a free
+ *              block, and is written before the block's bit is cleared */
 struct lvri_slab {
   uint64_t sb_free[16];
   uint8_t sb_kind[1024];
 };
+_Static_assert(sizeof(struct lvri_slab) % 64 == 0, "blocks are aligned");
 
 /* Makes the heap in a new arena; nobody else can see it yet. */
 int lvri_heap_init(struct lvri_arena *a);
 
-/* A block of at least `bytes` (from 1), 64-byte aligned (page aligned above LVRI_HEAP_SMALL_MAX), zeroed.
- * kind (at most LVRI_KIND_MAX) is the caller's. 0; -ENOMEM: the heap is as it was. Changes at
- * most LVRI_HEAP_RECORDS words. */
+/* A block of at least `bytes` (from 1), 64-byte aligned (page aligned if larger than
+ * LVRI_HEAP_SMALL_MAX), zeroed. kind (at most LVRI_KIND_MAX) is the caller's.
+ * 0; -ENOMEM: the heap is as it was, and what else was done in this critical section stands. */
 int lvri_heap_alloc_locked(struct lvri_arena *a, size_t bytes, uint32_t kind, lvri_off *ret_off);
 
 /* Gives a block back. Its bytes stay as they are until the guard is left. */
 void lvri_heap_free_locked(struct lvri_arena *a, lvri_off off);
-
-#define LVRI_HEAP_RECORDS 48U
 
 /* Of a block: how much it holds (at least what was asked for), and its kind. */
 size_t lvri_heap_size(struct lvri_arena *a, lvri_off off);
@@ -108,7 +109,8 @@ void lvri_heap_each(struct lvri_arena *a,
                     void (*visit)(void *context, lvri_off off, size_t bytes, uint32_t kind),
                     void *context);
 
-/* Gives freed memory back to the kernel; called when the arena's guard is left. */
+/* Gives the memory of freed runs back to the kernel. In the guard, with an empty journal: leaving
+ * the guard calls it after the commit, for what is freed may be wanted again until then. */
 void lvri_heap_trim_locked(struct lvri_arena *a);
 
 /* In the guard, walks everything: pages are covered once each, lists are whole and without
