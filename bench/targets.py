@@ -1,0 +1,49 @@
+"""What the processes of the benchmarks run. Importable by name, as every start method needs."""
+
+import os
+import time
+from typing import Any
+
+
+def nothing() -> None:
+    """The cheapest child."""
+
+
+def note_time(path: str) -> None:
+    """Write down when the target began to run."""
+    now = time.monotonic_ns()
+    with open(path, "w") as file:
+        file.write(str(now))
+
+
+def hold_for_ever(lock: Any, ready: Any) -> None:
+    lock.acquire()
+    ready.send_bytes(b"held")
+    while True:
+        time.sleep(60)
+
+
+def wait_for_lock(lock: Any, ready: Any, seconds: float) -> None:
+    """Say when the lock came, or 0 if it did not."""
+    ready.send_bytes(b"waiting")
+    got = lock.acquire(timeout=seconds)
+    ready.send_bytes(str(time.monotonic_ns() if got else 0).encode())
+    os._exit(0)
+
+
+def take_turns(lock: Any, rounds: int, ready: Any, go: Any) -> None:
+    ready.send_bytes(b"ready")
+    go.wait()
+    for _ in range(rounds):
+        with lock:
+            pass
+    ready.send_bytes(b"done")
+
+
+def count(lock: Any, rounds: int, ready: Any, go: Any, counter: Any) -> None:
+    ready.send_bytes(b"ready")
+    go.wait()
+    for _ in range(rounds):
+        with lock:
+            counter.value += 1
+    ready.send_bytes(b"done")
