@@ -80,6 +80,7 @@ static int take_over(struct lvri_arena *a, struct lvri_guard *g) {
   LVR_CRASHPOINT("guard.takeover.enter");
   if (lvri_guard_valid(a, g) != 0) return give_up(g);
   roll_back(a, g, 0);
+  a->trim |= g->gd_rank == LVRI_RANK_ARENA; /* he may have died before he trimmed */
   lvri_fetch_add_relaxed_u32(&g->gd_repairs, 1);
   LVR_CRASHPOINT("guard.takeover.clean");
   lvri_mutex_consistent(&g->gd_mutex);

@@ -160,13 +160,23 @@ static int grow_by(struct lvri_arena *a, uint32_t pages) {
   return 0;
 }
 
-/* Room for a run of so many pages: by a good step, or if that fails by as little as will do. */
+/* Free pages at the very end, which growth adds to. */
+static uint32_t free_at_end(const struct lvri_arena *a) {
+  const struct lvri_heap_shm *heap = heap_of(a);
+  if (heap->hp_pages == heap->hp_first) return 0;
+  const struct lvri_page *last = page_of(a, heap->hp_pages - 1);
+  return last->pg_state == LVRI_PAGE_FREE ? last->pg_run : 0;
+}
+
+/* Room for a run of so many pages at the end: by a good step, or if that fails by as little as will
+ * do. */
 static int grow_for(struct lvri_arena *a, uint32_t pages) {
-  uint32_t step = heap_of(a)->hp_pages / 8;
+  uint32_t step = heap_of(a)->hp_pages / 8, there = free_at_end(a);
+  if (there >= pages) return 0;
   if (step < GROW_LEAST_PAGES) step = GROW_LEAST_PAGES;
   if (step > GROW_MOST_PAGES) step = GROW_MOST_PAGES;
-  if (step > pages && grow_by(a, step) == 0) return 0;
-  return grow_by(a, pages);
+  if (step > pages - there && grow_by(a, step) == 0) return 0;
+  return grow_by(a, pages - there);
 }
 
 /* --- runs --------------------------------------------------------------------------------------- */
@@ -186,9 +196,8 @@ static int take_run(struct lvri_arena *a, uint32_t pages, uint32_t state, uint32
   if (!number) {
     int error = grow_for(a, pages);
     if (error) return error;
-    number = find_free(a, pages);
+    number = heap_of(a)->hp_pages - free_at_end(a);
   }
-  LVRI_ASSERT(number);
   cut(a, number, pages, state);
   int error = fill_run(a, number, pages);
   if (!error) *ret_number = number;

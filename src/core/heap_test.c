@@ -1,0 +1,534 @@
+#include "core/heap.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/atomic.h"
+#include "base/fault.h"
+#include "core/arena.h"
+#include "core/heap_inner.h"
+#include "os/os.h"
+#include "testing/crash.h"
+#include "testing/test.h"
+
+enum { KIND = 3, MANY = 4000 };
+
+/* --- helpers ----------------------------------------------------------------------------------- */
+
+static void enter(struct lvri_arena *a) { CHECK_INT(lvri_guard_enter(a, lvri_arena_guard(a)), 0); }
+
+static void leave(struct lvri_arena *a) { lvri_guard_leave(a, lvri_arena_guard(a)); }
+
+static lvri_off new_block(struct lvri_arena *a, size_t bytes) {
+  lvri_off off = 0;
+  enter(a);
+  CHECK_INT(lvri_heap_alloc_locked(a, bytes, KIND, &off), 0);
+  leave(a);
+  return off;
+}
+
+static void free_block(struct lvri_arena *a, lvri_off off) {
+  enter(a);
+  lvri_heap_free_locked(a, off);
+  leave(a);
+}
+
+static void check_heap(struct lvri_arena *a) {
+  enter(a);
+  CHECK_INT(lvri_arena_valid(a), 0);
+  leave(a);
+}
+
+static uint64_t blocks(struct lvri_arena *a) {
+  return lvri_load_relaxed_u64(&lvri_arena_header(a)->ah_heap.hp_blocks);
+}
+
+static uint64_t memory(struct lvri_arena *a) {
+  uint64_t bytes = 0;
+  CHECK_INT(lvri_os_shm_used(a->fd, &bytes), 0);
+  return bytes;
+}
+
+static bool is_zero(const void *at, size_t bytes) {
+  const unsigned char *p = at;
+  return bytes == 0 || (p[0] == 0 && memcmp(p, p + 1, bytes - 1) == 0);
+}
+
+/* --- blocks ------------------------------------------------------------------------------------ */
+
+static void check_block(struct lvri_arena *a, size_t bytes) {
+  lvri_off off = new_block(a, bytes);
+  test_context("a block of %zu bytes", bytes);
+  CHECK(off % 64 == 0 && (bytes <= LVRI_HEAP_SMALL_MAX || off % LVRI_PAGE_BYTES == 0));
+  CHECK(lvri_heap_is_block(a, off) && !lvri_heap_is_block(a, off + 64));
+  CHECK(lvri_heap_size(a, off) >= bytes);
+  CHECK_INT(lvri_heap_kind(a, off), KIND);
+  CHECK(is_zero(lvri_at(a, off), lvri_heap_size(a, off)));
+  memset(lvri_at(a, off), 0xee, lvri_heap_size(a, off));
+  check_heap(a);
+  free_block(a, off);
+  CHECK(!lvri_heap_is_block(a, off));
+  check_heap(a);
+  test_context("%s", "");
+}
+
+TEST(blocks_of_all_sizes) {
+  struct lvri_arena a;
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  for (int round = 0; round < 2; round++) /* the second finds what the first has left dirty */
+    for (size_t bytes = 1; bytes < 1 << 20; bytes += 1 + bytes / 7)
+      check_block(&a, bytes);
+  CHECK_INT(blocks(&a), 0);
+  lvri_arena_fini(&a);
+}
+
+TEST(a_lock_fits_into_128_bytes) {
+  struct lvri_arena a;
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  uint64_t before = memory(&a);
+  for (int i = 0; i < 10000; i++)
+    (void)new_block(&a, 128);
+  CHECK(memory(&a) - before < 10000 * 132 + (1 << 17));
+  lvri_arena_fini(&a);
+}
+
+TEST(blocks_do_not_overlap) {
+  struct lvri_arena a;
+  static lvri_off offs[MANY];
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  for (int i = 0; i < MANY; i++) {
+    offs[i] = new_block(&a, 1 + (size_t)i % 700);
+    memset(lvri_at(&a, offs[i]), i & 0xff, 1 + (size_t)i % 700);
+  }
+  check_heap(&a);
+  for (int i = 0; i < MANY; i++) {
+    const unsigned char *p = lvri_at(&a, offs[i]);
+    CHECK(p[0] == (i & 0xff) && memcmp(p, p + 1, (size_t)i % 700) == 0);
+  }
+  CHECK_INT(blocks(&a), MANY);
+  lvri_arena_fini(&a);
+}
+
+TEST(no_offset_but_a_block_is_one) {
+  struct lvri_arena a;
+  CHECK_INT(lvri_arena_create(LVRI_ARENA_LEAST_BYTES, &a), 0);
+  lvri_off small = new_block(&a, 200), large = new_block(&a, 200000);
+  unsigned found = 0;
+  for (lvri_off off = 0; off < a.mapped_bytes + 1000; off++) {
+    if (!lvri_heap_is_block(&a, off)) continue;
+    found++;
+    CHECK(off == small || off == large);
+  }
+  CHECK_INT(found, 2);
+  CHECK(!lvri_heap_is_block(&a, UINT64_MAX) && !lvri_heap_is_block(&a, UINT64_MAX << 20));
+  lvri_arena_fini(&a);
+}
+
+static void count_block(void *context, lvri_off off, size_t bytes, uint32_t kind) {
+  uint64_t *sums = context;
+  CHECK_INT(kind, KIND);
+  sums[0]++;
+  sums[1] += off;
+  sums[2] += bytes;
+}
+
+TEST(each_block_is_visited) {
+  struct lvri_arena a;
+  uint64_t sums[3] = {0}, offs = 0;
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  for (size_t bytes = 1; bytes < 300000; bytes *= 3)
+    offs += new_block(&a, bytes);
+  enter(&a);
+  lvri_heap_each(&a, count_block, sums);
+  leave(&a);
+  CHECK_INT(sums[0], blocks(&a));
+  CHECK_INT(sums[1], offs);
+  CHECK_INT(sums[2], lvri_load_relaxed_u64(&lvri_arena_header(&a)->ah_heap.hp_bytes));
+  lvri_arena_fini(&a);
+}
+
+/* A walk of random steps, checked against a list of what should be there. */
+struct step {
+  lvri_off off;
+  size_t bytes;
+  unsigned char fill;
+};
+
+static uint32_t next_random(uint32_t *seed) {
+  *seed = *seed * 1664525U + 1013904223U;
+  return *seed >> 8;
+}
+
+static size_t random_size(uint32_t *seed) {
+  return 1 + (next_random(seed) >> 4) % (64U << next_random(seed) % 14);
+}
+
+static void random_step(struct lvri_arena *a, struct step *s, uint32_t *seed) {
+  if (s->off) {
+    const unsigned char *p = lvri_at(a, s->off);
+    CHECK(p[0] == s->fill && memcmp(p, p + 1, s->bytes - 1) == 0);
+    free_block(a, s->off);
+    s->off = 0;
+  } else {
+    s->bytes = random_size(seed);
+    s->off = new_block(a, s->bytes);
+    CHECK(is_zero(lvri_at(a, s->off), s->bytes));
+    s->fill = (unsigned char)(1 + next_random(seed) % 255);
+    memset(lvri_at(a, s->off), s->fill, s->bytes);
+  }
+}
+
+TEST_WITHIN(a_random_walk, 60) {
+  struct lvri_arena a;
+  static struct step steps[200];
+  uint32_t seed = 42;
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  for (int i = 0; i < 20000; i++) {
+    test_context("step %d", i);
+    random_step(&a, &steps[next_random(&seed) % 200], &seed);
+    if (i % 64 == 0) check_heap(&a);
+  }
+  for (int i = 0; i < 200; i++)
+    if (steps[i].off) free_block(&a, steps[i].off);
+  check_heap(&a);
+  CHECK_INT(blocks(&a), 0);
+  lvri_arena_fini(&a);
+}
+
+/* --- memory ------------------------------------------------------------------------------------ */
+
+TEST(freed_memory_goes_back) {
+  struct lvri_arena a;
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  uint64_t before = memory(&a);
+  lvri_off off = new_block(&a, 32 << 20);
+  CHECK(memory(&a) >= before + (32 << 20));
+  free_block(&a, off);
+  CHECK(memory(&a) < before + (1 << 16));
+  lvri_arena_fini(&a);
+}
+
+TEST(empty_slabs_go_back_but_one) {
+  struct lvri_arena a;
+  static lvri_off offs[MANY];
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  uint64_t before = memory(&a);
+  for (int i = 0; i < MANY; i++)
+    offs[i] = new_block(&a, 1000);
+  CHECK(memory(&a) > before + MANY * 1000);
+  for (int i = 0; i < MANY; i++)
+    free_block(&a, offs[i]);
+  check_heap(&a);
+  CHECK(memory(&a) <= before + LVRI_PAGE_BYTES + 3 * 4096 /* of the page table */);
+  lvri_arena_fini(&a);
+}
+
+TEST(free_runs_grow_together) {
+  struct lvri_arena a;
+  lvri_off offs[64];
+  CHECK_INT(lvri_arena_create(LVRI_ARENA_LEAST_BYTES * 4, &a), 0);
+  for (int i = 0; i < 64; i++)
+    offs[i] = new_block(&a, LVRI_PAGE_BYTES);
+  for (int i = 0; i < 64; i += 2)
+    free_block(&a, offs[i]);
+  for (int i = 1; i < 64; i += 2)
+    free_block(&a, offs[i]);
+  check_heap(&a);
+  (void)new_block(&a, LVRI_ARENA_LEAST_BYTES * 3); /* would not fit if they lay apart */
+  check_heap(&a);
+  lvri_arena_fini(&a);
+}
+
+/* --- want of memory ---------------------------------------------------------------------------- */
+
+TEST(a_full_arena_says_so) {
+  struct lvri_arena a;
+  lvri_off off = 0, last = 0;
+  uint64_t count = 0;
+  int error;
+  CHECK_INT(lvri_arena_create(LVRI_ARENA_LEAST_BYTES, &a), 0);
+  do {
+    enter(&a);
+    error = lvri_heap_alloc_locked(&a, 30000, KIND, &off);
+    leave(&a);
+    if (!error) last = off;
+    count += !error;
+  } while (!error);
+  CHECK_INT(error, -ENOMEM);
+  CHECK_INT(off, last); /* untouched by the failure */
+  CHECK(count * 32768 > LVRI_ARENA_LEAST_BYTES * 9 / 10);
+  check_heap(&a);
+  free_block(&a, last);
+  CHECK_INT(new_block(&a, 30000), last);
+  lvri_arena_fini(&a);
+}
+
+TEST(impossible_sizes_are_refused) {
+  struct lvri_arena a;
+  lvri_off off = 0;
+  const size_t sizes[] = {SIZE_MAX, SIZE_MAX - 65535, (size_t)1 << 63, (size_t)1 << 48};
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  enter(&a);
+  for (int i = 0; i < 4; i++)
+    CHECK_INT(lvri_heap_alloc_locked(&a, sizes[i], 0, &off), -ENOMEM);
+  leave(&a);
+  CHECK_INT(off, 0);
+  check_heap(&a);
+  lvri_arena_fini(&a);
+}
+
+/* Each system call of an allocation fails once; what was done before in the same critical section stands. */
+static bool fails_at(uint64_t nth, size_t bytes) {
+  struct lvri_arena a;
+  lvri_off first = 0, second = 0;
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  enter(&a);
+  CHECK_INT(lvri_heap_alloc_locked(&a, 64, KIND, &first), 0);
+  lvri_fault_arm(NULL, nth);
+  int error = lvri_heap_alloc_locked(&a, bytes, KIND, &second);
+  bool hit = lvri_fault_hits() >= nth;
+  lvri_fault_arm(NULL, 0);
+  CHECK(error == 0 || error == -ENOMEM);
+  leave(&a);
+  CHECK_INT(blocks(&a), error ? 1 : 2);
+  CHECK(lvri_heap_is_block(&a, first));
+  check_heap(&a);
+  second = new_block(&a, bytes);
+  CHECK(lvri_heap_is_block(&a, second));
+  lvri_arena_fini(&a);
+  return hit;
+}
+
+TEST(each_failing_call_leaves_the_heap_as_it_was) {
+  uint64_t nth = 1;
+  while (fails_at(nth, 128))
+    nth++;
+  CHECK(nth > 1);
+  for (nth = 1; fails_at(nth, 5 << 20); nth++)
+    continue;
+  CHECK(nth > 3);
+}
+
+TEST(a_limit_on_file_size_is_want_of_memory) {
+  struct lvri_arena a;
+  struct rlimit limit = {80 << 20, 80 << 20};
+  lvri_off off = 0;
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  CHECK_INT(setrlimit(RLIMIT_FSIZE, &limit), 0); /* beyond it: SIGXFSZ, which kills */
+  (void)new_block(&a, 1 << 20);
+  enter(&a);
+  CHECK_INT(lvri_heap_alloc_locked(&a, 200 << 20, KIND, &off), -ENOMEM);
+  leave(&a);
+  check_heap(&a);
+  lvri_arena_fini(&a);
+}
+
+/* --- rolling back ------------------------------------------------------------------------------ */
+
+TEST(aborted_blocks_were_never_there) {
+  struct lvri_arena a;
+  lvri_off off = 0, kept = 0;
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  kept = new_block(&a, 100000);
+  memset(lvri_at(&a, kept), 0x77, 100000);
+  enter(&a);
+  lvri_heap_free_locked(&a, kept);
+  CHECK_INT(lvri_heap_alloc_locked(&a, 70000, KIND, &off), 0);
+  CHECK(off != kept);
+  memset(lvri_at(&a, off), 0x55, 70000);
+  CHECK_INT(lvri_heap_alloc_locked(&a, 700, KIND, &off), 0);
+  lvri_guard_abort(&a, lvri_arena_guard(&a));
+  check_heap(&a);
+  CHECK_INT(blocks(&a), 1);
+  const unsigned char *p = lvri_at(&a, kept);
+  CHECK(p[0] == 0x77 && memcmp(p, p + 1, 99999) == 0);
+  CHECK(is_zero(lvri_at(&a, new_block(&a, 70000)), 70000));
+  lvri_arena_fini(&a);
+}
+
+/* --- deaths ------------------------------------------------------------------------------------ */
+
+struct heap_state {
+  struct lvri_arena a;
+  lvri_off old[3]; /* there before the action, freed by it */
+  uint64_t blocks;
+};
+
+static const size_t old_bytes[3] = {64, 90000, 6000};
+
+static void setup(void *state) {
+  struct heap_state *s = state;
+  CHECK_INT(lvri_arena_create(LVRI_ARENA_LEAST_BYTES, &s->a), 0);
+  (void)new_block(&s->a, 64); /* stays */
+  for (int i = 0; i < 3; i++) {
+    s->old[i] = new_block(&s->a, old_bytes[i]);
+    memset(lvri_at(&s->a, s->old[i]), 0x40 + i, old_bytes[i]);
+  }
+  s->blocks = blocks(&s->a);
+}
+
+/* Two blocks come, three go, in one critical section: the small one makes a slab. */
+static void change_blocks(void *state) {
+  struct heap_state *s = state;
+  lvri_off off;
+  enter(&s->a);
+  CHECK_INT(lvri_heap_alloc_locked(&s->a, 300, KIND, &off), 0);
+  memset(lvri_at(&s->a, off), 0xdd, 300);
+  for (int i = 0; i < 3; i++)
+    lvri_heap_free_locked(&s->a, s->old[i]);
+  CHECK_INT(lvri_heap_alloc_locked(&s->a, 70000, KIND, &off), 0);
+  memset(lvri_at(&s->a, off), 0xdd, 70000);
+  leave(&s->a);
+}
+
+/* One block that only growth has room for. */
+static void grow(void *state) {
+  struct heap_state *s = state;
+  lvri_off off = new_block(&s->a, 2 << 20);
+  memset(lvri_at(&s->a, off), 0xdd, 2 << 20);
+}
+
+static void repair(void *state) {
+  struct heap_state *s = state;
+  enter(&s->a);
+  leave(&s->a);
+}
+
+static void old_ones_are_there(struct heap_state *s) {
+  for (int i = 0; i < 3; i++) {
+    const unsigned char *p = lvri_at(&s->a, s->old[i]);
+    CHECK(lvri_heap_is_block(&s->a, s->old[i]));
+    CHECK(p[0] == 0x40 + i && memcmp(p, p + 1, old_bytes[i] - 1) == 0);
+  }
+}
+
+static void fill_the_rest(struct heap_state *s) {
+  lvri_off off = 0;
+  int error;
+  do {
+    enter(&s->a);
+    error = lvri_heap_alloc_locked(&s->a, 50000, KIND, &off);
+    leave(&s->a);
+    CHECK(error || is_zero(lvri_at(&s->a, off), 50000));
+  } while (!error);
+}
+
+static void check_changed(void *state, bool done) {
+  struct heap_state *s = state;
+  check_heap(&s->a);
+  CHECK(blocks(&s->a) == s->blocks - 1 || (!done && blocks(&s->a) == s->blocks));
+  if (blocks(&s->a) == s->blocks) old_ones_are_there(s);
+  for (int i = 0; i < 3; i++)
+    if (blocks(&s->a) != s->blocks) CHECK(!lvri_heap_is_block(&s->a, s->old[i]));
+  CHECK_INT(lvri_arena_header(&s->a)->ah_heap.hp_dirty, 0);
+  fill_the_rest(s);
+  check_heap(&s->a);
+}
+
+static void check_grown(void *state, bool done) {
+  struct heap_state *s = state;
+  check_heap(&s->a);
+  CHECK(blocks(&s->a) == s->blocks + 1 || (!done && blocks(&s->a) == s->blocks));
+  old_ones_are_there(s);
+  fill_the_rest(s);
+  check_heap(&s->a);
+}
+
+static void teardown(void *state) { lvri_arena_fini(&((struct heap_state *)state)->a); }
+
+static const struct crash_scenario changing = {
+    "heap.change", sizeof(struct heap_state), setup, change_blocks, repair, check_changed,
+    teardown};
+static const struct crash_scenario growing = {
+    "heap.grow", sizeof(struct heap_state), setup, grow, repair, check_grown, teardown};
+
+TEST_WITHIN(a_death_leaves_the_heap_whole, 60) {
+  crash_run(&changing);
+  crash_run(&growing);
+  CHECK_INT(crash_unvisited("heap.") + crash_unvisited("arena."), 0);
+}
+
+TEST_WITHIN(a_repairers_death_too, 120) {
+  crash_run_repairer(&changing, 13);
+  crash_run_repairer(&growing, 13);
+}
+
+/* --- the checker can say no --------------------------------------------------------------------- */
+
+static void expect_unclean(struct lvri_arena *a, uint32_t *field, uint32_t wrong) {
+  uint32_t right = *field;
+  *field = wrong;
+  CHECK_INT(lvri_heap_valid(a), -EUCLEAN);
+  *field = right;
+  CHECK_INT(lvri_heap_valid(a), 0);
+}
+
+TEST(damage_is_seen) {
+  struct lvri_arena a;
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  lvri_off small = new_block(&a, 64), large = new_block(&a, 100000);
+  struct lvri_heap_shm *heap = &lvri_arena_header(&a)->ah_heap;
+  struct lvri_page *slab = lvri_heap_page(&a, (uint32_t)(small >> LVRI_PAGE_SHIFT));
+  struct lvri_page *run = lvri_heap_page(&a, (uint32_t)(large >> LVRI_PAGE_SHIFT));
+  struct lvri_page *rest = run + run->pg_run;
+  CHECK_INT(rest->pg_state, LVRI_PAGE_FREE);
+  enter(&a);
+  expect_unclean(&a, &slab->pg_used, 2);
+  expect_unclean(&a, &slab->pg_class, 1);
+  expect_unclean(&a, &slab->pg_class, 77);
+  expect_unclean(&a, &slab->pg_next, (uint32_t)(small >> LVRI_PAGE_SHIFT)); /* a cycle */
+  expect_unclean(&a, &slab->pg_prev, 5);
+  expect_unclean(&a, &slab->pg_state, LVRI_PAGE_BODY);
+  expect_unclean(&a, &run->pg_run, 1);
+  expect_unclean(&a, &run->pg_run, 0);
+  expect_unclean(&a, &run->pg_run, UINT32_MAX);
+  expect_unclean(&a, &run->pg_kind, LVRI_KIND_MAX + 1);
+  expect_unclean(&a, &rest->pg_next, (uint32_t)(rest - lvri_heap_page(&a, 0)));
+  expect_unclean(&a, &heap->hp_partial[0], 0);
+  expect_unclean(&a, &heap->hp_partial[3], UINT32_MAX);
+  expect_unclean(&a, &heap->hp_dirty, (uint32_t)(large >> LVRI_PAGE_SHIFT));
+  expect_unclean(&a, &heap->hp_pages, heap->hp_pages - 1);
+  expect_unclean(&a, &heap->hp_pages, heap->hp_first - 1);
+  leave(&a);
+  lvri_arena_fini(&a);
+}
+
+/* --- many --------------------------------------------------------------------------------------- */
+
+static void churn(void *state) {
+  struct lvri_arena *a = state;
+  lvri_off offs[16] = {0};
+  uint32_t seed = (uint32_t)lvri_os_tid();
+  for (int i = 0; i < 3000; i++) {
+    lvri_off *off = &offs[next_random(&seed) % 16];
+    if (*off) free_block(a, *off);
+    *off = *off ? 0 : new_block(a, random_size(&seed) % 100000 + 1);
+  }
+  for (int i = 0; i < 16; i++)
+    if (offs[i]) free_block(a, offs[i]);
+}
+
+TEST(threads_share_the_heap) {
+  struct lvri_arena a;
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  test_threads(4, churn, &a);
+  check_heap(&a);
+  CHECK_INT(blocks(&a), 0);
+  lvri_arena_fini(&a);
+}
+
+TEST(processes_share_the_heap) {
+  struct lvri_arena a;
+  pid_t pids[4];
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  for (int i = 0; i < 4; i++)
+    pids[i] = test_fork(churn, &a);
+  for (int i = 0; i < 4; i++)
+    CHECK_INT(test_join(pids[i]), 0);
+  check_heap(&a);
+  CHECK_INT(blocks(&a), 0);
+  lvri_arena_fini(&a);
+}
