@@ -1,8 +1,8 @@
 /* semaphore.c - Semaphore and BoundedSemaphore.
  *
- * A unit taken with `with` is held: it comes back if its holder dies. One taken by a bare acquire() is
- * consumed, since somebody else may be the one to release it (the standard library's queues count
- * their free places so): giving it back at the end of a process would invent one. */
+ * A unit of a BoundedSemaphore, and one taken with `with`, is held: it comes back if its holder dies, since
+ * somebody was to give it back. A unit of a Semaphore that a bare acquire() took is consumed: it may have been a
+ * signal, and giving it back would invent one. */
 #include <errno.h>
 
 #include "binding/semlock.h"
@@ -23,6 +23,8 @@ static lvr_semaphore *handle_of(PyObject *self) {
   if (__builtin_expect(semaphore == NULL, 0)) (void)lvri_raise_uninitialised(self);
   return semaphore;
 }
+
+static bool is_bounded(PyObject *self) { return ((struct semaphore_object *)self)->bounded; }
 
 /* Acquiring and releasing */
 
@@ -48,7 +50,7 @@ static PyObject *semaphore_acquire(PyObject *self, PyObject *const *args, Py_ssi
   if (semaphore == NULL) return NULL;
   if ((nargs > 0 || kwnames != NULL) && lvri_parse_acquire(args, nargs, kwnames, &deadline_ns) < 0)
     return NULL;
-  return acquire_until(semaphore, false, deadline_ns);
+  return acquire_until(semaphore, is_bounded(self), deadline_ns);
 }
 
 static PyObject *semaphore_enter(PyObject *self, PyObject *Py_UNUSED(none)) {
@@ -72,7 +74,7 @@ static PyObject *release(PyObject *self, bool held) {
 }
 
 static PyObject *semaphore_release(PyObject *self, PyObject *Py_UNUSED(none)) {
-  return release(self, false);
+  return release(self, is_bounded(self));
 }
 
 static PyObject *semaphore_exit(PyObject *self, PyObject *const *Py_UNUSED(args),

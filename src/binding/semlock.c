@@ -22,8 +22,21 @@ static int set_deadline(PyObject *block, PyObject *timeout, int64_t *ret_deadlin
 }
 
 static int raise_unexpected(PyObject *name) {
-  PyErr_Format(PyExc_TypeError, "acquire() got an unexpected or repeated argument '%U'", name);
+  PyErr_Format(PyExc_TypeError, "acquire() got an unexpected keyword argument '%U'", name);
   return -1;
+}
+
+static int raise_repeated(PyObject *name, int position) {
+  PyErr_Format(PyExc_TypeError, "argument for acquire() given by name ('%U') and position (%d)",
+               name, position);
+  return -1;
+}
+
+/* Which of the two arguments a keyword names; -1 with an error. */
+static int argument_named(PyObject *name) {
+  if (PyUnicode_CompareWithASCIIString(name, "block") == 0) return 0;
+  if (PyUnicode_CompareWithASCIIString(name, "timeout") == 0) return 1;
+  return raise_unexpected(name);
 }
 
 int lvri_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
@@ -40,11 +53,10 @@ int lvri_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *kwname
     values[i] = args[i];
   for (Py_ssize_t i = 0; i < keywords; i++) {
     PyObject *name = PyTuple_GET_ITEM(kwnames, i);
-    int which = PyUnicode_CompareWithASCIIString(name, "timeout") == 0 ? 1 : 0;
+    int which = argument_named(name);
 
-    if (values[which] != NULL ||
-        (which == 0 && PyUnicode_CompareWithASCIIString(name, "block") != 0))
-      return raise_unexpected(name);
+    if (which < 0) return -1;
+    if (values[which] != NULL) return raise_repeated(name, which + 1);
     values[which] = args[nargs + i];
   }
   return set_deadline(values[0], values[1], ret_deadline_ns);
