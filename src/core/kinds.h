@@ -1,6 +1,6 @@
 /* kinds.h - what the blocks of an arena are, and what each kind of shared object adds to being one.
  *
- * A kind of object is a row of lvri_kinds[], filled in kinds.c: repair runs in any process, also in
+ * A kind of object has a row in lvri_kinds[], in kinds.c: repair runs in any process, also in
  * one that never made such an object, so the table is complete in each. */
 #ifndef LVRI_CORE_KINDS_H
 #define LVRI_CORE_KINDS_H
@@ -8,50 +8,56 @@
 #include <stddef.h>
 
 #include "core/arena.h"
+#include "core/owner.h"
 #include "leveret/object.h"
 
 enum lvri_kind {
-    LVRI_KIND_NONE,
-    /* the session's own blocks */
-    LVRI_KIND_ROOT,
-    LVRI_KIND_SLOTS,
-    LVRI_KIND_LEDGER,
-    LVRI_KIND_TASK,
-    LVRI_KIND_ZYGOTE,
-    LVRI_KIND_PART, /* belongs to an object; its fini_locked() frees it */
-    /* objects: each starts with struct lvri_object_shm */
-    LVRI_KIND_FIRST_OBJECT = 16,
-    LVRI_KIND_LOCK = LVRI_KIND_FIRST_OBJECT,
-    LVRI_KIND_RLOCK,
-    LVRI_KIND_SEMAPHORE,
-    LVRI_KIND_CONDITION,
-    LVRI_KIND_EVENT,
-    LVRI_KIND_BARRIER,
-    LVRI_KIND_TEST, /* of the unit tests */
-    LVRI_KIND_LIMIT
+  LVRI_KIND_NONE,
+  /* the session's own blocks */
+  LVRI_KIND_ROOT,
+  LVRI_KIND_SLOTS,
+  LVRI_KIND_LEDGER,
+  LVRI_KIND_TASK,
+  LVRI_KIND_ZYGOTE,
+  LVRI_KIND_PART, /* belongs to an object; its fini_locked() frees it */
+  /* objects: each starts with struct lvri_object_shm */
+  LVRI_KIND_FIRST_OBJECT = 16,
+  LVRI_KIND_LOCK = LVRI_KIND_FIRST_OBJECT,
+  LVRI_KIND_RLOCK,
+  LVRI_KIND_SEMAPHORE,
+  LVRI_KIND_CONDITION,
+  LVRI_KIND_EVENT,
+  LVRI_KIND_BARRIER,
+  LVRI_KIND_TEST, /* of the unit tests */
+  LVRI_KIND_LIMIT
 };
 
 /* Every hook may be NULL. Hooks get the arena, not a session: the repairer need not have a handle. */
 struct lvri_kind_ops {
-    size_t handle_bytes; /* of this kind's handle, struct lvri_handle at its start included */
+  size_t handle_bytes; /* of this kind's handle, struct lvri_handle at its start included */
 
-    /* The last reference is gone: free the blocks that belong to the object, not the object itself.
+  /* The last reference is gone: free the blocks that belong to the object, not the object itself.
      * The caller holds the arena's guard. */
-    void (*fini_locked)(struct lvri_arena *a, lvri_off object);
+  void (*fini_locked)(struct lvri_arena *a, lvri_off object);
 
-    /* A process died with *held units of the object: give them back and set *held to 0, both in one
+  /* A process died with *held units of the object: give them back and set *held to 0, both in one
      * transaction of the object's stripe. *held lies in the dead process's ledger and stays where it
      * is until every stripe has been entered once after the death. No guard is held. 0 or -ENOTRECOVERABLE. */
-    int (*give_back)(struct lvri_arena *a, lvri_off object, uint32_t *held);
+  int (*give_back)(struct lvri_arena *a, lvri_off object, uint32_t *held);
 
-    /* A process that had a handle of the object is dead: tell those who count on it. Idempotent, since
+  /* A process that had a handle of the object is dead: tell those who count on it. Idempotent, since
      * repair may run again. No guard is held. */
-    void (*left)(struct lvri_arena *a, lvri_off object, lvr_proc_id who);
+  void (*left)(struct lvri_arena *a, lvri_off object, lvr_proc_id who);
 
-    /* The equations of the object hold. The caller holds the arena's guard. */
-    bool (*valid)(struct lvri_arena *a, lvri_off object);
+  /* The equations of the object hold. The caller holds the arena's guard. */
+  bool (*valid)(struct lvri_arena *a, lvri_off object);
 };
 
-extern const struct lvri_kind_ops lvri_kinds[LVRI_KIND_LIMIT];
+/* By kind; NULL: no kind of object. */
+extern const struct lvri_kind_ops *const lvri_kinds[LVRI_KIND_LIMIT];
+
+#ifdef LVRI_TESTING
+extern struct lvri_kind_ops lvri_test_kind; /* of LVRI_KIND_TEST: a test's own */
+#endif
 
 #endif

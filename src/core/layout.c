@@ -5,6 +5,9 @@
  * include headers of modules above the arena. */
 #include "base/hash.h"
 #include "core/arena.h"
+#include "core/kinds.h"
+#include "core/object.h"
+#include "core/slots.h"
 
 #define SIZE_OF(type) h = lvri_hash_mix(h, (sizeof(type) << 8) | _Alignof(type))
 #define OPTION(value) h = lvri_hash_mix(h, (uint64_t)(value))
@@ -22,6 +25,11 @@ uint64_t lvri_arena_layout(void) {
   SIZE_OF(struct lvri_page);
   SIZE_OF(struct lvri_slab);
   OPTION(LVRI_PAGE_SHIFT);
+  SIZE_OF(struct lvri_slots);
+  SIZE_OF(struct lvri_slot);
+  SIZE_OF(struct lvri_ledger);
+  SIZE_OF(struct lvri_object_shm);
+  OPTION(LVRI_KIND_LIMIT);
   OPTION(sizeof(void *));
   return h;
 }

@@ -14,28 +14,29 @@
 #include "leveret/object.h"
 
 struct lvri_object_shm {
-    uint64_t ob_serial;    /* never used twice in a session; 0 never; written at creation */
-    uint32_t ob_kind;      /* enum lvri_kind; written at creation */
-    uint32_t ob_refs;      /* arena's guard */
-    uint32_t ob_travelling; /* of these, in messages; arena's guard */
-    uint32_t ob_spare;     /* the kind's own */
+  uint64_t ob_serial;     /* never used twice in a session; 0 never; written at creation */
+  uint32_t ob_kind;       /* enum lvri_kind; written at creation */
+  uint32_t ob_refs;       /* arena's guard */
+  uint32_t ob_travelling; /* of these, in messages; arena's guard */
+  uint32_t ob_spare;      /* the kind's own */
 };
 
 _Static_assert(sizeof(struct lvri_object_shm) == 24, "object header");
 
 struct lvri_handle {
-    lvr_session *session;
-    struct lvri_object_shm *object; /* in this process's mapping */
-    lvri_off off;
-    uint32_t kind;
-    uint32_t index; /* of the ledger entry, in this process's ledger and in its forked children's */
-    uint32_t uses;  /* under the session's mutex */
-    uint32_t spare;
+  lvr_session *session;
+  struct lvri_object_shm *object; /* in this process's mapping */
+  lvri_off off;
+  uint32_t kind;
+  uint32_t index; /* of the ledger entry, in this process's ledger and in its forked children's */
+  uint32_t uses;  /* under the session's mutex */
+  uint32_t spare;
 };
 
 /* Make an object of bytes (header included), zeroed behind its header. The block is found by
  * h->object. 0, -ENOMEM, -ESTALE, -ENOTRECOVERABLE. */
-int lvri_object_create(lvr_session *s, uint32_t kind, size_t bytes, struct lvri_handle **ret_handle);
+int lvri_object_create(lvr_session *s, uint32_t kind, size_t bytes,
+                       struct lvri_handle **ret_handle);
 
 /* A handle of what ref names. 0, -EXDEV other session, -EINVAL another kind, -ESTALE gone (or this
  * process is), -ENOMEM, -ENOTRECOVERABLE. */
@@ -55,5 +56,17 @@ int lvri_object_send(struct lvri_handle *h, lvr_ref *ret_ref);
 /* This process's ledger entry for the object: le_held is changed by the kind alone, by logged stores
  * under the object's stripe. NULL in a process without a slot. */
 struct lvri_ledger_entry *lvri_handle_entry(const struct lvri_handle *h);
+
+/* --- for repair.c and process.c ----------------------------------------------------------- */
+
+/* One reference less, and the object is freed with its last; the caller holds the arena's guard and
+ * has room for LVRI_UNREF_RECORDS. */
+void lvri_object_unref_locked(struct lvri_arena *a, lvri_off off);
+
+#define LVRI_UNREF_RECORDS 150u
+
+/* The object that ref names, which may be anything: with the guard held. 0, -EXDEV, -EINVAL, -ESTALE. */
+int lvri_object_find_locked(struct lvri_arena *a, const lvr_ref *ref,
+                            struct lvri_object_shm **ret_object);
 
 #endif

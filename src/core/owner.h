@@ -21,43 +21,28 @@
 #define LVRI_OWNER_PID_MAX   ((1 << 22) - 1)
 
 /* A process id is generation << 16 | slot index. */
-static inline uint32_t lvri_proc_index(lvr_proc_id id)
-{
-    return (uint32_t)(id & 0xffff);
-}
+static inline uint32_t lvri_proc_index(lvr_proc_id id) { return (uint32_t)(id & 0xffff); }
 
-static inline uint64_t lvri_proc_generation(lvr_proc_id id)
-{
-    return id >> 16;
-}
+static inline uint64_t lvri_proc_generation(lvr_proc_id id) { return id >> 16; }
 
-static inline lvr_proc_id lvri_proc_id_of(uint64_t generation, uint32_t index)
-{
-    return generation << 16 | index;
+static inline lvr_proc_id lvri_proc_id_of(uint64_t generation, uint32_t index) {
+  return generation << 16 | index;
 }
 
 /* The word of process id whose pid is pid; neither bit is set. */
-static inline uint64_t lvri_owner_make(lvr_proc_id id, int32_t pid)
-{
-    uint64_t generation = lvri_proc_generation(id);
-    return (generation >> 14 & 0x3ff) << 54 | ((uint64_t)pid & 0x3fffff) << 32 |
-           (generation & 0x3fff) << 16 | lvri_proc_index(id);
+static inline uint64_t lvri_owner_make(lvr_proc_id id, int32_t pid) {
+  uint64_t generation = lvri_proc_generation(id);
+  return (generation >> 14 & 0x3ff) << 54 | ((uint64_t)pid & 0x3fffff) << 32 |
+         (generation & 0x3fff) << 16 | lvri_proc_index(id);
 }
 
-static inline uint32_t lvri_owner_index(uint64_t word)
-{
-    return (uint32_t)(word & 0xffff);
-}
+static inline uint32_t lvri_owner_index(uint64_t word) { return (uint32_t)(word & 0xffff); }
 
-static inline int32_t lvri_owner_pid(uint64_t word)
-{
-    return (int32_t)(word >> 32 & 0x3fffff);
-}
+static inline int32_t lvri_owner_pid(uint64_t word) { return (int32_t)(word >> 32 & 0x3fffff); }
 
 /* The low 24 bits of it. */
-static inline uint32_t lvri_owner_generation(uint64_t word)
-{
-    return (uint32_t)((word >> 54 & 0x3ff) << 14 | (word >> 16 & 0x3fff));
+static inline uint32_t lvri_owner_generation(uint64_t word) {
+  return (uint32_t)((word >> 54 & 0x3ff) << 14 | (word >> 16 & 0x3fff));
 }
 
 /* The process that word stands for; 0 when its slot has been given away since: then it is dead.
