@@ -1,0 +1,58 @@
+"""Check that headers, list and library name the same public functions.
+
+    check_c_api.py LIBLEVERET_SO [--write]
+
+tools/c_api.txt is the list: who adds or drops a function shows it there. --write makes it anew.
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+LIST = ROOT / "tools" / "c_api.txt"
+
+
+def declared() -> set[str]:
+    """Functions that the headers mark LVR_API."""
+    found = set()
+    for header in (ROOT / "include" / "leveret").glob("*.h"):
+        text = re.sub(r"/\*.*?\*/", "", header.read_text(), flags=re.DOTALL)
+        for declaration in re.findall(r"^LVR_API\b[^;{]*", text, flags=re.MULTILINE):
+            found |= set(re.findall(r"\b(\w+)\(", declaration.replace("__attribute__(", ""))[:1])
+    return found
+
+
+def exported(library: str) -> set[str]:
+    """Symbols that a program linked to the library can see."""
+    command = ["nm", "--dynamic", "--defined-only", "--format=posix", library]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return {line.split()[0] for line in lines}
+
+
+def complain(what: str, names: set[str]) -> bool:
+    for name in sorted(names):
+        print(f"{what}: {name}")
+    return bool(names)
+
+
+def main() -> int:
+    library, write = sys.argv[1], "--write" in sys.argv
+    symbols, functions = exported(library), declared()
+    if write:
+        LIST.write_text("".join(f"{name}\n" for name in sorted(functions)))
+    listed = set(LIST.read_text().split())
+    wrong = [
+        complain("exported, but not lvr_*", {s for s in symbols if not s.startswith("lvr_")}),
+        complain("in a header, not in the library", functions - symbols),
+        complain("in the library, not in a header", symbols - functions),
+        complain("public, not in tools/c_api.txt (see --write)", functions - listed),
+        complain("in tools/c_api.txt, not public (see --write)", listed - functions),
+    ]
+    print(f"{len(symbols)} functions exported")
+    return any(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

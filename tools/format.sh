@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# format.sh BIN [--check] - put every C and Python file into form, or say which are not.
+set -euo pipefail
+bin=$1
+mode=${2:-}
+cd "$(dirname "$0")/.."
+mapfile -t c_files < <(git ls-files --cached --others --exclude-standard '*.c' '*.h')
+python_folders=(python tests bench tools examples/python)
+if [ "$mode" = --check ]; then
+  "$bin/clang-format" --dry-run --Werror "${c_files[@]}"
+  "$bin/ruff" format --check "${python_folders[@]}"
+else
+  "$bin/clang-format" -i "${c_files[@]}"
+  "$bin/ruff" check --fix --quiet "${python_folders[@]}" || true
+  "$bin/ruff" format "${python_folders[@]}"
+fi

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# sanitize.sh BIN [asan|tsan|python ...] - the C tests under ASan+UBSan and under TSan, and the Python tests
+# with the core and the extension under ASan+UBSan. Without words: all three.
+set -euo pipefail
+bin=$(realpath "$1")
+shift
+cd "$(dirname "$0")/.."
+work=$(dirname "$bin")
+export ASAN_OPTIONS=detect_leaks=0:abort_on_error=0:exitcode=98
+export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:exitcode=98
+export TSAN_OPTIONS=exitcode=98:die_after_fork=0
+
+# build NAME COMPILER SANITIZERS MESON_ARGS... - into $work/NAME
+build() {
+  local name=$1 compiler=$2 sanitizers=$3
+  shift 3
+  [ -f "$work/$name/build.ninja" ] ||
+    CC=$compiler "$bin/meson" setup "$work/$name" -Db_sanitize="$sanitizers" -Db_lundef=false \
+      -Dbuildtype=debugoptimized "$@" > /dev/null
+  "$bin/meson" compile -C "$work/$name" > "$work/$name/log.txt" || { cat "$work/$name/log.txt"; return 1; }
+}
+
+c_tests() {
+  "$bin/meson" test -C "$work/$1" --no-rebuild --print-errorlogs --num-processes 2 --timeout-multiplier 5
+}
+
+asan() {
+  echo "sanitize: C tests under ASan and UBSan"
+  build asan gcc address,undefined -Dpython=disabled
+  c_tests asan
+}
+
+# ThreadSanitizer's shadow needs the classic layout of addresses: setarch -R.
+tsan() {
+  echo "sanitize: C tests under TSan"
+  build tsan clang thread -Dpython=disabled
+  setarch -R "$bin/meson" test -C "$work/tsan" --no-rebuild --print-errorlogs --num-processes 2 --timeout-multiplier 5
+}
+
+# The extension under ASan goes into a folder that PYTHONPATH puts before the installed one.
+python() {
+  echo "sanitize: Python tests under ASan and UBSan"
+  build asan-python gcc address,undefined -Dpython=enabled -Dtests=false -Dexamples=false -Dlibrary=false
+  rm -rf "$work/asan-site"
+  "$bin/meson" install -C "$work/asan-python" --no-rebuild --quiet --destdir "$work/asan-site"
+  local package
+  package=$(dirname "$(find "$work/asan-site" -path '*/leveret/__init__.py' | head -1)")
+  LD_PRELOAD=$(gcc -print-file-name=libasan.so) PYTHONPATH=$(dirname "$package") PYTHONMALLOC=malloc \
+    "$bin/python" -m pytest -p no:cacheprovider -k "not c_program" ${SANITIZE_PYTEST:-}
+}
+
+[ $# -gt 0 ] || set -- asan tsan python
+for job in "$@"; do "$job"; done
