@@ -31,6 +31,7 @@
   X(PyTypeObject, condition_type)         \
   X(PyTypeObject, event_type)             \
   X(PyTypeObject, barrier_type)           \
+  X(PyTypeObject, zygote_type)            \
   X(PyObject, abandoned_lock_warning)     \
   X(PyObject, newobj)
 

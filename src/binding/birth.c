@@ -1,0 +1,609 @@
+/* birth.c - births and deaths for Python: embryos, the zygote, the end of a process.
+ *
+ * Thin: which process is started how is decided in python/leveret/popen/; here are its system calls and
+ * its waits, with the GIL released. Functions that begin with proc_ take process ids of the session. */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "binding/state.h"
+#include "core/process.h"
+#include "os/link.h"
+#include "os/os.h"
+
+/* What proc_wait() gives for a process that is over and has left no word of how. */
+#define UNKNOWN_STATUS 0x10000
+
+static int id_of(PyObject *number, lvr_proc_id *ret_id) {
+  unsigned long long id = PyLong_AsUnsignedLongLong(number);
+
+  if (id == (unsigned long long)-1 && PyErr_Occurred()) return -1;
+  *ret_id = id;
+  return 0;
+}
+
+static PyObject *none_or_raise(int code, const char *doing) {
+  if (code < 0) return lvri_raise(code, doing);
+  Py_RETURN_NONE;
+}
+
+/* --- embryos ------------------------------------------------------------------------------- */
+
+PyDoc_STRVAR(proc_prepare_doc,
+             "proc_prepare($module, flags, /)\n--\n\n"
+             "Make a slot for a child that is to be born; its process id.");
+
+static PyObject *proc_prepare(PyObject *Py_UNUSED(module), PyObject *arg) {
+  lvr_session *session = lvri_session();
+  unsigned long flags = PyLong_AsUnsignedLong(arg);
+  lvr_proc_id id;
+
+  if (session == NULL || (flags == (unsigned long)-1 && PyErr_Occurred())) return NULL;
+  int code = lvr_proc_prepare(session, (uint32_t)flags, &id);
+
+  return code < 0 ? lvri_raise(code, "start another process") : PyLong_FromUnsignedLongLong(id);
+}
+
+PyDoc_STRVAR(proc_give_doc,
+             "proc_give($module, child, ref, /)\n--\n\n"
+             "Let a prepared child have a handle of what ref names.");
+
+static PyObject *proc_give(PyObject *Py_UNUSED(module), PyObject *args) {
+  unsigned long long child;
+  const char *bytes;
+  Py_ssize_t len;
+  lvr_ref ref;
+  lvr_session *session = lvri_session();
+
+  if (session == NULL || !PyArg_ParseTuple(args, "Ky#:proc_give", &child, &bytes, &len)) return NULL;
+  if (len != sizeof(ref)) {
+    PyErr_SetString(PyExc_ValueError, "that is no reference to a shared object");
+    return NULL;
+  }
+  memcpy(&ref, bytes, sizeof(ref));
+  return none_or_raise(lvr_proc_give(session, child, &ref), "hand a shared object to a new process");
+}
+
+PyDoc_STRVAR(proc_fork_next_doc,
+             "proc_fork_next($module, child, /)\n--\n\n"
+             "This thread's next fork gives birth to that child; 0 takes it back.");
+
+static PyObject *proc_fork_next(PyObject *Py_UNUSED(module), PyObject *arg) {
+  lvr_session *session = lvri_session();
+  lvr_proc_id child;
+
+  if (session == NULL || id_of(arg, &child) < 0) return NULL;
+  return none_or_raise(lvr_proc_fork_next(session, child), "fork");
+}
+
+PyDoc_STRVAR(proc_withdraw_doc,
+             "proc_withdraw($module, child, /)\n--\n\n"
+             "That child will not be born; False if it is.");
+
+static PyObject *proc_withdraw(PyObject *Py_UNUSED(module), PyObject *arg) {
+  lvr_session *session = lvri_session();
+  lvr_proc_id child;
+
+  if (session == NULL || id_of(arg, &child) < 0) return NULL;
+  return PyBool_FromLong(lvr_proc_withdraw(session, child) != -EBUSY);
+}
+
+PyDoc_STRVAR(proc_forget_doc,
+             "proc_forget($module, child, /)\n--\n\n"
+             "Nobody will ask about that child again.");
+
+static PyObject *proc_forget(PyObject *Py_UNUSED(module), PyObject *arg) {
+  lvr_session *session = lvri_session();
+  lvr_proc_id child;
+
+  if (session == NULL || id_of(arg, &child) < 0) return NULL;
+  int gone = lvr_proc_forget(session, child);
+
+  (void)gone; /* no slot any more is as good */
+  Py_RETURN_NONE;
+}
+
+/* --- the payload --------------------------------------------------------------------------- */
+
+PyDoc_STRVAR(proc_put_task_doc,
+             "proc_put_task($module, child, data, /)\n--\n\n"
+             "Lay down in the arena what a prepared child is to do.");
+
+static PyObject *proc_put_task(PyObject *Py_UNUSED(module), PyObject *args) {
+  unsigned long long child;
+  Py_buffer data;
+  lvr_session *session = lvri_session();
+
+  if (session == NULL || !PyArg_ParseTuple(args, "Ky*:proc_put_task", &child, &data)) return NULL;
+  int code;
+
+  Py_BEGIN_ALLOW_THREADS
+  code = lvri_proc_put_task(session, child, data.buf, (size_t)data.len);
+  Py_END_ALLOW_THREADS
+  PyBuffer_Release(&data);
+  return none_or_raise(code, "hand its arguments to a new process");
+}
+
+PyDoc_STRVAR(proc_get_task_doc,
+             "proc_get_task($module, child, /)\n--\n\n"
+             "What was laid down for it: a view that is good until proc_drop_task().");
+
+static PyObject *proc_get_task(PyObject *Py_UNUSED(module), PyObject *arg) {
+  lvr_session *session = lvri_session();
+  lvr_proc_id child;
+  const void *bytes;
+  size_t len;
+
+  if (session == NULL || id_of(arg, &child) < 0) return NULL;
+  int code = lvri_proc_get_task(session, child, &bytes, &len);
+
+  if (code < 0) return lvri_raise(code, "find what this process is to do");
+  return PyMemoryView_FromMemory((char *)(uintptr_t)bytes, (Py_ssize_t)len, PyBUF_READ);
+}
+
+PyDoc_STRVAR(proc_drop_task_doc,
+             "proc_drop_task($module, child, /)\n--\n\n"
+             "Free what was laid down for it, if anything is left.");
+
+static PyObject *proc_drop_task(PyObject *Py_UNUSED(module), PyObject *arg) {
+  lvr_session *session = lvri_session();
+  lvr_proc_id child;
+
+  if (session == NULL || id_of(arg, &child) < 0) return NULL;
+  lvri_proc_drop_task(session, child);
+  Py_RETURN_NONE;
+}
+
+/* --- waiting ------------------------------------------------------------------------------- */
+
+static PyObject *status_or_raise(int code, int32_t status) {
+  if (code == -ETIMEDOUT) Py_RETURN_NONE;
+  if (code == -ENODATA) return PyLong_FromLong(UNKNOWN_STATUS);
+  return code < 0 ? lvri_raise(code, "wait for a process") : PyLong_FromLong(status);
+}
+
+PyDoc_STRVAR(proc_wait_doc,
+             "proc_wait($module, child, reaper, timeout, /)\n--\n\n"
+             "The exit code of a child; None if it goes on after timeout seconds (None: wait on).\n\n"
+             "UNKNOWN_STATUS if it is over and nobody says how: reaper (0: nobody) is waited for to say so.");
+
+static PyObject *proc_wait(PyObject *Py_UNUSED(module), PyObject *args) {
+  unsigned long long child, reaper;
+  PyObject *timeout;
+  int64_t deadline_ns;
+  int32_t status = 0;
+  int code;
+  lvr_session *session = lvri_session();
+
+  if (session == NULL || !PyArg_ParseTuple(args, "KKO:proc_wait", &child, &reaper, &timeout) ||
+      lvri_deadline_of(timeout, &deadline_ns) < 0)
+    return NULL;
+  LVRI_WAIT(code, lvr_proc_wait_until(session, child, deadline_ns, &status));
+  if (code == -ENODATA && reaper != 0)
+    LVRI_WAIT(code, lvr_proc_wait_status_until(session, child, reaper, LVR_FOREVER, &status));
+  return status_or_raise(code, status);
+}
+
+PyDoc_STRVAR(proc_poll_doc,
+             "proc_poll($module, child, reaper, /)\n--\n\n"
+             "As proc_wait(), without waiting for the end.");
+
+static PyObject *proc_poll(PyObject *Py_UNUSED(module), PyObject *args) {
+  unsigned long long child, reaper;
+  int32_t status = 0;
+  lvr_session *session = lvri_session();
+
+  if (session == NULL || !PyArg_ParseTuple(args, "KK:proc_poll", &child, &reaper)) return NULL;
+  if (lvr_proc_is_alive(session, child)) Py_RETURN_NONE;
+  int code = lvr_proc_wait_until(session, child, LVRI_TRY_ONCE, &status);
+
+  if (code == -ENODATA && reaper != 0)
+    LVRI_WAIT(code, lvr_proc_wait_status_until(session, child, reaper, LVR_FOREVER, &status));
+  return status_or_raise(code, status);
+}
+
+PyDoc_STRVAR(proc_set_status_doc,
+             "proc_set_status($module, child, status, /)\n--\n\n"
+             "Say how a child that was reaped has ended.");
+
+static PyObject *proc_set_status(PyObject *Py_UNUSED(module), PyObject *args) {
+  unsigned long long child;
+  int status;
+  lvr_session *session = lvri_session();
+
+  if (session == NULL || !PyArg_ParseTuple(args, "Ki:proc_set_status", &child, &status)) return NULL;
+  int known = lvr_proc_set_status(session, child, status);
+
+  (void)known; /* the first word counts */
+  Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(proc_is_alive_doc,
+             "proc_is_alive($module, proc_id, /)\n--\n\n"
+             "Whether that process is born and not over.");
+
+static PyObject *proc_is_alive(PyObject *Py_UNUSED(module), PyObject *arg) {
+  lvr_session *session = lvri_session();
+  lvr_proc_id id;
+
+  if (session == NULL || id_of(arg, &id) < 0) return NULL;
+  return PyBool_FromLong(lvr_proc_is_alive(session, id));
+}
+
+PyDoc_STRVAR(proc_parent_doc,
+             "proc_parent($module, /)\n--\n\n"
+             "The process id of this process's parent in the session; 0 if it has none.");
+
+static PyObject *proc_parent(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
+  lvr_session *session = lvri_session();
+  struct lvr_proc_info info;
+
+  if (session == NULL) return NULL;
+  int code = lvr_proc_info(session, lvr_proc_self(session), &info);
+
+  return PyLong_FromUnsignedLongLong(code < 0 ? 0 : info.parent);
+}
+
+PyDoc_STRVAR(proc_die_with_doc,
+             "proc_die_with($module, parent, /)\n--\n\n"
+             "Kill this process as soon as that one is over.");
+
+static PyObject *proc_die_with(PyObject *Py_UNUSED(module), PyObject *arg) {
+  lvr_session *session = lvri_session();
+  lvr_proc_id parent;
+
+  if (session == NULL || id_of(arg, &parent) < 0) return NULL;
+  return none_or_raise(lvr_proc_die_with(session, parent), "end with its parent");
+}
+
+/* --- descriptors that tell of a death ------------------------------------------------------ */
+
+/* As good as the pidfd of a process that is over: readable for ever. */
+static int readable_fd(void) {
+  int fd = lvri_os_bell_create();
+
+  if (fd >= 0) lvri_os_bell_ring(fd);
+  return fd;
+}
+
+/* A pid may be somebody else's by now, unless its process still is in its slot after the pidfd was made. */
+static int sentinel_of(lvr_session *session, lvr_proc_id id, int32_t pid) {
+  int fd = lvri_os_pidfd_open(pid);
+
+  if (fd == -ESRCH) return readable_fd();
+  if (fd < 0 || lvr_proc_is_alive(session, id)) return fd;
+  lvri_os_close(fd);
+  return readable_fd();
+}
+
+PyDoc_STRVAR(proc_sentinel_doc,
+             "proc_sentinel($module, proc_id, pid, /)\n--\n\n"
+             "A descriptor that polls readable once that process is gone.");
+
+static PyObject *proc_sentinel(PyObject *Py_UNUSED(module), PyObject *args) {
+  unsigned long long id;
+  int pid;
+  lvr_session *session = lvri_session();
+
+  if (session == NULL || !PyArg_ParseTuple(args, "Ki:proc_sentinel", &id, &pid)) return NULL;
+  int fd = sentinel_of(session, id, pid);
+
+  return fd < 0 ? lvri_raise(fd, "watch a process") : PyLong_FromLong(fd);
+}
+
+PyDoc_STRVAR(pidfd_status_doc,
+             "pidfd_status($module, fd, /)\n--\n\n"
+             "The exit code of a process that somebody else reaped, or None where the kernel does not tell.");
+
+static PyObject *pidfd_status(PyObject *Py_UNUSED(module), PyObject *arg) {
+  int32_t status;
+  int fd = PyObject_AsFileDescriptor(arg);
+
+  if (fd < 0) return NULL;
+  if (lvri_os_pidfd_status(fd, &status) < 0) Py_RETURN_NONE;
+  return PyLong_FromLong(status);
+}
+
+PyDoc_STRVAR(reap_doc,
+             "reap($module, pid, /)\n--\n\n"
+             "Reap a child if it is over: its exit code, None if it is not, UNKNOWN_STATUS if it is no child "
+             "(any more).");
+
+static PyObject *reap(PyObject *Py_UNUSED(module), PyObject *arg) {
+  int32_t status = 0;
+  long pid = PyLong_AsLong(arg);
+
+  if (pid == -1 && PyErr_Occurred()) return NULL;
+  int code = lvri_os_child_reap((int32_t)pid, &status);
+
+  if (code == 0) Py_RETURN_NONE;
+  return PyLong_FromLong(code < 0 ? UNKNOWN_STATUS : status);
+}
+
+/* --- this process -------------------------------------------------------------------------- */
+
+PyDoc_STRVAR(umask_doc,
+             "umask($module, /)\n--\n\n"
+             "The mask that files are created with; it stays as it is.");
+
+static PyObject *umask_now(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
+  return PyLong_FromUnsignedLong(lvri_os_umask());
+}
+
+/* Other threads may still be in the arena: then the kernel tells of the death, not we. */
+static void say_farewell(lvr_session *session, int32_t status) {
+  if (lvr_proc_self(session) == 0) return;
+  if (lvri_os_thread_count() == 1) {
+    lvr_proc_announce(session, status);
+    return;
+  }
+  int known = lvr_proc_set_status(session, lvr_proc_self(session), status);
+
+  (void)known;
+}
+
+PyDoc_STRVAR(end_doc,
+             "end($module, status, /)\n--\n\n"
+             "End this process: close every descriptor, announce the status, leave without looking back.");
+
+static PyObject *end(PyObject *Py_UNUSED(module), PyObject *arg) {
+  long long status = PyLong_AsLongLong(arg);
+  lvr_session *session = lvri_session_peek();
+
+  if (status == -1 && PyErr_Occurred()) return NULL;
+  int32_t low = (int32_t)(status & 0xff);
+
+  lvri_os_close_from(0);
+  if (session != NULL) say_farewell(session, low);
+  lvri_os_exit(low);
+}
+
+/* --- the zygote ---------------------------------------------------------------------------- */
+
+struct zygote_object {
+  PyObject_HEAD
+  lvr_zygote *zygote;
+};
+
+static lvr_zygote *zygote_of(PyObject *self) { return ((struct zygote_object *)self)->zygote; }
+
+static PyObject *zygote_wrap(PyTypeObject *type, lvr_zygote *zygote) {
+  struct zygote_object *self = (struct zygote_object *)type->tp_alloc(type, 0);
+
+  if (self == NULL)
+    lvr_zygote_free(zygote);
+  else
+    self->zygote = zygote;
+  return (PyObject *)self;
+}
+
+static PyObject *zygote_create(PyTypeObject *type, PyObject *Py_UNUSED(none)) {
+  lvr_session *session = lvri_session();
+  lvr_zygote *zygote;
+
+  if (session == NULL) return NULL;
+  int code = lvr_zygote_create(session, &zygote);
+
+  return code < 0 ? lvri_raise(code, "make a zygote") : zygote_wrap(type, zygote);
+}
+
+static PyObject *zygote_open(PyTypeObject *type, PyObject *args) {
+  unsigned long long id;
+  struct lvr_zygote_seat seat = {0};
+  lvr_session *session = lvri_session();
+  lvr_zygote *zygote;
+
+  if (session == NULL || !PyArg_ParseTuple(args, "Kiiii:open", &id, &seat.maker, &seat.call_fd,
+                                           &seat.serve_fd, &seat.desk_fd))
+    return NULL;
+  seat.id = id;
+  int code = lvr_zygote_open(session, &seat, &zygote);
+
+  return code < 0 ? lvri_raise(code, "be a zygote") : zygote_wrap(type, zygote);
+}
+
+static void zygote_dealloc(PyObject *self) {
+  PyTypeObject *type = Py_TYPE(self);
+
+  PyObject_GC_UnTrack(self);
+  lvr_zygote_free(zygote_of(self));
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+static int zygote_traverse(PyObject *self, visitproc visit, void *arg) {
+  Py_VISIT(Py_TYPE(self));
+  return 0;
+}
+
+static PyObject *zygote_seat(PyObject *self, PyObject *Py_UNUSED(none)) {
+  struct lvr_zygote_seat seat;
+
+  lvr_zygote_seat(zygote_of(self), &seat);
+  return Py_BuildValue("(Kiiii)", (unsigned long long)seat.id, seat.maker, seat.call_fd, seat.serve_fd,
+                       seat.desk_fd);
+}
+
+static PyObject *zygote_seated(PyObject *self, PyObject *arg) {
+  long pid = PyLong_AsLong(arg);
+
+  if (pid == -1 && PyErr_Occurred()) return NULL;
+  return none_or_raise(lvr_zygote_seated(zygote_of(self), (int32_t)pid), "watch the zygote");
+}
+
+/* The descriptors of a sequence; how many, or -1 with an error. */
+static int fds_of(PyObject *sequence, int *ret_fds) {
+  PyObject *fast = PySequence_Fast(sequence, "descriptors are a sequence");
+
+  if (fast == NULL) return -1;
+  Py_ssize_t n_fds = PySequence_Fast_GET_SIZE(fast);
+
+  if (n_fds > LVR_BIRTH_FDS) {
+    PyErr_Format(PyExc_ValueError, "too many fds: %zd, and a new process can be given %d", n_fds,
+                 LVR_BIRTH_FDS);
+    n_fds = -1;
+  }
+  for (Py_ssize_t i = 0; i < n_fds; i++) {
+    ret_fds[i] = PyObject_AsFileDescriptor(PySequence_Fast_GET_ITEM(fast, i));
+    if (ret_fds[i] < 0) n_fds = -1;
+  }
+  Py_DECREF(fast);
+  return (int)n_fds;
+}
+
+static PyObject *zygote_birth(PyObject *self, PyObject *args) {
+  unsigned long long child;
+  PyObject *sequence;
+  int fds[LVR_BIRTH_FDS], code;
+  int32_t pid = 0;
+
+  if (!PyArg_ParseTuple(args, "KO:birth", &child, &sequence)) return NULL;
+  int n_fds = fds_of(sequence, fds);
+
+  if (n_fds < 0) return NULL;
+  LVRI_WAIT(code, lvr_zygote_send(zygote_of(self), child, fds, (uint32_t)n_fds));
+  if (code == 0)
+    LVRI_WAIT(code, lvr_zygote_wait_until(zygote_of(self), child, fds, (uint32_t)n_fds, LVR_FOREVER,
+                                          &pid));
+  if (code == -EOWNERDEAD) Py_RETURN_NONE;
+  return code < 0 ? lvri_raise(code, "start a process") : PyLong_FromLong(pid);
+}
+
+static int32_t fork_interpreter(void *Py_UNUSED(context)) {
+  PyOS_BeforeFork();
+  pid_t pid = fork();
+  int code = errno;
+
+  if (pid == 0)
+    PyOS_AfterFork_Child();
+  else
+    PyOS_AfterFork_Parent();
+  return pid < 0 ? -code : (int32_t)pid;
+}
+
+static void warm_up(void *context) {
+  PyObject *result = PyObject_CallNoArgs((PyObject *)context);
+
+  if (result == NULL) PyErr_WriteUnraisable((PyObject *)context);
+  Py_XDECREF(result);
+}
+
+static PyObject *describe_birth(const struct lvr_birth *birth) {
+  PyObject *fds = PyTuple_New((Py_ssize_t)birth->n_fds);
+
+  for (uint32_t i = 0; fds != NULL && i < birth->n_fds; i++) {
+    PyObject *fd = PyLong_FromLong(birth->fds[i]);
+
+    if (fd == NULL)
+      Py_CLEAR(fds);
+    else
+      PyTuple_SET_ITEM(fds, (Py_ssize_t)i, fd);
+  }
+  if (fds == NULL) return NULL;
+  return Py_BuildValue("(KiN)", (unsigned long long)birth->id, (int)birth->error, fds);
+}
+
+static PyObject *zygote_serve(PyObject *self, PyObject *args) {
+  PyObject *spare;
+  struct lvr_zygote_service service = {.fork = fork_interpreter, .spare = warm_up};
+  struct lvr_birth birth;
+
+  if (!PyArg_ParseTuple(args, "OII:serve", &spare, &service.spares_least, &service.spares_most))
+    return NULL;
+  service.context = spare;
+  int code = lvr_zygote_serve(zygote_of(self), &service, &birth);
+
+  if (code < 0) return lvri_raise(code, "be a zygote");
+  if (code > 0) Py_RETURN_NONE;
+  return describe_birth(&birth);
+}
+
+static PyObject *zygote_id(PyObject *self, void *Py_UNUSED(closure)) {
+  return PyLong_FromUnsignedLongLong(lvr_zygote_id(zygote_of(self)));
+}
+
+static PyObject *zygote_ready(PyObject *self, void *Py_UNUSED(closure)) {
+  return PyBool_FromLong(lvr_zygote_is_ready(zygote_of(self)));
+}
+
+static PyObject *zygote_watches(PyObject *self, void *Py_UNUSED(closure)) {
+  return PyBool_FromLong(lvr_zygote_watches(zygote_of(self)));
+}
+
+static PyObject *zygote_spares(PyObject *self, void *Py_UNUSED(closure)) {
+  return PyLong_FromUnsignedLong(lvr_zygote_spares(zygote_of(self)));
+}
+
+static PyMethodDef zygote_methods[] = {
+    {"create", (PyCFunction)(void (*)(void))zygote_create, METH_NOARGS | METH_CLASS,
+     PyDoc_STR("create($type, /)\n--\n\nMake what a zygote and its callers share.")},
+    {"open", (PyCFunction)(void (*)(void))zygote_open, METH_VARARGS | METH_CLASS,
+     PyDoc_STR("open($type, /, *seat)\n--\n\nThe same in the process that is to be the zygote.")},
+    {"seat", zygote_seat, METH_NOARGS,
+     PyDoc_STR("seat($self, /)\n--\n\nWhat that process needs to know: a tuple for open().")},
+    {"seated", zygote_seated, METH_O,
+     PyDoc_STR("seated($self, pid, /)\n--\n\nThat process exists.")},
+    {"birth", zygote_birth, METH_VARARGS,
+     PyDoc_STR("birth($self, child, fds, /)\n--\n\n"
+               "Have a prepared child born: its pid, or None if the zygote is dead.")},
+    {"serve", zygote_serve, METH_VARARGS,
+     PyDoc_STR("serve($self, spare, least, most, /)\n--\n\n"
+               "Be the zygote: (id, error, fds) in each child, None in the zygote at its end.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef zygote_getset[] = {
+    {"id", zygote_id, NULL, PyDoc_STR("Its process id in the session."), NULL},
+    {"ready", zygote_ready, NULL, PyDoc_STR("Whether it has come as far as serving."), NULL},
+    {"watches", zygote_watches, NULL, PyDoc_STR("Whether it ends this process's daemons."), NULL},
+    {"spares", zygote_spares, NULL, PyDoc_STR("How many of its spares wait."), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot zygote_slots[] = {
+    {Py_tp_doc, (void *)(uintptr_t) "A clean process that gives birth, as its callers see it."},
+    {Py_tp_dealloc, zygote_dealloc},
+    {Py_tp_traverse, zygote_traverse},
+    {Py_tp_methods, zygote_methods},
+    {Py_tp_getset, zygote_getset},
+    {0, NULL},
+};
+
+static PyType_Spec zygote_spec = {
+    .name = "leveret._core.Zygote",
+    .basicsize = sizeof(struct zygote_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = zygote_slots,
+};
+
+/* ------------------------------------------------------------------------------------------- */
+
+static PyMethodDef birth_functions[] = {
+    {"proc_prepare", proc_prepare, METH_O, proc_prepare_doc},
+    {"proc_give", proc_give, METH_VARARGS, proc_give_doc},
+    {"proc_fork_next", proc_fork_next, METH_O, proc_fork_next_doc},
+    {"proc_withdraw", proc_withdraw, METH_O, proc_withdraw_doc},
+    {"proc_forget", proc_forget, METH_O, proc_forget_doc},
+    {"proc_put_task", proc_put_task, METH_VARARGS, proc_put_task_doc},
+    {"proc_get_task", proc_get_task, METH_O, proc_get_task_doc},
+    {"proc_drop_task", proc_drop_task, METH_O, proc_drop_task_doc},
+    {"proc_wait", proc_wait, METH_VARARGS, proc_wait_doc},
+    {"proc_poll", proc_poll, METH_VARARGS, proc_poll_doc},
+    {"proc_set_status", proc_set_status, METH_VARARGS, proc_set_status_doc},
+    {"proc_is_alive", proc_is_alive, METH_O, proc_is_alive_doc},
+    {"proc_parent", proc_parent, METH_NOARGS, proc_parent_doc},
+    {"proc_die_with", proc_die_with, METH_O, proc_die_with_doc},
+    {"proc_sentinel", proc_sentinel, METH_VARARGS, proc_sentinel_doc},
+    {"pidfd_status", pidfd_status, METH_O, pidfd_status_doc},
+    {"reap", reap, METH_O, reap_doc},
+    {"umask", umask_now, METH_NOARGS, umask_doc},
+    {"end", end, METH_O, end_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+int lvri_exec_birth(PyObject *module, struct lvri_state *state) {
+  if (PyModule_AddFunctions(module, birth_functions) < 0) return -1;
+  if (PyModule_AddIntConstant(module, "UNKNOWN_STATUS", UNKNOWN_STATUS) < 0) return -1;
+  return lvri_add_type(module, &zygote_spec, NULL, &state->zygote_type);
+}
