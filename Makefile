@@ -15,7 +15,7 @@ C_BUILD := $(VENV)/c
 PACKAGE := $(shell find include src python meson.build meson.options pyproject.toml README.md \
                    -type f ! -name '*_test.c' ! -name '*.pyc')
 
-.PHONY: run test bench soak lint format sanitize clean help install c again
+.PHONY: run test bench soak lint format sanitize clean help install python c again
 
 run: install  ## build, install, and run the examples under plain Python and under Leveret
 	@$(BIN)/python tools/run_examples.py
@@ -44,6 +44,10 @@ clean:  ## remove all that these commands made in the tree
 help:
 	@echo 'make TARGET [PYTHON=python3.13]'
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+
+# Where the Python is that all of this is installed for.
+python: install
+	@echo '$(abspath $(BIN))/python'
 
 install: $(VENV)/.installed
 
