@@ -62,6 +62,8 @@ struct lvr_condition_wait {
   lvr_lock *lock;
   uint32_t node;  /* in the queue; 0: left */
   uint32_t count; /* how often the lock was taken */
+  uint32_t notified;
+  uint32_t reserved;
 };
 
 /* lvr_condition_wait_begin - join the queue of those who wait, and release the lock however often it was taken.

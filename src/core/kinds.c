@@ -1,19 +1,39 @@
 #include "core/kinds.h"
 
+#include "core/barrier.h"
+#include "core/condition.h"
 #include "core/event.h"
 #include "core/lock.h"
+#include "core/semaphore.h"
 
 static const struct lvri_kind_ops lock_kind = {.handle_bytes = sizeof(struct lvr_lock)};
 static const struct lvri_kind_ops event_kind = {.handle_bytes = sizeof(struct lvr_event)};
+static const struct lvri_kind_ops semaphore_kind = {
+    .handle_bytes = sizeof(struct lvr_semaphore),
+    .give_back = lvri_semaphore_give_back,
+    .valid = lvri_semaphore_valid,
+};
+static const struct lvri_kind_ops condition_kind = {
+    .handle_bytes = sizeof(struct lvr_condition),
+    .fini_locked = lvri_condition_fini_locked,
+    .left = lvri_condition_left,
+    .valid = lvri_condition_valid,
+};
+static const struct lvri_kind_ops barrier_kind = {
+    .handle_bytes = sizeof(struct lvr_barrier),
+    .fini_locked = lvri_barrier_fini_locked,
+    .left = lvri_barrier_left,
+    .valid = lvri_barrier_valid,
+};
 
 #ifdef LVRI_TESTING
 struct lvri_kind_ops lvri_test_kind;
 #endif
 
 const struct lvri_kind_ops *const lvri_kinds[LVRI_KIND_LIMIT] = {
-    [LVRI_KIND_LOCK] = &lock_kind,
-    [LVRI_KIND_RLOCK] = &lock_kind,
-    [LVRI_KIND_EVENT] = &event_kind,
+    [LVRI_KIND_LOCK] = &lock_kind,           [LVRI_KIND_RLOCK] = &lock_kind,
+    [LVRI_KIND_SEMAPHORE] = &semaphore_kind, [LVRI_KIND_CONDITION] = &condition_kind,
+    [LVRI_KIND_EVENT] = &event_kind,         [LVRI_KIND_BARRIER] = &barrier_kind,
 #ifdef LVRI_TESTING
     [LVRI_KIND_TEST] = &lvri_test_kind,
 #endif

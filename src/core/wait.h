@@ -25,7 +25,7 @@ int lvri_wait(lvr_session *s, _Atomic uint32_t *word, uint32_t expected, lvr_pro
  * processor only, or where spinning has not helped lately. */
 bool lvri_spin(lvr_session *s, _Atomic uint32_t *word, uint32_t expected);
 
-/* Wakes at most `count` of those who sleep on word. */
-void lvri_wake(_Atomic uint32_t *word, int count);
+/* Wakes at most `count` of those who sleep on word; how many there were. */
+int lvri_wake(_Atomic uint32_t *word, int count);
 
 #endif
