@@ -10,7 +10,7 @@ What the standard class promises is the standard class: only what touches the bi
 import os
 from multiprocessing import process as std
 
-__all__ = ["BaseProcess"]
+__all__ = ["Process"]
 
 TWICE = "cannot start a process twice"
 FOREIGN = "can only start a process object created by current process"
@@ -27,7 +27,7 @@ def _startable(process):
         raise AssertionError(DAEMONIC)
 
 
-class BaseProcess(std.BaseProcess):
+class Process(std.BaseProcess):
     """Activity that runs in a process of its own; the standard class with births of ours."""
 
     def start(self):
