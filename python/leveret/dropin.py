@@ -15,7 +15,7 @@ from importlib.machinery import PathFinder
 
 from . import method
 
-__all__ = ["install", "installed", "restore", "state"]
+__all__ = ["complete", "install", "installed", "restore", "state"]
 
 # Which names of which standard module are re-bound to the same names of which module of ours.
 RENAMED = {
@@ -119,11 +119,18 @@ def _adopt_all(package=None):
         _adopt_executor(sys.modules["concurrent.futures.process"])
 
 
+def complete(name):
+    """Re-bind the names of the standard module NAME: said by a module of ours that imports it and is now complete."""
+    if installed():
+        _adopt_submodule(sys.modules[name])
+
+
 def _adopt(module):
     """Re-bind MODULE's names that are ours, and the methods of the default context that it imported."""
     ours, names = RENAMED.get(module.__name__, (None, ()))
     for name in names:
-        setattr(module, name, getattr(importlib.import_module(ours), name))
+        if hasattr(replacement := importlib.import_module(ours), name):
+            setattr(module, name, getattr(replacement, name))
     default = sys.modules["multiprocessing.context"]._default_context
     for name, value in list(vars(module).items()):
         if getattr(value, "__self__", None) is default:

@@ -8,6 +8,8 @@ So these queues count with a plain semaphore.
 from multiprocessing import queues as std
 from multiprocessing.queues import Empty, Full, SimpleQueue
 
+from . import dropin
+
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 
 
@@ -36,3 +38,6 @@ class JoinableQueue(std.JoinableQueue, Queue):
 
     def __init__(self, maxsize=0, *, ctx):
         super().__init__(maxsize, ctx=_Counting(ctx))
+
+
+dropin.complete(std.__name__)
