@@ -4,7 +4,7 @@
 set -uo pipefail
 bin=$(realpath "$1")
 c_build=$(realpath "$2")
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 work=$(dirname "$c_build")
 failed=0
 
