@@ -40,6 +40,17 @@ class Outcome:
     seconds: float = 0.0
 
 
+started = []  # the workers, each in a session of its own: none of them outlives this program
+
+
+def end_workers(*_):
+    """End what was started, then this program."""
+    for child in started:
+        if child.poll() is None:
+            kill_session(child.pid)
+    os._exit(3)
+
+
 class Run:
     """One method and suite on one Python."""
 
@@ -81,6 +92,7 @@ class Run:
                 start_new_session=True,
             )
         os.close(report_w)
+        started.append(child)
         return child, report_r
 
     def list_tests(self):
@@ -328,6 +340,8 @@ def parse():
 
 def main():
     options = parse()
+    signal.signal(signal.SIGTERM, end_workers)
+    signal.signal(signal.SIGINT, end_workers)
     expected = Expected.read(HERE / "expected.txt", version_of(options.python))
     if options.plain:
         expected.may_fail.clear()
