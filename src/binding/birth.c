@@ -3,6 +3,7 @@
  * Thin: which process is started how is decided in python/leveret/popen/; here are its system calls and
  * its waits, with the GIL released. Functions that begin with proc_ take process ids of the session. */
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -254,6 +255,22 @@ static PyObject *proc_die_with(PyObject *Py_UNUSED(module), PyObject *arg) {
 
   if (session == NULL || id_of(arg, &parent) < 0) return NULL;
   return none_or_raise(lvr_proc_die_with(session, parent), "end with its parent");
+}
+
+PyDoc_STRVAR(die_with_parent_doc,
+             "die_with_parent($module, pid, /)\n--\n\n"
+             "Have the kernel kill this process when the thread that made it ends; at once if its parent "
+             "is not pid. 0 takes it back.");
+
+static PyObject *die_with_parent(PyObject *Py_UNUSED(module), PyObject *arg) {
+  long pid = PyLong_AsLong(arg);
+
+  if (pid == -1 && PyErr_Occurred()) return NULL;
+  int code = lvri_os_die_with_parent(pid == 0 ? 0 : SIGKILL);
+
+  if (code == 0 && pid != 0 && lvri_os_parent_pid() != pid)
+    (void)lvri_os_signal(lvri_os_pid(), SIGKILL);
+  return none_or_raise(code, "end with its parent");
 }
 
 /* --- descriptors that tell of a death ------------------------------------------------------ */
@@ -594,6 +611,7 @@ static PyMethodDef birth_functions[] = {
     {"proc_is_alive", proc_is_alive, METH_O, proc_is_alive_doc},
     {"proc_parent", proc_parent, METH_NOARGS, proc_parent_doc},
     {"proc_die_with", proc_die_with, METH_O, proc_die_with_doc},
+    {"die_with_parent", die_with_parent, METH_O, die_with_parent_doc},
     {"proc_sentinel", proc_sentinel, METH_VARARGS, proc_sentinel_doc},
     {"pidfd_status", pidfd_status, METH_O, pidfd_status_doc},
     {"reap", reap, METH_O, reap_doc},

@@ -1,0 +1,60 @@
+"""What a born child does with its life: the process object's run(), between a beginning and an end of ours.
+
+The end is the standard library's (threads joined, finalizers and exit handlers run, streams flushed) and then
+ours: every descriptor is closed, so that pipes report end of file and ports are free; the status is announced
+in the slot; the process leaves. Whoever joined it goes on at the announcement.
+"""
+
+import atexit
+import os
+import sys
+from multiprocessing import util
+
+from . import _core
+
+__all__ = ["end", "live", "live_forked"]
+
+# From 3.13 on a child runs the exit handlers that it registered itself.
+RUNS_EXIT_HANDLERS = sys.version_info >= (3, 13)
+
+
+def live(process_obj, sentinel):
+    """Be process_obj, to the end; never returns."""
+    code = 1
+    try:
+        if RUNS_EXIT_HANDLERS:
+            atexit._clear()
+            atexit.register(util._exit_function)
+        code = process_obj._bootstrap(parent_sentinel=sentinel)
+    finally:
+        end(code)
+
+
+def end(code):
+    """End this process as a child of ours ends; never returns."""
+    try:
+        if RUNS_EXIT_HANDLERS:
+            atexit._run_exitfuncs()
+    finally:
+        _core.end(code)
+
+
+def live_forked(process_obj, parent_pid, parent, parent_thread):
+    """The same in a child that was just forked by that thread of that process; never returns."""
+    try:
+        if process_obj.daemon:
+            _follow(parent_pid, parent, parent_thread)
+        sentinel = _core.proc_sentinel(parent, parent_pid)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        util._flush_std_streams()
+        os._exit(1)
+    live(process_obj, sentinel)
+
+
+def _follow(parent_pid, parent, parent_thread):
+    """End with the parent. The kernel does it, but ends with a thread: only the main thread is the process."""
+    if parent_thread == parent_pid:
+        _core.die_with_parent(parent_pid)
+    else:
+        _core.proc_die_with(parent)

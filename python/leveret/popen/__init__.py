@@ -1,0 +1,129 @@
+"""How a process is born and how its end is awaited: one module per start method, each with a class Popen.
+
+    fork  warm              born here: the slot in the arena tells of birth and end   (Popen below)
+    spawn  forkserver       the standard library's birth, joined to the session        (popen.ticket)
+
+The end of a process of ours has two sides. The slot says that it is over: announced by the process itself as
+its last act, or noticed by the kernel. The kernel then takes the process apart, which takes a millisecond more,
+and only after that does its sentinel (a pidfd) become readable. Who never asked for the sentinel is told at
+the first; who has one sees one truth: over means that the sentinel is readable as well.
+"""
+
+import os
+import signal
+
+from .. import _core
+
+__all__ = ["Popen", "flags_of"]
+
+WATCHED, DAEMON = 1, 2
+LOST = 255  # the exit code of a process whose end nobody can tell, as with the standard forkserver
+
+
+def flags_of(process_obj):
+    """What the process table is to know of a process that is about to be born."""
+    return WATCHED | (DAEMON if process_obj.daemon else 0)
+
+
+class Popen:
+    """A child process with a slot in the session; subclasses give birth to it in _launch()."""
+
+    method = None
+
+    def __init__(self, process_obj):
+        from multiprocessing import util
+
+        self.returncode = None
+        self.finalizer = None
+        self.pid = None
+        self._id = 0
+        self._reaper = 0
+        self._sentinel = -1
+        self._maker = os.getpid()
+        util._flush_std_streams()
+        self._launch(process_obj)
+
+    def duplicate_for_child(self, fd):
+        """Say how the child will know a descriptor of this process."""
+        return fd
+
+    def give(self, ref):
+        """Let the child have a handle of the shared object that ref names, from its birth on."""
+        _core.proc_give(self._id, ref)
+
+    @property
+    def sentinel(self):
+        """A descriptor that is readable once the process is gone."""
+        if self._sentinel < 0:
+            self._sentinel = _core.proc_sentinel(self._id, self.pid)
+        return self._sentinel
+
+    def poll(self, flag=os.WNOHANG):
+        """Return the exit code, or None if the process lives; wait for its end if flag is 0."""
+        if flag == 0:
+            return self.wait()
+        if self.returncode is not None or self._maker != os.getpid():
+            return self.returncode
+        if self._sentinel >= 0 and not _is_readable(self._sentinel, 0):
+            return None
+        return self._settle(_core.proc_poll(self._id, self._reaper))
+
+    def wait(self, timeout=None):
+        """Wait for the end; return the exit code, or None if the process still lives after timeout seconds."""
+        if self.returncode is not None:
+            return self.returncode
+        if timeout is not None and timeout <= 0:
+            return self.poll()
+        if self._sentinel >= 0 and not _is_readable(self._sentinel, timeout):
+            return None
+        return self._settle(_core.proc_wait(self._id, self._reaper, timeout))
+
+    def _settle(self, status):
+        """Take note of the end, if it has come, and give the slot back."""
+        if status is None or self.returncode is not None:
+            return self.returncode
+        self.returncode = self._exit_code(status)
+        _core.proc_forget(self._id)
+        return self.returncode
+
+    def _exit_code(self, status):
+        """The exit code; where the slot does not know it, what the kernel kept, if anything."""
+        if status != _core.UNKNOWN_STATUS:
+            return status
+        kept = _core.pidfd_status(self._sentinel) if self._sentinel >= 0 else None
+        return LOST if kept is None else kept
+
+    def _send_signal(self, number):
+        if self.returncode is None:
+            try:
+                signal.pidfd_send_signal(self.sentinel, number)
+            except ProcessLookupError:
+                pass
+
+    def interrupt(self):
+        """Send SIGINT."""
+        self._send_signal(signal.SIGINT)
+
+    def terminate(self):
+        """Send SIGTERM."""
+        self._send_signal(signal.SIGTERM)
+
+    def kill(self):
+        """Send SIGKILL."""
+        self._send_signal(signal.SIGKILL)
+
+    def close(self):
+        """Give back what is kept of the process."""
+        if self._sentinel >= 0:
+            os.close(self._sentinel)
+            self._sentinel = -1
+
+    def __del__(self):
+        if self._maker == os.getpid():
+            self.close()
+
+
+def _is_readable(fd, timeout):
+    from multiprocessing.connection import wait
+
+    return bool(wait([fd], timeout))

@@ -1,0 +1,68 @@
+"""Births by fork(): the child is a copy of this process, and has its slot before it exists.
+
+    start()   slot prepared -> os.fork() -> the child adopts it among its first instructions
+    join()    returns when the child announces its end; the kernel takes it apart meanwhile. What is left of it
+              (its pid, until somebody reaps it) goes at the next start, poll or exit, without waiting
+"""
+
+import atexit
+import os
+import threading
+
+from .. import _core
+from . import Popen as _Popen
+from . import flags_of
+
+__all__ = ["Popen"]
+
+# Children that are over and whose pids are still taken.
+_ended = set()
+
+
+def reap_ended():
+    """Reap those children whose end is known, as far as the kernel is done with them."""
+    for pid in list(_ended):
+        if _core.reap(pid) is not None:
+            _ended.discard(pid)
+
+
+os.register_at_fork(after_in_child=_ended.clear)
+atexit.register(reap_ended)
+
+
+class Popen(_Popen):
+    """A child process that was forked."""
+
+    method = "fork"
+
+    def poll(self, flag=os.WNOHANG):
+        """Return the exit code, or None if the process lives."""
+        if _ended:
+            reap_ended()
+        return super().poll(flag)
+
+    def _launch(self, process_obj):
+        if _ended:
+            reap_ended()
+        parent = os.getpid(), _core.proc_self(), threading.get_native_id()
+        self._id = _core.proc_prepare(flags_of(process_obj))
+        try:
+            _core.proc_fork_next(self._id)
+            self.pid = os.fork()
+        except BaseException:
+            _core.proc_withdraw(self._id)
+            raise
+        if self.pid == 0:
+            from ..life import live_forked
+
+            live_forked(process_obj, *parent)
+
+    def _exit_code(self, status):
+        """Who has announced an end is reaped later; of any other death only the kernel knows how."""
+        if status != _core.UNKNOWN_STATUS:
+            _ended.add(self.pid)
+            return status
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        except ChildProcessError:
+            return super()._exit_code(status)

@@ -1,0 +1,176 @@
+"""Births from the zygote: the child is a spare that was forked beforehand from a clean interpreter.
+
+    start()   slot prepared; head, world and process object pickled into the arena, as the slot's task;
+              one message to the spares; whoever receives it adopts the slot and unpickles   (leveret.nursery)
+    join()    returns when the child announces its end; the zygote reaps, and says how a child ended that did not
+
+The child starts from the zygote's world, as it was at the first start. What has changed since (environment, working
+directory, path, streams, ...) goes with each start.
+"""
+
+import io
+import os
+import pickle
+import reprlib
+import struct
+import sys
+from multiprocessing import reduction, spawn
+from multiprocessing.context import get_spawning_popen, set_spawning_popen
+
+from .. import _core, dropin, zygote
+from . import Popen as _Popen
+from . import flags_of
+
+__all__ = ["HEAD", "STREAMS", "TRACKER", "FOLLOW", "Popen"]
+
+# Parent's pid and process id, umask, flags; lengths of the name and of the changes in the world.
+HEAD = struct.Struct("=qQIIII")
+STREAMS, TRACKER, FOLLOW = 1, 2, 4
+
+# What the last start sent as its changes, and their pickle: they seldom differ from one to the next.
+_last_changes = ({}, b"")
+
+
+class _DupFd:
+    """A descriptor on its way to the child, known by its place among those that are sent."""
+
+    def __init__(self, index):
+        self.index = index
+
+    def detach(self):
+        """Return the child's descriptor."""
+        from ..nursery import received
+
+        return received[self.index]
+
+
+class Popen(_Popen):
+    """A child process that was a spare."""
+
+    method = "warm"
+    DupFd = _DupFd
+
+    def duplicate_for_child(self, fd):
+        """Send a descriptor along; its index is how the child knows it."""
+        self._fds.append(fd)
+        return len(self._fds) - 1
+
+    def _launch(self, process_obj):
+        self._fds = []
+        world = _world(process_obj)
+        self._id = _core.proc_prepare(flags_of(process_obj))
+        try:
+            body = self._pickle(process_obj)
+            self._give_birth(process_obj, world, body)
+        except BaseException:
+            self._undo()
+            raise
+
+    def _pickle(self, process_obj):
+        buffer = io.BytesIO()
+        set_spawning_popen(self)
+        try:
+            reduction.dump(process_obj, buffer)
+        except Exception as error:
+            _name_culprit(error, process_obj)
+            raise
+        finally:
+            set_spawning_popen(None)
+        return buffer.getbuffer()
+
+    def _give_birth(self, process_obj, world, body):
+        mother = zygote.get(world)
+        task, fds = self._task(mother, process_obj, world, body)
+        _core.proc_put_task(self._id, task)
+        while (pid := mother.desk.birth(self._id, fds)) is None:
+            zygote.replace(mother)
+            mother = zygote.get(world)
+            task, fds = self._task(mother, process_obj, world, body)
+            _core.proc_drop_task(self._id)
+            _core.proc_put_task(self._id, task)
+        self.pid, self._reaper = pid, mother.desk.id
+
+    def _task(self, mother, process_obj, world, body):
+        """What lies in the arena for the child, and the descriptors that go with the message."""
+        flags, fds = 0, []
+        if zygote.streams() != mother.world["streams"]:
+            flags, fds = STREAMS, [1, 2]
+        if tracker := sys.modules.get("multiprocessing.resource_tracker"):
+            flags, fds = flags | TRACKER, [*fds, tracker.getfd()]
+        if process_obj.daemon and not mother.desk.watches:
+            flags |= FOLLOW
+        name = process_obj.name.encode("utf-8", "surrogatepass")
+        changes = _pickle_changes(world, mother.world)
+        parent = self._maker, _core.proc_self()
+        head = HEAD.pack(*parent, _core.umask(), flags, len(name), len(changes))
+        return b"".join((head, name, changes, body)), fds + self._fds
+
+    def _undo(self):
+        """Nothing is to be left of a start that failed; a child that was born nevertheless has not lived yet."""
+        if not _core.proc_withdraw(self._id):
+            _core.proc_kill(self._id)
+            _core.proc_forget(self._id)
+
+
+# The world.
+
+
+def _world(process_obj):
+    """Everything that a child has from its parent beside its arguments, as of now."""
+    world = spawn.get_preparation_data(process_obj.name)
+    del world["name"]
+    world["dropin"] = dropin.state()
+    world["environ"] = dict(os.environ._data)
+    return world
+
+
+def _pickle_changes(now, then):
+    """Pickle what is not any more as it was when the zygote was told."""
+    global _last_changes
+    changes = {name: value for name, value in now.items() if name not in then or then[name] != value}
+    if changes != _last_changes[0]:
+        _last_changes = changes, _pickle_secretly(changes)
+    return _last_changes[1]
+
+
+def _pickle_secretly(changes):
+    """Pickle as for a child that is being spawned: authentication keys go to nobody else."""
+    before = get_spawning_popen()
+    set_spawning_popen(changes)
+    try:
+        return pickle.dumps(changes)
+    finally:
+        set_spawning_popen(before)
+
+
+# Whom to blame.
+
+
+def _parts(process_obj):
+    """What there is to pickle in a process object, with names."""
+    yield "the target", process_obj._target
+    for index, value in enumerate(process_obj._args):
+        yield f"argument {index}", value
+    for name, value in process_obj._kwargs.items():
+        yield f"argument {name!r}", value
+    known = {"_target", "_args", "_kwargs", "_config", "_popen"}
+    for name, value in vars(process_obj).items():
+        if name not in known:
+            yield f"attribute {name!r}", value
+
+
+def _name_culprit(error, process_obj):
+    """Say in the error which argument cannot be sent, and what helps."""
+    where = "the process object itself"
+    for label, value in _parts(process_obj):
+        try:
+            reduction.ForkingPickler.dumps(value)
+        except Exception:
+            where = f"{label}: {reprlib.repr(value)}"
+            break
+    hint = f"(in process {process_obj.name!r}, {where}; the start method 'warm' sends arguments by pickle: "
+    hint += "use what can be imported, or --start-method fork)"
+    if len(error.args) == 1 and isinstance(error.args[0], str):
+        error.args = (f"{error.args[0]} {hint}",)
+    else:
+        error.add_note(hint)

@@ -1,0 +1,215 @@
+"""The zygote, as its callers see it: a clean interpreter that gives birth to processes.
+
+    ensure_running()            exec: an interpreter with leveret and multiprocessing imported, waiting
+    the first start()           tells it the world: sys.path, argv, cwd, __main__, the list of preloads
+    the zygote                  imports them, freezes, forks spares                     (leveret.nursery)
+    every start()               one message; what has changed in the world since goes with it
+
+It ends with the process that made it. That process's forked children, and the children born from it, use it as
+well; whoever finds it dead makes another. If importing the program's main module starts threads, or has
+killed a zygote, births come from a bare one that imports nothing; each child then does it for itself.
+"""
+
+import os
+import pickle
+import signal
+import sys
+import threading
+
+from . import _core
+
+__all__ = ["Zygote", "adopt", "ensure_running", "freeze_support", "get", "replace", "set_preload", "streams"]
+
+FROZEN_ARGUMENT = "leveret_zygote="
+NEEDS_BARE = 77  # exit code of a zygote that found threads in itself
+TRIES = 5  # zygotes that die before they serve, until we give up
+
+_lock = threading.Lock()
+_current = None
+_bare = False
+_failures = 0
+_preload = ["__main__"]
+_on_error = "warn"
+
+
+def set_preload(modules, *, on_error="warn"):
+    """Name the modules that zygotes import before they give birth, and what becomes of one that fails."""
+    global _preload, _on_error, _current
+    with _lock:
+        _preload, _on_error = list(modules), on_error
+        if _current is not None and _current.told:
+            _current = None
+
+
+class Zygote:
+    """One zygote: the process, and what it knows of the world."""
+
+    def __init__(self):
+        self.desk = _core.Zygote.create()
+        self.told = False
+        self.world = None
+        self._maker = os.getpid()
+        self._streams = streams()
+        config, self._pipe = os.pipe()
+        try:
+            self.pid = _exec(self.desk.seat(), config)
+            self.desk.seated(self.pid)
+        except BaseException:
+            os.close(self._pipe)
+            raise
+        finally:
+            os.close(config)
+
+    def tell(self, world, orders):
+        """Tell it the world that it is to be born into, once: it begins to serve then."""
+        self.told, self.world = True, {**world, "streams": self._streams}
+        try:
+            with open(self._pipe, "wb") as pipe:
+                pickle.dump((_plain(self.world), orders), pipe)
+        except BrokenPipeError:
+            pass
+
+    def exit_code(self):
+        """How it ended; None if it lives, or if only another process can know."""
+        if self._maker != os.getpid():
+            return None
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        return os.waitstatus_to_exitcode(status) if pid else None
+
+
+class Inherited:
+    """The zygote that this process was born from, to be used by it in turn."""
+
+    told = True
+    pid = 0
+
+    def __init__(self, desk, world):
+        self.desk, self.world = desk, world
+
+    def exit_code(self):
+        """Nobody but its parent knows."""
+        return None
+
+
+def streams():
+    """Which files standard output and error are."""
+    return tuple(map(_identity, (1, 2)))
+
+
+def _identity(fd):
+    try:
+        about = os.fstat(fd)
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
+
+
+def _plain(world):
+    """The world with the key of an ordinary type: this pipe is ours alone."""
+    return {name: bytes(value) if name == "authkey" else value for name, value in world.items()}
+
+
+def _exec(seat, config):
+    """Start the interpreter; it is deaf to Ctrl-C from its first instruction on."""
+    from multiprocessing import util
+
+    numbers = ",".join(map(str, (*seat, _core.session_fd(), config, _by_main_thread())))
+    inherited = [*seat[2:], _core.session_fd(), config]
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        executable, command = _command(numbers)
+        return util.spawnv_passfds(executable, command, inherited)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _by_main_thread():
+    return int(threading.get_native_id() == os.getpid())
+
+
+def _command(numbers):
+    from multiprocessing import spawn, util
+
+    if getattr(sys, "frozen", False):
+        return os.fsencode(sys.executable), [sys.executable, "--multiprocessing-fork", FROZEN_ARGUMENT + numbers]
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    code = f"import sys; sys.path.append({ours!r}); from leveret.nursery import main; main({numbers})"
+    executable = spawn.get_executable()
+    return executable, [executable, *util._args_from_interpreter_flags(), "-c", code]
+
+
+def freeze_support():
+    """Be a zygote if this frozen executable was started as one: never returns then."""
+    if len(sys.argv) == 3 and sys.argv[1] == "--multiprocessing-fork" and sys.argv[2].startswith(FROZEN_ARGUMENT):
+        from .nursery import main
+
+        main(*map(int, sys.argv[2].removeprefix(FROZEN_ARGUMENT).split(",")))
+
+
+def ensure_running():
+    """Have a zygote started, if there is none; it waits to be told the world."""
+    global _current
+    with _lock:
+        if _current is None:
+            _current = Zygote()
+        return _current
+
+
+def get(world):
+    """The zygote to be born from; it is told the world if nobody has yet."""
+    zygote = ensure_running()
+    if not zygote.told:
+        with _lock:
+            if not zygote.told:
+                zygote.tell(world, _orders())
+    return zygote
+
+
+def _orders():
+    return {"bare": _bare, "preload": [] if _bare else _preload, "on_error": _on_error}
+
+
+def replace(dead):
+    """Note that a zygote is dead, and why; the next get() makes another, or says that it is hopeless."""
+    global _current, _bare, _failures
+    code = dead.exit_code()
+    with _lock:
+        if _current is dead:
+            _current = None
+        if dead.desk.ready:
+            _failures = 0
+            return
+        _failures += 1
+        killed = code is None or -code in (signal.SIGKILL, signal.SIGTERM)
+        if _failures > TRIES or not (killed or _may_go_bare(code)):
+            raise RuntimeError(_why_hopeless(code))
+        _bare = _bare or not killed
+
+
+def _may_go_bare(code):
+    return not _bare and (code == NEEDS_BARE or _on_error != "fail")
+
+
+def _why_hopeless(code):
+    how = "" if code is None else f" (exit code {code})"
+    return (
+        f"cannot start a process: the interpreter that is to give birth to it ended before it could{how}; "
+        "see its message on standard error, or use another start method (--start-method fork)"
+    )
+
+
+def adopt(desk, world):
+    """In a child that was born from a zygote: use it in turn."""
+    global _current
+    _current = Inherited(desk, world)
+
+
+def _renew_lock():
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
