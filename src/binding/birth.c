@@ -219,6 +219,23 @@ static PyObject *proc_set_status(PyObject *Py_UNUSED(module), PyObject *args) {
   Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(proc_kill_doc,
+             "proc_kill($module, child, /)\n--\n\n"
+             "SIGKILL to that process, if it lives.");
+
+static PyObject *proc_kill(PyObject *Py_UNUSED(module), PyObject *arg) {
+  lvr_session *session = lvri_session();
+  lvr_proc_id child;
+  struct lvr_proc_info info;
+
+  if (session == NULL || id_of(arg, &child) < 0) return NULL;
+  int pidfd = lvr_proc_info(session, child, &info) < 0 ? -ESRCH : lvri_os_pidfd_open(info.pid);
+
+  if (pidfd >= 0 && lvr_proc_is_alive(session, child)) (void)lvri_os_pidfd_signal(pidfd, SIGKILL);
+  lvri_os_close(pidfd < 0 ? -1 : pidfd);
+  Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(proc_is_alive_doc,
              "proc_is_alive($module, proc_id, /)\n--\n\n"
              "Whether that process is born and not over.");
@@ -468,6 +485,17 @@ static int fds_of(PyObject *sequence, int *ret_fds) {
   return (int)n_fds;
 }
 
+/* The zygote's fork() said so. */
+static PyObject *raise_too_many(void) {
+  PyObject *args = Py_BuildValue("(is)", EAGAIN,
+                                 "cannot start a process: there are too many (see `ulimit -u`, and the "
+                                 "limit of pids of the container)");
+
+  if (args != NULL) PyErr_SetObject(PyExc_OSError, args);
+  Py_XDECREF(args);
+  return NULL;
+}
+
 static PyObject *zygote_birth(PyObject *self, PyObject *args) {
   unsigned long long child;
   PyObject *sequence;
@@ -483,6 +511,7 @@ static PyObject *zygote_birth(PyObject *self, PyObject *args) {
     LVRI_WAIT(code, lvr_zygote_wait_until(zygote_of(self), child, fds, (uint32_t)n_fds, LVR_FOREVER,
                                           &pid));
   if (code == -EOWNERDEAD) Py_RETURN_NONE;
+  if (code == -EAGAIN) return raise_too_many();
   return code < 0 ? lvri_raise(code, "start a process") : PyLong_FromLong(pid);
 }
 
@@ -608,6 +637,7 @@ static PyMethodDef birth_functions[] = {
     {"proc_wait", proc_wait, METH_VARARGS, proc_wait_doc},
     {"proc_poll", proc_poll, METH_VARARGS, proc_poll_doc},
     {"proc_set_status", proc_set_status, METH_VARARGS, proc_set_status_doc},
+    {"proc_kill", proc_kill, METH_O, proc_kill_doc},
     {"proc_is_alive", proc_is_alive, METH_O, proc_is_alive_doc},
     {"proc_parent", proc_parent, METH_NOARGS, proc_parent_doc},
     {"proc_die_with", proc_die_with, METH_O, proc_die_with_doc},

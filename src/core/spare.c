@@ -3,7 +3,6 @@
 
 #include "base/crashpoint.h"
 #include "core/zygote.h"
-#include "os/link.h"
 #include "os/os.h"
 
 /* To the card's owner alone: whether it was changed from one of two states. */
@@ -67,9 +66,9 @@ static void leave_the_stock(const struct lvri_spare *spare, uint64_t blocked) {
   lvri_os_close(spare->maker_fd);
   lvri_os_close(spare->z->serve_fd);
   spare->z->serve_fd = -1;
-  (void)lvri_os_signal_set(SIGCHLD, LVRI_SIGNAL_DEFAULT);
-  (void)lvri_os_signal_set(SIGURG, LVRI_SIGNAL_DEFAULT);
-  if (!spare->ignores_sigint) (void)lvri_os_signal_set(SIGINT, LVRI_SIGNAL_DEFAULT);
+  lvri_os_signal_restore(SIGCHLD, &spare->signals->child);
+  lvri_os_signal_restore(SIGURG, &spare->signals->urgent);
+  lvri_os_signal_restore(SIGINT, &spare->signals->interrupt);
   lvri_os_signals_block(blocked);
 }
 

@@ -14,7 +14,6 @@
 
 #include "base/crashpoint.h"
 #include "core/zygote.h"
-#include "os/link.h"
 #include "os/os.h"
 
 #define QUIET_NS     INT64_C(1000000000)
@@ -33,7 +32,7 @@ struct stock {
   struct lvr_zygote *z;
   const struct lvr_zygote_service *service;
   int bell_fd, maker_fd;
-  bool ignores_sigint;
+  struct lvri_signals signals;
   uint32_t least, most, wanted;
   int64_t busy_ns; /* when a spare was last found taken */
   struct child *children;
@@ -177,7 +176,7 @@ static void live_as_spare(struct stock *k, struct lvri_card *card, int32_t zygot
                              .zygote_pid = zygote_pid,
                              .bell_fd = k->bell_fd,
                              .maker_fd = k->maker_fd,
-                             .ignores_sigint = k->ignores_sigint};
+                             .signals = &k->signals};
   free(k->children);
   if (k->service->spare) k->service->spare(k->service->context);
   lvri_spare_live(&spare, ret_birth);
@@ -303,10 +302,9 @@ static int watch_maker(struct stock *k) {
 }
 
 static void take_signals(struct stock *k) {
-  k->ignores_sigint = lvri_os_signal_is_ignored(SIGINT);
-  lvri_os_signal_set(SIGINT, LVRI_SIGNAL_IGNORE);
-  lvri_os_signal_set(SIGCHLD, LVRI_SIGNAL_INTERRUPT);
-  lvri_os_signal_set(SIGURG, LVRI_SIGNAL_INTERRUPT);
+  lvri_os_signal_set(SIGINT, LVRI_SIGNAL_IGNORE, &k->signals.interrupt);
+  lvri_os_signal_set(SIGCHLD, LVRI_SIGNAL_INTERRUPT, &k->signals.child);
+  lvri_os_signal_set(SIGURG, LVRI_SIGNAL_INTERRUPT, &k->signals.urgent);
   lvri_os_signals_block(LVRI_SIGNAL_BIT(SIGCHLD));
 }
 

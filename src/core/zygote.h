@@ -10,6 +10,7 @@
 
 #include "core/session.h"
 #include "leveret/zygote.h"
+#include "os/link.h"
 
 #define LVRI_DESK_MAGIC   UINT32_C(0x6b736564) /* "desk" */
 #define LVRI_DESK_CARDS   64u
@@ -73,14 +74,19 @@ struct lvr_zygote {
   int pidfd; /* of the zygote, in its maker and the maker's children; -1: look at its slot */
 };
 
+/* What was done about the zygote's signals before it served. */
+struct lvri_signals {
+  struct lvri_signal_was interrupt, child, urgent;
+};
+
 /* What a spare has from its zygote. */
 struct lvri_spare {
   struct lvr_zygote *z;
   struct lvri_card *card;
   int32_t zygote_pid;
-  int bell_fd;         /* to be rung once it is born */
-  int maker_fd;        /* to be closed */
-  bool ignores_sigint; /* as the zygote was told before it served */
+  int bell_fd;  /* to be rung once it is born */
+  int maker_fd; /* to be closed */
+  const struct lvri_signals *signals; /* to be restored */
 };
 
 /* Waits for a message and becomes the child that it names. Returns once, in that child. */

@@ -46,8 +46,13 @@ enum lvri_signal_way {
   LVRI_SIGNAL_INTERRUPT, /* does nothing but end a wait with -EINTR */
 };
 
-void lvri_os_signal_set(int signo, enum lvri_signal_way way);
-bool lvri_os_signal_is_ignored(int signo);
+/* What was done about a signal before. */
+struct lvri_signal_was {
+  _Alignas(16) unsigned char bytes[160];
+};
+
+void lvri_os_signal_set(int signo, enum lvri_signal_way way, struct lvri_signal_was *ret_was);
+void lvri_os_signal_restore(int signo, const struct lvri_signal_was *was);
 
 /* Sleeps until one of fds (-1 is none) polls readable, or a signal outside `blocked` arrives: the blocked
  * set is exchanged for the time of the sleep alone, so none is missed.

@@ -25,7 +25,8 @@ union fds_message {
   char bytes[CMSG_SPACE(sizeof(int) * LVRI_LINK_FDS)];
 };
 
-static void put_fds(struct msghdr *message, union fds_message *room, const int *fds, unsigned n_fds) {
+static void put_fds(struct msghdr *message, union fds_message *room, const int *fds,
+                    unsigned n_fds) {
   if (n_fds == 0) return;
   message->msg_control = room->bytes;
   message->msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
@@ -36,7 +37,8 @@ static void put_fds(struct msghdr *message, union fds_message *room, const int *
   memcpy(CMSG_DATA(header), fds, sizeof(int) * n_fds);
 }
 
-int lvri_os_link_send(int fd, const void *bytes, size_t len, const int *fds, unsigned n_fds, bool wait) {
+int lvri_os_link_send(int fd, const void *bytes, size_t len, const int *fds, unsigned n_fds,
+                      bool wait) {
   union fds_message room;
   struct iovec part = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = len};
   struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
@@ -57,7 +59,8 @@ static unsigned take_fds(struct msghdr *message, int *ret_fds) {
   return (unsigned)(bytes / sizeof(int));
 }
 
-int lvri_os_link_receive(int fd, void *bytes, size_t room, int *ret_fds, unsigned *ret_n_fds, bool wait) {
+int lvri_os_link_receive(int fd, void *bytes, size_t room, int *ret_fds, unsigned *ret_n_fds,
+                         bool wait) {
   union fds_message fds_room;
   struct iovec part = {.iov_base = bytes, .iov_len = room};
   struct msghdr message = {.msg_iov = &part,
@@ -69,7 +72,8 @@ int lvri_os_link_receive(int fd, void *bytes, size_t room, int *ret_fds, unsigne
   if (got < 0) return errno == ECONNRESET ? 0 : -errno;
   unsigned n_fds = take_fds(&message, ret_fds);
   if (message.msg_flags & MSG_CTRUNC) {
-    while (n_fds > 0) lvri_os_close(ret_fds[--n_fds]);
+    while (n_fds > 0)
+      lvri_os_close(ret_fds[--n_fds]);
     return -EMFILE;
   }
   *ret_n_fds = n_fds;
@@ -120,16 +124,19 @@ void lvri_os_signals_block(uint64_t set) {
 
 static void interrupt_only(int signo) { (void)signo; }
 
-void lvri_os_signal_set(int signo, enum lvri_signal_way way) {
-  struct sigaction action = {.sa_handler = SIG_DFL};
+_Static_assert(sizeof(struct sigaction) <= sizeof(struct lvri_signal_was), "room");
+
+void lvri_os_signal_set(int signo, enum lvri_signal_way way, struct lvri_signal_was *ret_was) {
+  struct sigaction action = {.sa_handler = SIG_DFL}, was;
   if (way == LVRI_SIGNAL_IGNORE) action.sa_handler = SIG_IGN;
   if (way == LVRI_SIGNAL_INTERRUPT) action.sa_handler = interrupt_only;
-  (void)sigaction(signo, &action, NULL);
+  if (sigaction(signo, &action, &was) == 0) memcpy(ret_was->bytes, &was, sizeof(was));
 }
 
-bool lvri_os_signal_is_ignored(int signo) {
+void lvri_os_signal_restore(int signo, const struct lvri_signal_was *was) {
   struct sigaction action;
-  return sigaction(signo, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+  memcpy(&action, was->bytes, sizeof(action));
+  (void)sigaction(signo, &action, NULL);
 }
 
 enum { SLEEP_FDS = 4 };
@@ -153,7 +160,8 @@ int lvri_os_sleep_on(const int *fds, unsigned n_fds, int64_t deadline_ns, uint64
   sigset_t during;
 
   if (n_fds > SLEEP_FDS) return -EINVAL;
-  for (unsigned i = 0; i < n_fds; i++) polled[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+  for (unsigned i = 0; i < n_fds; i++)
+    polled[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
   if (deadline_ns != LVRI_FOREVER) left = time_until(deadline_ns);
   set_of(blocked, &during);
   int ready = ppoll(polled, n_fds, deadline_ns == LVRI_FOREVER ? NULL : &left, &during);
