@@ -125,12 +125,10 @@ class Run:
             child, report = self.start(tests, folder)
             follower = Follower(child, report, self.options.timeout)
             outcomes = follower.follow()
-            output = (folder / "output").read_text(errors="replace")
-            if self.options.verbose and output.strip():
-                print(f"--- output of {tests[0]} ...\n{output}", flush=True)
-            for outcome in outcomes:
-                if outcome.outcome in ("hung", "died"):
-                    outcome.detail += "\n" + output[-6000:]
+            output = (folder / "output").read_text(errors="replace").strip()
+            bad = [outcome for outcome in outcomes if outcome.outcome not in ("ok", "skip")]
+            if output and bad:
+                bad[-1].detail += f"\n--- what this worker and its children printed:\n{output[-6000:]}"
         return outcomes
 
 
