@@ -30,6 +30,8 @@ def _startable(process):
 class Process(std.BaseProcess):
     """Activity that runs in a process of its own; the standard class with births of ours."""
 
+    _start_method = None  # the standard contexts' word for the method that a child goes on with
+
     def start(self):
         """Start the child process."""
         self._check_closed()
