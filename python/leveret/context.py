@@ -106,6 +106,7 @@ class LeveretContext(std.BaseContext):
 class _Born(BaseProcess):
     """A process whose start method is fixed by its class."""
 
+    _start_method = None  # the standard library knows no `warm`
     _leveret_method: str
 
     @classmethod
