@@ -1,0 +1,33 @@
+#include "testing/fixture.h"
+
+#include "testing/test.h"
+
+lvr_session *fixture_small_session(uint32_t max_processes) {
+  struct lvr_session_options options = {.max_processes = max_processes};
+  lvr_session *s;
+  lvri_test_kind.handle_bytes = sizeof(struct lvri_handle);
+  CHECK_INT(lvr_session_create(&options, &s), 0);
+  return s;
+}
+
+lvr_session *fixture_session(void) { return fixture_small_session(0); }
+
+struct lvri_handle *fixture_object(lvr_session *s) {
+  struct lvri_handle *h;
+  CHECK_INT(lvri_object_create(s, LVRI_KIND_TEST, 64, &h), 0);
+  return h;
+}
+
+lvr_proc_id fixture_prepare(lvr_session *s) {
+  lvr_proc_id id;
+  CHECK_INT(lvr_proc_prepare(s, LVR_PROC_WATCHED, &id), 0);
+  return id;
+}
+
+struct lvr_session_stats fixture_stats(lvr_session *s) {
+  struct lvr_session_stats stats;
+  CHECK_INT(lvr_session_stats(s, &stats), 0);
+  return stats;
+}
+
+void fixture_check(lvr_session *s) { CHECK_INT(lvr_session_check(s), 0); }
