@@ -1,0 +1,95 @@
+"""How a child that the standard library gives birth to joins the session: by a ticket in its preparation data.
+
+    parent                                            child
+    Popen of ours, over the standard one              reads its preparation data
+        slot prepared                                     the process's name is pickled as a call of board():
+        process object's name  = the ticket  ------>      attaches as the prepared process, takes our choices over
+        process object                       ------>  reads its process object: its handles are its own already
+
+The name is what the standard Popen asks of the process object before it writes anything, and what the child
+reads before anything of the program is imported.
+"""
+
+import os
+import signal
+
+from .. import _core, dropin
+from . import flags_of
+
+__all__ = ["Boarding", "board"]
+
+OURS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BOARD = "__import__('sys').path.append(ours) or __import__('importlib').import_module('leveret.popen.ticket').board(*ticket)"
+
+
+class _Passenger:
+    """A process object on its way, whose name is a ticket."""
+
+    def __init__(self, popen, process_obj):
+        self._process_obj = process_obj
+        self._name = _Ticket(popen, process_obj)
+
+    def __reduce__(self):
+        return _arrived, (self._process_obj,)
+
+
+def _arrived(process_obj):
+    return process_obj
+
+
+class _Ticket:
+    """Pickles as a call of board(), which gives the name."""
+
+    def __init__(self, popen, process_obj):
+        self._popen, self._process_obj = popen, process_obj
+
+    def __reduce__(self):
+        popen = self._popen
+        fd = popen.DupFd(popen.duplicate_for_child(_core.session_fd()))
+        mourned = _core.proc_self() if self._process_obj.daemon else 0
+        ticket = self._process_obj.name, fd, popen._id, mourned, dropin.state()
+        return eval, (BOARD, {"ours": OURS, "ticket": ticket})
+
+
+def board(name, fd, proc_id, mourned, choices):
+    """Join the session as that prepared process; a daemon ends with its parent."""
+    arena_fd = fd.detach()
+    _core.session_attach(arena_fd, proc_id)
+    os.close(arena_fd)
+    if mourned:
+        _core.proc_die_with(mourned)
+    dropin.restore(choices)
+    return name
+
+
+class Boarding:
+    """Mixed into a standard Popen class: its child has a slot in the session."""
+
+    def _launch(self, process_obj):
+        self._id = _core.proc_prepare(flags_of(process_obj))
+        try:
+            super()._launch(_Passenger(self, process_obj))
+        except BaseException:
+            self._give_up_slot()
+            raise
+
+    def give(self, ref):
+        """Let the child have a handle of the shared object that ref names, from its birth on."""
+        _core.proc_give(self._id, ref)
+
+    def poll(self, flag=os.WNOHANG):
+        """Return the exit code, or None if the process lives."""
+        known = self.returncode is not None
+        code = super().poll(flag)
+        if code is not None and not known:
+            self._give_up_slot()
+        return code
+
+    def _give_up_slot(self):
+        if not _core.proc_withdraw(self._id):
+            _core.proc_poll(self._id, 0)
+            _core.proc_forget(self._id)
+
+    def interrupt(self):
+        """Send SIGINT."""
+        self._send_signal(signal.SIGINT)
