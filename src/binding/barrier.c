@@ -49,8 +49,7 @@ static PyObject *act_and_open(PyObject *self, struct lvr_barrier_ticket *ticket)
 
   Py_DECREF(action);
   if (done == NULL) {
-    (void)lvr_barrier_abort(object->barrier);
-    lvr_barrier_leave(ticket);
+    lvr_barrier_leave(ticket); /* which breaks it, since this one was the last */
     return NULL;
   }
   Py_DECREF(done);

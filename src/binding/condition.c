@@ -109,7 +109,7 @@ static PyObject *wait_result(PyObject *self, int slept, int ended, int retaken) 
   struct condition_object *object = (struct condition_object *)self;
 
   if (PyErr_Occurred()) {
-    if (ended == 0) (void)lvr_condition_notify(object->condition, 1, NULL);
+    if (ended == 0) ended = lvr_condition_notify(object->condition, 1, NULL);
     return NULL;
   }
   if (slept < 0 && slept != -ETIMEDOUT) return lvri_raise(slept, "wait for a condition");

@@ -82,6 +82,31 @@ PyObject *lvri_raise(int code, const char *doing) {
   return NULL;
 }
 
+PyObject *lvri_take_exception(void) {
+#if PY_VERSION_HEX >= 0x030C0000
+  return PyErr_GetRaisedException();
+#else
+  PyObject *type, *value, *traceback;
+
+  PyErr_Fetch(&type, &value, &traceback);
+  if (type == NULL) return NULL;
+  PyErr_NormalizeException(&type, &value, &traceback);
+  if (traceback != NULL) (void)PyException_SetTraceback(value, traceback);
+  Py_DECREF(type);
+  Py_XDECREF(traceback);
+  return value;
+#endif
+}
+
+void lvri_put_exception(PyObject *exception) {
+#if PY_VERSION_HEX >= 0x030C0000
+  PyErr_SetRaisedException(exception);
+#else
+  if (exception != NULL)
+    PyErr_Restore(Py_NewRef(Py_TYPE(exception)), exception, PyException_GetTraceback(exception));
+#endif
+}
+
 PyDoc_STRVAR(
     abandoned_doc,
     "The last holder of a lock died with it; whoever acquires it next gets this warning.\n\n"

@@ -46,7 +46,7 @@ static PyObject *not_simply_acquired(PyObject *self, lvr_lock *lock, int code) {
   if (code == -EBUSY || code == -ETIMEDOUT) Py_RETURN_FALSE;
   if (code < 0) return code == LVRI_RAISED ? NULL : lvri_raise(code, "acquire a lock");
   if (lvri_lock_warn_abandoned(self) == 0) Py_RETURN_TRUE;
-  (void)lvr_lock_release_abandoned(lock);
+  code = lvr_lock_release_abandoned(lock); /* if that fails, the session is over anyway */
   return NULL;
 }
 

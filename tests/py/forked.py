@@ -30,7 +30,7 @@ class Child:
 
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:
         self._answers, answers = os.pipe()
-        self._says, says = os.pipe()
+        self.says, says = os.pipe()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads
             self.pid = os.fork()
@@ -68,11 +68,11 @@ class Child:
     ) -> None:
         self.kill()
         os.close(self._answers)
-        os.close(self._says)
+        os.close(self.says)
 
     def heard(self) -> str:
         """What the child said next: waits for it."""
-        said = os.read(self._says, 1)
+        said = os.read(self.says, 1)
         if not said:
             raise Died(f"process {self.pid} said nothing more")
         return said.decode()
