@@ -85,6 +85,10 @@ class LeveretContext(std.BaseContext):
         """Return a queue with task_done() and join()."""
         return _ours("queues", "JoinableQueue")(maxsize, ctx=self.get_context())
 
+    def SimpleQueue(self):
+        """Return a queue with nothing but get() and put()."""
+        return _ours("queues", "SimpleQueue")(ctx=self.get_context())
+
     def set_forkserver_preload(self, module_names, *, on_error="ignore"):
         """Name the modules that the zygote and the fork server import before they give birth."""
         _check_preload(module_names, on_error)

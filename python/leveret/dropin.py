@@ -28,7 +28,7 @@ RENAMED = {
         "leveret.synchronize",
         ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier"),
     ),
-    "multiprocessing.queues": ("leveret.queues", ("Queue", "JoinableQueue")),
+    "multiprocessing.queues": ("leveret.queues", ("Queue", "JoinableQueue", "SimpleQueue")),
 }
 
 

@@ -1,20 +1,23 @@
-"""The standard library's queues over our locks.
+"""The standard library's queues over our semaphores.
 
-A unit of our `BoundedSemaphore` comes back when the process that took it dies. The standard queue takes a unit for each
-message, and whoever receives the message gives it back: there the death of a sender must not give back anything.
-So these queues count with a plain semaphore.
+What a queue keeps inside must not be told like what a program keeps:
+
+* It counts with a plain semaphore. A unit of our `BoundedSemaphore` comes back when the process that took it dies; but
+  the standard queue takes a unit for each message, and whoever receives the message gives it back.
+* It locks with a semaphore of one unit, which does come back, and without a warning: a worker that waits for a message
+  holds this lock, and pools end their workers by killing them.
 """
 
 from multiprocessing import queues as std
-from multiprocessing.queues import Empty, Full, SimpleQueue
+from multiprocessing.queues import Empty, Full
 
 from . import dropin
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 
 
-class _Counting:
-    """A context whose bounded semaphore is a plain one."""
+class _Inside:
+    """The context that a queue makes its own locks from."""
 
     def __init__(self, context):
         self._context = context
@@ -22,22 +25,37 @@ class _Counting:
     def __getattr__(self, name):
         return getattr(self._context, name)
 
+    def Lock(self):
+        return self._context.BoundedSemaphore(1)
+
     def BoundedSemaphore(self, value):
         return self._context.Semaphore(value)
+
+
+def _inside(context):
+    """CONTEXT for the inside of a queue; said twice where one standard class calls another."""
+    return context if isinstance(context, _Inside) else _Inside(context)
+
+
+class SimpleQueue(std.SimpleQueue):
+    """A queue with nothing but get() and put(): a pipe and two locks."""
+
+    def __init__(self, *, ctx):
+        super().__init__(ctx=_inside(ctx))
 
 
 class Queue(std.Queue):
     """A queue of messages, sent by a thread of the sender."""
 
     def __init__(self, maxsize=0, *, ctx):
-        super().__init__(maxsize, ctx=_Counting(ctx))
+        super().__init__(maxsize, ctx=_inside(ctx))
 
 
 class JoinableQueue(std.JoinableQueue, Queue):
     """A queue whose messages are done only when task_done() says so."""
 
     def __init__(self, maxsize=0, *, ctx):
-        super().__init__(maxsize, ctx=_Counting(ctx))
+        super().__init__(maxsize, ctx=_inside(ctx))
 
 
 dropin.complete(std.__name__)
