@@ -95,6 +95,11 @@ class LeveretContext(std.BaseContext):
         _ours("zygote", "set_preload")(module_names, on_error=on_error)
         super().set_forkserver_preload(module_names, **_supported(on_error=on_error))
 
+    @staticmethod
+    def active_children():
+        """Return the children of this process that live."""
+        return _ours("process", "active_children")()
+
     def get_context(self, method=None):
         """Return this context, or the one of start method METHOD."""
         if method is None:

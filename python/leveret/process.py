@@ -8,9 +8,10 @@ What the standard class promises is the standard class: only what touches the bi
 """
 
 import os
+import sys
 from multiprocessing import process as std
 
-__all__ = ["Process"]
+__all__ = ["Process", "active_children"]
 
 TWICE = "cannot start a process twice"
 FOREIGN = "can only start a process object created by current process"
@@ -25,6 +26,13 @@ def _startable(process):
         raise AssertionError(FOREIGN)
     if std.current_process()._config.get("daemon"):
         raise AssertionError(DAEMONIC)
+
+
+def active_children():
+    """Return the children that live, and let the kernel forget those that do not."""
+    if forked := sys.modules.get("leveret.popen.fork"):
+        forked.reap_ended()
+    return std.active_children()
 
 
 class Process(std.BaseProcess):

@@ -290,6 +290,19 @@ static PyObject *die_with_parent(PyObject *Py_UNUSED(module), PyObject *arg) {
   return none_or_raise(code, "end with its parent");
 }
 
+PyDoc_STRVAR(repair_doc,
+             "repair($module, /)\n--\n\n"
+             "Clean up now after all processes that are over; how many there were.");
+
+static PyObject *repair(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
+  lvr_session *session = lvri_session();
+
+  if (session == NULL) return NULL;
+  int code = lvr_repair(session);
+
+  return code < 0 ? lvri_raise(code, "clean up after processes that are over") : PyLong_FromLong(code);
+}
+
 /* --- descriptors that tell of a death ------------------------------------------------------ */
 
 /* As good as the pidfd of a process that is over: readable for ever. */
@@ -642,6 +655,7 @@ static PyMethodDef birth_functions[] = {
     {"proc_parent", proc_parent, METH_NOARGS, proc_parent_doc},
     {"proc_die_with", proc_die_with, METH_O, proc_die_with_doc},
     {"die_with_parent", die_with_parent, METH_O, die_with_parent_doc},
+    {"repair", repair, METH_NOARGS, repair_doc},
     {"proc_sentinel", proc_sentinel, METH_VARARGS, proc_sentinel_doc},
     {"pidfd_status", pidfd_status, METH_O, pidfd_status_doc},
     {"reap", reap, METH_O, reap_doc},

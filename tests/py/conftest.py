@@ -33,6 +33,7 @@ COUNTED = (
 def session_stats() -> dict[str, int]:
     from leveret import _core
 
+    _core.repair()
     return _core.session_stats()
 
 
@@ -153,14 +154,16 @@ def helpers_are_up() -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_left(helpers_are_up: None) -> Iterator[None]:
+    import leveret
+
     gc.collect()
-    multiprocessing.active_children()
+    leveret.active_children()
     before = Tally()
     yield
 
     def grown() -> dict[str, list[str]]:
         gc.collect()
-        multiprocessing.active_children()
+        leveret.active_children()
         return before.grown_to(Tally())
 
     left = settled(grown)
