@@ -16,7 +16,7 @@ _Static_assert(sizeof(struct lvri_arena_shm) <= LVRI_PAGE_BYTES, "the header has
 _Static_assert(sizeof(struct lvri_arena_guard) == 4096, "records follow");
 _Static_assert(sizeof(struct lvri_stripe_guard) == 512, "records follow");
 
-/* --- making one --------------------------------------------------------------------------------- */
+/* --- making one ------------------------------------------------------------------------------- */
 
 static int init_guards(struct lvri_arena_shm *header) {
   int error = lvri_guard_init(&header->ah_guard.ag_guard, LVRI_RANK_ARENA, LVRI_ARENA_RECORDS);
@@ -59,7 +59,7 @@ int lvri_arena_create(uint64_t reserve_bytes, struct lvri_arena *ret) {
   return error;
 }
 
-/* --- joining one -------------------------------------------------------------------------------- */
+/* --- joining one ------------------------------------------------------------------------------ */
 
 static bool sizes_are_sound(const struct lvri_arena_shm *header, uint64_t file_bytes) {
   uint64_t size = lvri_load_acquire_u64(&header->ah_size_bytes); /* pairs with the growth's store */
@@ -80,8 +80,8 @@ static int check_header(const struct lvri_arena_shm *header, uint64_t file_bytes
   return sizes_are_sound(header, file_bytes) ? 0 : -EBADMSG;
 }
 
-/* How large a mapping the arena in fd wants; told from a copy of its header's first part, for nothing is
- * mapped that is not an arena. */
+/* How large a mapping the arena in fd wants; told from a copy of its header's first part, for
+ * nothing is mapped that is not an arena. */
 static int read_header(int fd, uint64_t *ret_reserve_bytes) {
   struct lvri_arena_shm header;
   uint64_t file_bytes = 0;
@@ -114,16 +114,13 @@ int lvri_arena_attach(int fd, struct lvri_arena *ret) {
   return error == -EACCES || error == -ENODEV ? -EBADMSG : error;
 }
 
-/* --- leaving one -------------------------------------------------------------------------------- */
+/* --- leaving one ------------------------------------------------------------------------------ */
 
 void lvri_arena_fini(struct lvri_arena *a) {
   if (!a) return;
-  if (a->base) {
-    lvri_os_shm_unmap(a->base, a->mapped_bytes);
-    lvri_os_close(a->fd);
-  } else if (a->fd > 0) {
-    lvri_os_close(a->fd);
-  }
+  if (a->base) lvri_os_shm_unmap(a->base, a->mapped_bytes);
+  if (a->fd > 0)
+    lvri_os_close(a->fd); /* 0 is a zeroed struct: lvri_os_shm_create() never gives it */
   *a = (struct lvri_arena){NULL, -1, 0, false};
 }
 
@@ -131,7 +128,7 @@ void lvri_arena_destroy(struct lvri_arena *a) {
   lvri_store_release_u64(&lvri_arena_header(a)->ah_magic, MAGIC_OF_THE_DEAD);
 }
 
-/* --- its parts ---------------------------------------------------------------------------------- */
+/* --- its parts -------------------------------------------------------------------------------- */
 
 struct lvri_guard *lvri_arena_guard(struct lvri_arena *a) {
   return &lvri_arena_header(a)->ah_guard.ag_guard;

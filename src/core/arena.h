@@ -14,7 +14,7 @@
 #include "core/guard.h"
 #include "core/heap.h"
 
-#define LVRI_ARENA_MAGIC         UINT64_C(0x0a746572657665ff) /* ff "everet\n": neither text nor UTF-8 */
+#define LVRI_ARENA_MAGIC         UINT64_C(0x0a746572657665ff) /* ff "everet\n": not text */
 #define LVRI_ARENA_FORMAT        1U
 #define LVRI_ARENA_RESERVE_BYTES (UINT64_C(64) << 30) /* unless told otherwise */
 #define LVRI_ARENA_LEAST_BYTES   (UINT64_C(4) << 20)  /* with less there is no session */
@@ -35,8 +35,8 @@ struct lvri_stripe_guard {
 /* The start of the arena. "Once": by its creator, before anybody else can map it.
  *   ah_magic            last of all by the creator; overwritten by lvri_arena_destroy()
  *   ah_format, ah_layout, ah_session, ah_reserve_bytes    once; constant
- *   ah_size_bytes       by the heap, under the arena's guard, only upwards; not logged, since the file
- *                       never shrinks: at most the length of the file. Read without the guard.
+ *   ah_size_bytes       by the heap, under the arena's guard, only upwards; not logged, since the
+ *                       file never shrinks: at most the length of the file. Read without the guard.
  *   ah_serial           the next object's serial number, from 1; logged, under the arena's guard
  *   ah_slots            the process table's block; once (by the session)
  *   ah_roots            for modules that need one word of their own; by their rules

@@ -1,10 +1,10 @@
 /* guard.h - what is changed under a guard is changed wholly or not at all.
  *
  * A guard is a robust mutex with an undo journal behind it. Between enter and leave every change
- * to a shared word goes through lvri_set32() or lvri_set64(): the old value is written to the journal, then the
- * record is counted, then the word is changed. Leaving empties the journal with one store: the
- * commit. If the owner is killed, the next one to enter rolls back what was logged, last first, and
- * goes on as if the dead one had never been in.
+ * to a shared word goes through lvri_set32() or lvri_set64(): the old value is written to the
+ * journal, then the record is counted, then the word is changed. Leaving empties the journal with
+ * one store: the commit. If the owner is killed, the next one to enter rolls back what was logged,
+ * last first, and goes on as if the dead one had never been in.
  *
  *     int error = lvri_guard_enter(a, g);
  *     if (error) return error;                      // -ENOTRECOVERABLE: a corrupt arena
@@ -43,7 +43,8 @@ _Static_assert(sizeof(struct lvri_guard_record) == 16, "layout");
  *                read at any time, for statistics
  * Crash: a record is complete before it is counted, and counted before its word is changed. So each
  * word changed since enter has its old value in a record below gd_count, and writing back a
- * record twice, or one whose word was not changed yet, does no harm: a repairer may die anywhere. */
+ * record twice, or one whose word was not changed yet, does no harm: a repairer may die
+ * anywhere. */
 struct lvri_guard {
   _Alignas(64) struct lvri_mutex gd_mutex;
   _Atomic uint32_t gd_count;

@@ -65,7 +65,7 @@ static void account(struct lvri_arena *a, uint64_t delta, uint64_t bytes) {
   add_to(a, &heap_of(a)->hp_bytes, delta * bytes);
 }
 
-/* --- lists of runs ----------------------------------------------------------------------------- */
+/* --- lists of runs ---------------------------------------------------------------------------- */
 
 static void push(struct lvri_arena *a, uint32_t *head, uint32_t number) {
   struct lvri_page *page = page_of(a, number);
@@ -89,7 +89,7 @@ static uint32_t *bin_of(const struct lvri_arena *a, uint32_t run) {
   return &heap_of(a)->hp_bins[bin < LVRI_HEAP_BINS ? bin : LVRI_HEAP_BINS - 1];
 }
 
-/* --- free runs --------------------------------------------------------------------------------- */
+/* --- free runs -------------------------------------------------------------------------------- */
 
 static void mark_free(struct lvri_arena *a, uint32_t number, uint32_t run) {
   struct lvri_page *head = page_of(a, number), *tail = page_of(a, number + run - 1);
@@ -141,10 +141,10 @@ static void cut(struct lvri_arena *a, uint32_t number, uint32_t pages, uint32_t 
   put(a, &head->pg_run, pages);
 }
 
-/* --- growth ------------------------------------------------------------------------------------- */
+/* --- growth ----------------------------------------------------------------------------------- */
 
-/* Adds so many pages at the end. Its rows of the page table get their memory before they are used; as a
- * free page they are FREE by what is logged, and zero before that. */
+/* Adds so many pages at the end. Its rows of the page table get their memory before they are used;
+ * as a free page they are FREE by what is logged, and zero before that. */
 static int grow_by(struct lvri_arena *a, uint32_t pages) {
   struct lvri_heap_shm *heap = heap_of(a);
   uint32_t old = heap->hp_pages, new = old + pages;
@@ -179,15 +179,17 @@ static int grow_for(struct lvri_arena *a, uint32_t pages) {
   return grow_by(a, pages - there);
 }
 
-/* --- runs --------------------------------------------------------------------------------------- */
+/* --- runs ------------------------------------------------------------------------------------- */
 
-/* Memory for a run, all zeros. It is a hole as a rule; but not if someone died, or gave up, between here and his
- * commit the last time. */
+/* Memory for a run, all zeros. It is a hole as a rule; but not if someone died, or gave up, between
+ * here and his commit the last time. */
 static int fill_run(struct lvri_arena *a, uint32_t number, uint32_t pages) {
   int error = lvri_os_shm_punch(a->fd, off_of(number), off_of(pages));
   if (error) return -ENOMEM;
   LVR_CRASHPOINT("heap.run.punched");
-  return lvri_os_shm_commit(a->fd, off_of(number), off_of(number + pages));
+  error = lvri_os_shm_commit(a->fd, off_of(number), off_of(number + pages));
+  if (error) (void)lvri_os_shm_punch(a->fd, off_of(number), off_of(pages)); /* what it got */
+  return error;
 }
 
 /* Failing it may leave changes behind: the caller rolls back. */
@@ -224,7 +226,7 @@ void lvri_heap_trim_locked(struct lvri_arena *a) {
   }
 }
 
-/* --- slabs -------------------------------------------------------------------------------------- */
+/* --- slabs ------------------------------------------------------------------------------------ */
 
 static uint32_t class_for(size_t bytes) {
   uint32_t class = 0;
@@ -313,7 +315,7 @@ static void free_small(struct lvri_arena *a, uint32_t number, lvri_off off) {
   }
 }
 
-/* --- blocks ------------------------------------------------------------------------------------- */
+/* --- blocks ----------------------------------------------------------------------------------- */
 
 static int alloc_large(struct lvri_arena *a, size_t bytes, uint32_t kind, lvri_off *ret_off) {
   uint32_t number = 0;
@@ -382,7 +384,7 @@ bool lvri_heap_is_block(struct lvri_arena *a, lvri_off off) {
   return state == LVRI_PAGE_BLOCK && off % LVRI_PAGE_BYTES == 0;
 }
 
-/* --- the making --------------------------------------------------------------------------------- */
+/* --- the making ------------------------------------------------------------------------------- */
 
 int lvri_heap_init(struct lvri_arena *a) {
   struct lvri_heap_shm *heap = heap_of(a);

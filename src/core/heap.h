@@ -26,9 +26,9 @@ struct lvri_arena;
 #define LVRI_HEAP_RECORDS   48U    /* most words that one call here changes */
 #define LVRI_KIND_MAX       255U
 
-/* Heap state in the arena's header. All fields: by the owner of the arena's guard, logged. Runs and slabs
- * are named by their first page's number; 0 is none, for page 0 is the header's.
- *   hp_table       where the page table lies: from page 1 on, a row for every page of the reservation
+/* Heap state in the arena's header. All fields: by the owner of the arena's guard, logged. Runs and
+ * slabs are named by their first page's number; 0 is none, for page 0 is the header's.
+ *   hp_table       where the page table lies: from page 1 on, a row for each page there may be
  *   hp_pages       pages in use by header, page table and heap; what lies behind is not touched
  *   hp_first       the first page that can be handed out
  *   hp_partial     per size: first slab with a free block
@@ -47,8 +47,8 @@ struct lvri_heap_shm {
 };
 _Static_assert(sizeof(struct lvri_heap_shm) == 192, "layout");
 
-/* What the first page of a run is. The last page of a free run is FREE as well, that of any other BODY;
- * a page between them may have any state but SLAB and BLOCK. */
+/* What the first page of a run is. The last page of a free run is FREE as well, that of any other
+ * BODY; a page between them may have any state but SLAB and BLOCK. */
 enum lvri_page_state {
   LVRI_PAGE_BODY,
   LVRI_PAGE_FREE,  /* in a bin; no neighbour of it is FREE */

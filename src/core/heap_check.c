@@ -140,7 +140,7 @@ int lvri_heap_valid(struct lvri_arena *a) {
              : -EUCLEAN;
 }
 
-/* --- a walk for others ------------------------------------------------------------------------- */
+/* --- a walk for others ------------------------------------------------------------------------ */
 
 static void each_in_slab(struct lvri_arena *a, uint32_t number,
                          void (*visit)(void *, lvri_off, size_t, uint32_t), void *context) {

@@ -16,7 +16,7 @@
 
 enum { KIND = 3, MANY = 4000 };
 
-/* --- helpers ----------------------------------------------------------------------------------- */
+/* --- helpers ---------------------------------------------------------------------------------- */
 
 static void enter(struct lvri_arena *a) { CHECK_INT(lvri_guard_enter(a, lvri_arena_guard(a)), 0); }
 
@@ -57,7 +57,7 @@ static bool is_zero(const void *at, size_t bytes) {
   return bytes == 0 || (p[0] == 0 && memcmp(p, p + 1, bytes - 1) == 0);
 }
 
-/* --- blocks ------------------------------------------------------------------------------------ */
+/* --- blocks ----------------------------------------------------------------------------------- */
 
 static void check_block(struct lvri_arena *a, size_t bytes) {
   lvri_off off = new_block(a, bytes);
@@ -198,7 +198,7 @@ TEST_WITHIN(a_random_walk, 60) {
   lvri_arena_fini(&a);
 }
 
-/* --- memory ------------------------------------------------------------------------------------ */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 TEST(freed_memory_goes_back) {
   struct lvri_arena a;
@@ -242,7 +242,7 @@ TEST(free_runs_grow_together) {
   lvri_arena_fini(&a);
 }
 
-/* --- want of memory ---------------------------------------------------------------------------- */
+/* --- want of memory --------------------------------------------------------------------------- */
 
 TEST(a_full_arena_says_so) {
   struct lvri_arena a;
@@ -280,7 +280,8 @@ TEST(impossible_sizes_are_refused) {
   lvri_arena_fini(&a);
 }
 
-/* Each system call of an allocation fails once; what was done before in the same critical section stands. */
+/* Each system call of an allocation fails once; what was done before in the same critical section
+ * stands. */
 static bool fails_at(uint64_t nth, size_t bytes) {
   struct lvri_arena a;
   lvri_off first = 0, second = 0;
@@ -326,7 +327,25 @@ TEST(a_limit_on_file_size_is_want_of_memory) {
   lvri_arena_fini(&a);
 }
 
-/* --- rolling back ------------------------------------------------------------------------------ */
+/* Memory that was there at the first step and is gone at the third. */
+TEST(what_a_failed_block_got_goes_back) {
+  struct lvri_arena a;
+  lvri_off off = 0;
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  (void)new_block(&a, 64);
+  uint64_t before = memory(&a);
+  lvri_fault_arm("os.memory.available", 3);
+  enter(&a);
+  CHECK_INT(lvri_heap_alloc_locked(&a, 64 << 20, KIND, &off), -ENOMEM);
+  leave(&a);
+  CHECK_INT(lvri_fault_hits(), 3);
+  lvri_fault_arm(NULL, 0);
+  CHECK(memory(&a) < before + (1 << 16));
+  check_heap(&a);
+  lvri_arena_fini(&a);
+}
+
+/* --- rolling back ----------------------------------------------------------------------------- */
 
 TEST(aborted_blocks_were_never_there) {
   struct lvri_arena a;
@@ -349,7 +368,7 @@ TEST(aborted_blocks_were_never_there) {
   lvri_arena_fini(&a);
 }
 
-/* --- deaths ------------------------------------------------------------------------------------ */
+/* --- deaths ----------------------------------------------------------------------------------- */
 
 struct heap_state {
   struct lvri_arena a;
@@ -456,7 +475,7 @@ TEST_WITHIN(a_repairers_death_too, 120) {
   crash_run_repairer(&growing, 13);
 }
 
-/* --- the checker can say no --------------------------------------------------------------------- */
+/* --- the checker can say no ------------------------------------------------------------------- */
 
 static void expect_unclean(struct lvri_arena *a, uint32_t *field, uint32_t wrong) {
   uint32_t right = *field;
@@ -496,7 +515,7 @@ TEST(damage_is_seen) {
   lvri_arena_fini(&a);
 }
 
-/* --- many --------------------------------------------------------------------------------------- */
+/* --- many ------------------------------------------------------------------------------------- */
 
 static void churn(void *state) {
   struct lvri_arena *a = state;

@@ -2,9 +2,9 @@
  *
  * The only place where a pthread type lies in the arena. Held for a few dozen instructions, never
  * across a wait; but for the alive word in a slot, which is held for life. When the thread that
- * holds it dies, however it dies, the kernel marks the word and wakes one waiter; the next to lock it
- * gets -EOWNERDEAD, holds it, and either repairs and calls lvri_mutex_consistent(), or
- * unlocks it as it is: from then on it is -ENOTRECOVERABLE for all.
+ * holds it dies, however it dies, the kernel marks the word and wakes one waiter; the next to lock
+ * it gets -EOWNERDEAD, holds it, and either repairs and calls lvri_mutex_consistent(), or unlocks
+ * it as it is: from then on it is -ENOTRECOVERABLE for all.
  *
  * A thread must unlock what it locked, through the same mapping, before that is unmapped: the C
  * library keeps a list of a thread's robust mutexes by address. */

@@ -19,13 +19,15 @@ int lvri_os_link_create(int ret_fds[2]);
 /* Sends a message with copies of descriptors; waits for room if `wait`.
  * 0, -EPIPE (nobody has the other end any more), -EAGAIN (no room), -EINTR, -EBADF (one of fds), -EMSGSIZE,
  * -ETOOMANYREFS (too many descriptors under way). */
-int lvri_os_link_send(int fd, const void *bytes, size_t len, const int *fds, unsigned n_fds, bool wait);
+int lvri_os_link_send(int fd, const void *bytes, size_t len, const int *fds, unsigned n_fds,
+                      bool wait);
 
 /* Receives a message of at most `room` bytes, cut off there, waiting for one if `wait`. ret_fds has room for
  * LVRI_LINK_FDS; what arrives is close-on-exec and the caller's.
  * Its length; 0: the other end is closed; -EINTR, -EAGAIN (none there), -EMFILE (received, but its descriptors
  * did not fit: none of them is there). */
-int lvri_os_link_receive(int fd, void *bytes, size_t room, int *ret_fds, unsigned *ret_n_fds, bool wait);
+int lvri_os_link_receive(int fd, void *bytes, size_t room, int *ret_fds, unsigned *ret_n_fds,
+                         bool wait);
 
 /* A descriptor that polls readable between ring and hush. -EMFILE, -ENFILE. */
 int lvri_os_bell_create(void);

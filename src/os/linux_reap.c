@@ -25,7 +25,8 @@ int lvri_os_child_over(int32_t *ret_pid, int32_t *ret_status) {
   siginfo_t info = {.si_pid = 0};
   int got;
 
-  do got = waitid(P_ALL, 0, &info, WEXITED | WNOWAIT | WNOHANG);
+  do
+    got = waitid(P_ALL, 0, &info, WEXITED | WNOWAIT | WNOHANG);
   while (got < 0 && errno == EINTR);
   if (got < 0) return -errno;
   if (info.si_pid == 0) return 0;
@@ -38,7 +39,8 @@ int lvri_os_child_reap(int32_t pid, int32_t *ret_status) {
   int waited;
   pid_t got;
 
-  do got = waitpid(pid, &waited, WNOHANG);
+  do
+    got = waitpid(pid, &waited, WNOHANG);
   while (got < 0 && errno == EINTR);
   if (got < 0) return -errno;
   if (got == 0) return 0;
@@ -79,7 +81,8 @@ unsigned lvri_os_thread_count(void) {
 void lvri_os_close_from(unsigned first) {
   if (syscall(SYS_close_range, first, ~0u, 0) == 0) return;
   long most = sysconf(_SC_OPEN_MAX);
-  for (long fd = first; fd < most; fd++) (void)close((int)fd);
+  for (long fd = first; fd < most; fd++)
+    (void)close((int)fd);
 }
 
 _Noreturn void lvri_os_exit(int status) { _exit(status); }

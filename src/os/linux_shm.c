@@ -8,7 +8,10 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "os/memory.h"
 #include "os/os.h"
+
+#define LEAST_STEP_BYTES (UINT64_C(64) << 10)
 
 /* Headers may be older than the kernel. */
 #ifndef MFD_NOEXEC_SEAL
@@ -22,9 +25,17 @@ static int create_memfd(void) {
   return fd < 0 ? -errno : fd;
 }
 
+/* Whoever prints to a descriptor that was closed when we came would print into the arena. */
+static int behind_standard_streams(int fd) {
+  if (fd < 0 || fd > 2) return fd;
+  int copy = lvri_os_dup(fd);
+  lvri_os_close(fd);
+  return copy;
+}
+
 int lvri_os_shm_create(int *ret_fd) {
   LVRI_FAULT("os.shm.create", -EMFILE);
-  int fd = create_memfd();
+  int fd = behind_standard_streams(create_memfd());
   if (fd < 0) return fd;
   if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL) < 0) {
     int error = -errno;
@@ -109,13 +120,27 @@ int lvri_os_shm_extend(int fd, uint64_t bytes) {
   return 0;
 }
 
+static int take(int fd, uint64_t from, uint64_t bytes) {
+  LVRI_FAULT("os.shm.take", -EINTR);
+  if (fallocate(fd, 0, (off_t)from, (off_t)bytes) == 0) return 0;
+  return want_of_memory(errno);
+}
+
+/* In steps, for memory that was there at the first may be gone at the last; and because older
+ * kernels take all of a step back when a signal comes: one who gets many of them needs small
+ * steps. */
 int lvri_os_shm_commit(int fd, uint64_t from, uint64_t to) {
+  uint64_t step = LVRI_MEMORY_STEP_BYTES;
   LVRI_FAULT("os.shm.commit", -ENOMEM);
   int error = may_be_as_long_as(to);
-  if (error) return error;
-  while (fallocate(fd, 0, (off_t)from, (off_t)(to - from)) < 0)
-    if (errno != EINTR) return want_of_memory(errno);
-  return 0;
+  while (from < to && (!error || error == -EINTR)) {
+    uint64_t bytes = to - from < step ? to - from : step;
+    if (!lvri_memory_may_take(to - from)) return -ENOMEM;
+    error = take(fd, from, bytes);
+    if (!error) from += bytes;
+    if (error == -EINTR && step > LEAST_STEP_BYTES) step /= 2;
+  }
+  return error;
 }
 
 int lvri_os_shm_punch(int fd, uint64_t from, uint64_t bytes) {

@@ -44,7 +44,8 @@ bool lvri_os_futex_has_wait2(void);
 
 /* --- shared memory ----------------------------------------------------------------------- */
 
-/* A new nameless file in memory: close-on-exec, sealed against shrinking and further seals.
+/* A new nameless file in memory: close-on-exec, sealed against shrinking and further seals;
+ * never 0, 1 or 2, even where those are closed.
  * 0, -EMFILE, -ENFILE, -ENOMEM, -ENOSYS, -EPERM. */
 int lvri_os_shm_create(int *ret_fd);
 
@@ -63,7 +64,9 @@ void lvri_os_shm_unmap(void *base, uint64_t bytes);
 int lvri_os_shm_extend(int fd, uint64_t bytes);
 
 /* Takes memory for [from, to), extending the file to `to` if it is shorter; what was there stays.
- * After this a store there cannot fail. 0, -ENOMEM. */
+ * After this a store there cannot fail. 0; -ENOMEM: the machine, or a control group that this
+ * process is in, does not have that much (linux_memory.c looks, for the kernel would not say so but
+ * kill), and some of it may have been taken. */
 int lvri_os_shm_commit(int fd, uint64_t from, uint64_t to);
 
 /* Gives the memory of [from, from + bytes) back; it reads as zeros from then on. */
