@@ -211,7 +211,12 @@ static struct lvri_slot *watch_slot(lvr_session *s, lvr_proc_id id, uint32_t *re
   return lvri_slot_of(&s->arena, id);
 }
 
-/* 0: go on; else the answer. What we have read of the slot was the process's only if it still is. */
+/* Whom a wait can watch: an embryo has no life that could end. */
+static lvr_proc_id mortal(lvr_session *s, lvr_proc_id id) {
+  return is_embryo(lvri_slot_of(&s->arena, id)) ? 0 : id;
+}
+
+/* The answer. What we have read of the slot was the process's only if it still is. */
 static int still(lvr_session *s, lvr_proc_id id, int result) {
   return lvri_slot_of(&s->arena, id) ? result : -ESRCH;
 }
@@ -230,7 +235,7 @@ int lvr_proc_wait_until(lvr_session *s, lvr_proc_id id, int64_t deadline_ns, int
       if (!result) *ret_status = status;
       return result;
     }
-    result = lvri_wait(s, &slot->sl_news, news, id, deadline_ns);
+    result = lvri_wait(s, &slot->sl_news, news, mortal(s, id), deadline_ns);
     if (result) return result;
   }
 }
@@ -251,7 +256,7 @@ int lvr_proc_wait_status_until(lvr_session *s, lvr_proc_id id, lvr_proc_id reape
       if (!result) *ret_status = status;
       return result;
     }
-    result = lvri_wait(s, &slot->sl_news, news, hopeless ? id : reaper, deadline_ns);
+    result = lvri_wait(s, &slot->sl_news, news, mortal(s, hopeless ? id : reaper), deadline_ns);
     if (result) return result;
   }
 }
@@ -281,7 +286,7 @@ int lvri_proc_wait_born_until(lvr_session *s, lvr_proc_id id, lvr_proc_id watch,
       return result;
     }
     if (orphan) return -EOWNERDEAD;
-    result = lvri_wait(s, &slot->sl_news, news, watch, deadline_ns);
+    result = lvri_wait(s, &slot->sl_news, news, mortal(s, watch), deadline_ns);
     if (result) return result;
   }
 }
