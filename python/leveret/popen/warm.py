@@ -117,9 +117,9 @@ class Popen(_Popen):
 
 def _world(process_obj):
     """Everything that a child has from its parent beside its arguments, as of now."""
-    world = spawn.get_preparation_data(process_obj.name)
+    world = {"dropin": dropin.state()}  # taken over first: the rest may speak of our start methods
+    world |= spawn.get_preparation_data(process_obj.name)
     del world["name"]
-    world["dropin"] = dropin.state()
     world["environ"] = dict(os.environ._data)
     return world
 
