@@ -218,7 +218,7 @@ static PyObject *barrier_setstate(PyObject *self, PyObject *state) {
   struct barrier_object *object = (struct barrier_object *)self;
   PyObject *reference, *action, *timeout, *attributes;
 
-  if (lvri_check_fresh(self, object->barrier) < 0 ||
+  if (lvri_check_state(self, object->barrier, state) < 0 ||
       !PyArg_ParseTuple(state, "OOOO:__setstate__", &reference, &action, &timeout, &attributes) ||
       barrier_from_reference(reference, &object->barrier) < 0)
     return NULL;

@@ -274,7 +274,7 @@ static PyObject *condition_setstate(PyObject *self, PyObject *state) {
   struct condition_object *object = (struct condition_object *)self;
   PyObject *reference, *given, *attributes, *lock;
 
-  if (lvri_check_fresh(self, object->condition) < 0 ||
+  if (lvri_check_state(self, object->condition, state) < 0 ||
       !PyArg_ParseTuple(state, "OOO:__setstate__", &reference, &given, &attributes) ||
       (lock = lock_for(self, given)) == NULL)
     return NULL;

@@ -110,7 +110,7 @@ static PyObject *event_setstate(PyObject *self, PyObject *state) {
   struct event_object *object = (struct event_object *)self;
   PyObject *reference, *attributes;
 
-  if (lvri_check_fresh(self, object->event) < 0 ||
+  if (lvri_check_state(self, object->event, state) < 0 ||
       !PyArg_ParseTuple(state, "OO:__setstate__", &reference, &attributes) ||
       event_from_reference(reference, &object->event) < 0 ||
       lvri_attributes_set(self, attributes) < 0)

@@ -214,7 +214,7 @@ static PyObject *lock_setstate(PyObject *self, PyObject *state) {
   struct lock_object *object = (struct lock_object *)self;
   PyObject *reference, *attributes;
 
-  if (lvri_check_fresh(self, object->lock) < 0 ||
+  if (lvri_check_state(self, object->lock, state) < 0 ||
       !PyArg_ParseTuple(state, "OO:__setstate__", &reference, &attributes) ||
       lock_from_reference(reference, &object->lock) < 0)
     return NULL;

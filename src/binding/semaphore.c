@@ -170,7 +170,7 @@ static PyObject *semaphore_setstate(PyObject *self, PyObject *state) {
   PyObject *reference, *attributes;
   unsigned int limit;
 
-  if (lvri_check_fresh(self, object->semaphore) < 0 ||
+  if (lvri_check_state(self, object->semaphore, state) < 0 ||
       !PyArg_ParseTuple(state, "OIO:__setstate__", &reference, &limit, &attributes) ||
       semaphore_from_reference(reference, &object->semaphore) < 0)
     return NULL;

@@ -58,6 +58,14 @@ int lvri_check_fresh(PyObject *self, const void *handle) {
   return -1;
 }
 
+int lvri_check_state(PyObject *self, const void *handle, PyObject *state) {
+  if (lvri_check_fresh(self, handle) < 0) return -1;
+  if (PyTuple_Check(state)) return 0;
+  PyErr_Format(PyExc_TypeError, "the state of a %s is a tuple, not %s", lvri_class_name(self),
+               Py_TYPE(state)->tp_name);
+  return -1;
+}
+
 /* Pickling */
 
 const char lvri_reduce_doc[] =

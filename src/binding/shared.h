@@ -31,8 +31,11 @@ void lvri_shared_dealloc_end(PyObject *self);
 PyObject *lvri_raise_uninitialised(PyObject *self);
 /* Parses the arguments of a constructor that has none but ctx. -1 with an error. */
 int lvri_parse_ctx(PyObject *args, PyObject *kwargs);
-/* For __init__ and __setstate__: -1 with an error when the object has its handle already. */
+/* For __init__: -1 with an error when the object has its handle already. */
 int lvri_check_fresh(PyObject *self, const void *handle);
+
+/* The same for __setstate__; and when the state is no tuple. */
+int lvri_check_state(PyObject *self, const void *handle, PyObject *state);
 
 /* The class's name without its module; borrowed from the type. */
 const char *lvri_class_name(PyObject *self);

@@ -61,7 +61,6 @@ mp.{0}().release()
 mp.{0}().__exit__()
 mp.{0}().acquire(timeout='soon')
 mp.{0}().acquire(1, 2, 3)
-mp.{0}().acquire(wait=True)
 mp.{0}().acquire(True, block=True)
 mp.{0}().acquire(True, 1, timeout=1)
 repr(mp.{0}())
@@ -157,6 +156,15 @@ def test_a_negative_value_is_the_same_kind_of_error() -> None:
         for kind in (context.Semaphore, context.BoundedSemaphore):
             with pytest.raises(OSError, match="Errno 22"):
                 kind(-1)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["mp.Lock().acquire(wait=True)", "mp.RLock().release(1)", "len(mp.Lock())", "mp.Event().set(1)"],
+)
+def test_a_wrong_call_is_a_type_error(mp: BaseContext, expression: str) -> None:
+    """In words that differ from one Python to the next."""
+    assert outcome(expression, mp).startswith("TypeError: ")
 
 
 # Locks
