@@ -177,7 +177,7 @@ TEST_WITHIN(whoever_dies_with_objects_leaves_nothing, 120) {
 TEST_WITHIN(whoever_dies_repairing_objects_leaves_nothing, 120) {
   static const struct crash_scenario scenario = {
       "objects", sizeof(struct state), set_up, use_things, repair, check_nothing_left, tear_down};
-  (void)crash_run_repairer(&scenario, 29);
+  (void)crash_run_repairer(&scenario, 13);
 }
 
 /* Of a reference that travels it is known only that it is counted or not. */
@@ -242,7 +242,7 @@ TEST_WITHIN(whoever_dies_at_a_birth_leaves_nothing, 120) {
 TEST_WITHIN(whoever_dies_repairing_a_birth_leaves_nothing, 120) {
   static const struct crash_scenario scenario = {
       "births", sizeof(struct state), set_up, give_birth, repair, check_nothing_left, tear_down};
-  (void)crash_run_repairer(&scenario, 61);
+  (void)crash_run_repairer(&scenario, 29);
 }
 
 /* Whatever happens to the first who wants to be it, the next one can, or it is over. */
@@ -264,6 +264,9 @@ static void check_adopted(void *argument, bool done) {
     CHECK(lvr_proc_is_alive(state->s, state->embryo));
     lvr_session_detach(t);
   }
+  struct lvr_proc_info info;
+  CHECK_INT(lvr_proc_info(state->s, state->embryo, &info), 0);
+  CHECK(info.pid != 0); /* somebody was it, from the first moment to the last */
   CHECK_INT(lvr_proc_forget(state->s, state->embryo), 0);
   check_nothing_left(argument, done);
 }
@@ -314,7 +317,7 @@ TEST_WITHIN(whoever_dies_reaping_leaves_it_to_the_next, 120) {
   static const struct crash_scenario scenario = {
       "reaping", sizeof(struct state), set_up_dead, reap_it, repair, check_reaped, tear_down};
   (void)crash_run(&scenario);
-  (void)crash_run_repairer(&scenario, 37);
+  (void)crash_run_repairer(&scenario, 19);
 }
 
 /* A process whose arming thread has ended, and that dies: asked of the kernel at each point. */
@@ -354,11 +357,8 @@ static void have_many(void *argument) {
 
 /* The repair itself is what dies. */
 TEST_WITHIN(repairers_of_many_die_anywhere, 120) {
-  static const struct crash_scenario scenario = {
-      "many", sizeof(struct state), have_many, repair, NULL, NULL, NULL};
   struct state state;
   char *died_at = test_shared(64);
-  (void)scenario;
   for (uint64_t nth = 1, died = 1; died; nth += 97) {
     memset(&state, 0, sizeof(state));
     have_many(&state);
@@ -407,16 +407,17 @@ TEST(repairers_do_not_get_into_each_others_way) {
   }
 }
 
-/* A death in the middle of a stripe's transaction: what it logged of its ledger is rolled back before the
- * ledger is freed. */
+/* A death in the middle of giving units back, with a stripe's journal that names the ledger: the ledger is
+ * looked at, and freed, only after that has been rolled back. */
 static void die_in_stripe(void *argument) {
   struct state *state = argument;
   struct lvri_arena *a = &state->s->arena;
   struct lvri_guard *g = lvri_arena_stripe(a, state->h->off);
   struct lvri_ledger_entry *entry = lvri_handle_entry(state->h);
+  move_unit(state->h, 2);
   CHECK_INT(lvri_guard_enter(a, g), 0);
-  lvri_set32(a, g, &thing_of(state->h)->th_units, 1);
-  lvri_set32(a, g, &entry->le_held, 4);
+  lvri_set32(a, g, &thing_of(state->h)->th_units, 5);
+  lvri_set32(a, g, &entry->le_held, 0);
   (void)kill(getpid(), SIGKILL);
 }
 
