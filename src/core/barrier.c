@@ -164,7 +164,7 @@ static lvr_proc_id living_leader(struct view v) {
 int lvr_barrier_enter_until(lvr_barrier *b, int64_t deadline_ns, struct lvr_barrier_ticket *ret_t) {
   struct view v = view_of(b);
   for (;;) {
-    lvr_proc_id self = lvr_proc_self(b->handle.session);
+    lvr_proc_id self = lvri_session_self(b->handle.session);
     if (self == 0) return -ESTALE;
     int error = enter_guard(v);
     if (error) return error;
@@ -193,31 +193,34 @@ static int outcome(struct view v, struct lvr_barrier_ticket *t) {
   return state == LVRI_WAITER_PASSED ? 0 : -EPIPE;
 }
 
-/* Whose death to look out for: the leader's, or that of who came before us; the first one watches the last one. */
-static lvr_proc_id whom_to_watch(struct view v, const struct lvr_barrier_ticket *t) {
-  if (state_of(v) & LVRI_BARRIER_FULL) return v.shm->ba_leader;
-  uint32_t before = record_at(v, t->node)->wa_prev;
-  return record_at(v, before ? before : v.shm->ba_waiters.ws_tail)->wa_owner;
+/* In the guard, t being in the queue. Whose death to look out for: the leader's, or that of who came
+ * before us; the first one watches the last one. 0: our own, that is nobody's. */
+static lvr_proc_id whom_to_watch(struct view v, const struct lvr_barrier_ticket *t,
+                                 lvr_proc_id self) {
+  lvr_proc_id who = v.shm->ba_leader;
+  if (!(state_of(v) & LVRI_BARRIER_FULL)) {
+    uint32_t before = record_at(v, t->node)->wa_prev;
+    who = record_at(v, before ? before : v.shm->ba_waiters.ws_tail)->wa_owner;
+  }
+  return who == self ? 0 : who;
 }
 
 /* Looks at what has become of t. late: the deadline has passed. 0, -EPIPE, -ETIMEDOUT: over; -EAGAIN: sleep on,
  * with an eye on *ret_watch, and without a limit once the leader is at work (*ret_full). */
 static int look(struct lvr_barrier_ticket *t, bool late, lvr_proc_id *ret_watch, bool *ret_full) {
   struct view v = view_of(t->barrier);
-  lvr_proc_id self = lvr_proc_self(t->barrier->handle.session);
+  lvr_proc_id self = lvri_session_self(t->barrier->handle.session);
   if (self == 0 || record_at(v, t->node)->wa_owner != self) return -ESTALE; /* a fork's child */
   int error = enter_guard(v);
   if (error) return error;
   uint32_t generation = generation_of(v);
-  if (queued(v, t->node) && !break_for_the_dead(v)) {
-    *ret_full = state_of(v) & LVRI_BARRIER_FULL;
-    late = late && !*ret_full;
-    if (late) break_it(v);
-    *ret_watch = whom_to_watch(v, t);
-    if (*ret_watch == self) *ret_watch = 0;
-  } else {
-    late = false;
-  }
+  bool waits = queued(v, t->node) && !break_for_the_dead(v);
+  *ret_full = state_of(v) & LVRI_BARRIER_FULL;
+  late = late && waits && !*ret_full;
+  if (late)
+    break_it(v);
+  else if (waits)
+    *ret_watch = whom_to_watch(v, t, self);
   int result = outcome(v, t);
   leave_guard(v, generation);
   return late ? -ETIMEDOUT : result;
@@ -250,7 +253,7 @@ static bool leads(struct view v, const struct lvr_barrier_ticket *t) {
 /* The end of t: opens (or else breaks) the barrier if it is the leader's. */
 static int finish(struct lvr_barrier_ticket *t, bool open) {
   struct view v = view_of(t->barrier);
-  lvr_proc_id self = lvr_proc_self(t->barrier->handle.session);
+  lvr_proc_id self = lvri_session_self(t->barrier->handle.session);
   if (t->node == 0) return -EINVAL;
   if (self == 0 || record_at(v, t->node)->wa_owner != self) return -ESTALE;
   int error = enter_guard(v);

@@ -52,7 +52,7 @@ uint32_t lvr_condition_waiting(const lvr_condition *c) {
 static int join(lvr_condition *c, uint32_t *ret_number) {
   struct lvri_arena *a = arena_of(c);
   struct lvri_guard *g = guard_of(c);
-  lvr_proc_id self = lvr_proc_self(c->handle.session);
+  lvr_proc_id self = lvri_session_self(c->handle.session);
   if (self == 0) return -ESTALE;
   int error = lvri_guard_enter(a, g);
   if (error) return error;
@@ -70,7 +70,7 @@ static int join(lvr_condition *c, uint32_t *ret_number) {
 static struct lvri_waiter *record_of(const struct lvr_condition_wait *w) {
   lvr_condition *c = w->condition;
   struct lvri_waiter *record = lvri_waiters_at(arena_of(c), waiters_of(c), w->node);
-  return record->wa_owner == lvr_proc_self(c->handle.session) ? record : NULL;
+  return record->wa_owner == lvri_session_self(c->handle.session) ? record : NULL;
 }
 
 /* Leaves the queue. 0: notified, -ETIMEDOUT: not. */

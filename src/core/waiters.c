@@ -11,6 +11,7 @@ static uint32_t first(uint32_t k) { return (chunk_size(k) - 4) / 3; }
 
 static uint32_t chunk_of(uint32_t number) {
   uint32_t k = 0;
+  LVRI_ASSERT(number != 0);
   while (number - 1 >= first(k + 1))
     k++;
   return k;
