@@ -9,6 +9,7 @@
 
 #include "binding/state.h"
 #include "core/process.h"
+#include "core/wait.h"
 #include "os/link.h"
 #include "os/os.h"
 
@@ -157,50 +158,89 @@ static PyObject *proc_drop_task(PyObject *Py_UNUSED(module), PyObject *arg) {
 
 /* --- waiting ------------------------------------------------------------------------------- */
 
-static PyObject *status_or_raise(int code, int32_t status) {
+/* A child to be waited for. */
+struct mortal {
+  lvr_session *session;
+  lvr_proc_id id;
+  lvr_proc_id reaper; /* the process of the session that reaps it; 0: we do */
+  int pid;            /* as a child of this process; 0: it is none */
+  int32_t status;
+};
+
+static bool is_embryo(const struct mortal *m) {
+  struct lvr_proc_info info;
+
+  return lvr_proc_info(m->session, m->id, &info) == 0 && info.state == LVR_PROC_EMBRYO;
+}
+
+/* Forked, but killed before its first instruction: its slot will never tell. */
+static bool is_stillborn(const struct mortal *m) {
+  return m->pid != 0 && is_embryo(m) && lvri_os_child_is_gone(m->pid) && is_embryo(m);
+}
+
+static int64_t next_look(const struct mortal *m, int64_t deadline_ns) {
+  int64_t relook_ns = lvri_os_now_ns() + LVRI_RELOOK_NS;
+
+  return m->pid != 0 && relook_ns < deadline_ns && is_embryo(m) ? relook_ns : deadline_ns;
+}
+
+static int wait_for_end(struct mortal *m, int64_t deadline_ns) {
+  for (;;) {
+    int64_t until_ns = next_look(m, deadline_ns);
+    int code = lvr_proc_wait_until(m->session, m->id, until_ns, &m->status);
+
+    if (code != -ETIMEDOUT) return code;
+    if (is_stillborn(m)) return -ENODATA;
+    if (until_ns == deadline_ns) return code;
+  }
+}
+
+static PyObject *await(struct mortal *m, int64_t deadline_ns) {
+  int code;
+
+  LVRI_WAIT(code, wait_for_end(m, deadline_ns));
+  if (code == -ENODATA && m->reaper != 0)
+    LVRI_WAIT(code, lvr_proc_wait_status_until(m->session, m->id, m->reaper, LVR_FOREVER, &m->status));
   if (code == -ETIMEDOUT) Py_RETURN_NONE;
-  if (code == -ENODATA) return PyLong_FromLong(UNKNOWN_STATUS);
-  return code < 0 ? lvri_raise(code, "wait for a process") : PyLong_FromLong(status);
+  if (code == -ENODATA || code == -ESRCH) return PyLong_FromLong(UNKNOWN_STATUS);
+  return code < 0 ? lvri_raise(code, "wait for a process") : PyLong_FromLong(m->status);
 }
 
 PyDoc_STRVAR(proc_wait_doc,
-             "proc_wait($module, child, reaper, timeout, /)\n--\n\n"
+             "proc_wait($module, child, reaper, pid, timeout, /)\n--\n\n"
              "The exit code of a child; None if it goes on after timeout seconds (None: wait on).\n\n"
-             "UNKNOWN_STATUS if it is over and nobody says how: reaper (0: nobody) is waited for to say so.");
+             "UNKNOWN_STATUS if it is over and nobody says how: reaper is waited for to say so; 0 if\n"
+             "this process reaps it, as its child pid.");
 
 static PyObject *proc_wait(PyObject *Py_UNUSED(module), PyObject *args) {
-  unsigned long long child, reaper;
+  unsigned long long id, reaper;
   PyObject *timeout;
   int64_t deadline_ns;
-  int32_t status = 0;
-  int code;
-  lvr_session *session = lvri_session();
+  struct mortal mortal = {.session = lvri_session()};
 
-  if (session == NULL || !PyArg_ParseTuple(args, "KKO:proc_wait", &child, &reaper, &timeout) ||
+  if (mortal.session == NULL ||
+      !PyArg_ParseTuple(args, "KKiO:proc_wait", &id, &reaper, &mortal.pid, &timeout) ||
       lvri_deadline_of(timeout, &deadline_ns) < 0)
     return NULL;
-  LVRI_WAIT(code, lvr_proc_wait_until(session, child, deadline_ns, &status));
-  if (code == -ENODATA && reaper != 0)
-    LVRI_WAIT(code, lvr_proc_wait_status_until(session, child, reaper, LVR_FOREVER, &status));
-  return status_or_raise(code, status);
+  mortal.id = id;
+  mortal.reaper = reaper;
+  return await(&mortal, deadline_ns);
 }
 
 PyDoc_STRVAR(proc_poll_doc,
-             "proc_poll($module, child, reaper, /)\n--\n\n"
+             "proc_poll($module, child, reaper, pid, /)\n--\n\n"
              "As proc_wait(), without waiting for the end.");
 
 static PyObject *proc_poll(PyObject *Py_UNUSED(module), PyObject *args) {
-  unsigned long long child, reaper;
-  int32_t status = 0;
-  lvr_session *session = lvri_session();
+  unsigned long long id, reaper;
+  struct mortal mortal = {.session = lvri_session()};
 
-  if (session == NULL || !PyArg_ParseTuple(args, "KK:proc_poll", &child, &reaper)) return NULL;
-  if (lvr_proc_is_alive(session, child)) Py_RETURN_NONE;
-  int code = lvr_proc_wait_until(session, child, LVRI_TRY_ONCE, &status);
-
-  if (code == -ENODATA && reaper != 0)
-    LVRI_WAIT(code, lvr_proc_wait_status_until(session, child, reaper, LVR_FOREVER, &status));
-  return status_or_raise(code, status);
+  if (mortal.session == NULL || !PyArg_ParseTuple(args, "KKi:proc_poll", &id, &reaper, &mortal.pid))
+    return NULL;
+  if (lvr_proc_is_alive(mortal.session, id)) Py_RETURN_NONE;
+  mortal.id = id;
+  mortal.reaper = reaper;
+  return await(&mortal, LVRI_TRY_ONCE);
 }
 
 PyDoc_STRVAR(proc_set_status_doc,
@@ -313,12 +353,18 @@ static int readable_fd(void) {
   return fd;
 }
 
+static bool is_over(lvr_session *session, lvr_proc_id id) {
+  struct lvr_proc_info info;
+
+  return lvr_proc_info(session, id, &info) < 0 || info.state >= LVR_PROC_OVER;
+}
+
 /* A pid may be somebody else's by now, unless its process still is in its slot after the pidfd was made. */
 static int sentinel_of(lvr_session *session, lvr_proc_id id, int32_t pid) {
   int fd = lvri_os_pidfd_open(pid);
 
   if (fd == -ESRCH) return readable_fd();
-  if (fd < 0 || lvr_proc_is_alive(session, id)) return fd;
+  if (fd < 0 || !is_over(session, id)) return fd;
   lvri_os_close(fd);
   return readable_fd();
 }

@@ -48,6 +48,11 @@ int lvri_os_child_reap(int32_t pid, int32_t *ret_status) {
   return 1;
 }
 
+bool lvri_os_child_is_gone(int32_t pid) {
+  siginfo_t info = {.si_pid = 0};
+  return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | WNOHANG) < 0 || info.si_pid == pid;
+}
+
 /* --- what a pidfd knows -------------------------------------------------------------------- */
 
 /* The kernel's struct pidfd_info; headers may be older than the kernel. */

@@ -11,6 +11,7 @@ the first; who has one sees one truth: over means that the sentinel is readable 
 
 import os
 import signal
+import threading
 
 from .. import _core
 
@@ -37,9 +38,11 @@ class Popen:
         self.finalizer = None
         self.pid = None
         self._id = 0
-        self._reaper = 0
+        self._reaper = 0  # the zygote's process id; 0: we reap it ourselves,
+        self._child_pid = 0  # and this is our child
         self._sentinel = -1
         self._maker = os.getpid()
+        self._ending = threading.Lock()
         util._flush_std_streams()
         self._launch(process_obj)
 
@@ -66,7 +69,7 @@ class Popen:
             return self.returncode
         if self._sentinel >= 0 and not _is_readable(self._sentinel, 0):
             return None
-        return self._settle(_core.proc_poll(self._id, self._reaper))
+        return self._settle(_core.proc_poll(self._id, self._reaper, self._child_pid))
 
     def wait(self, timeout=None):
         """Wait for the end; return the exit code, or None if the process still lives after timeout seconds."""
@@ -76,14 +79,15 @@ class Popen:
             return self.poll()
         if self._sentinel >= 0 and not _is_readable(self._sentinel, timeout):
             return None
-        return self._settle(_core.proc_wait(self._id, self._reaper, timeout))
+        return self._settle(_core.proc_wait(self._id, self._reaper, self._child_pid, timeout))
 
     def _settle(self, status):
         """Take note of the end, if it has come, and give the slot back."""
-        if status is None or self.returncode is not None:
-            return self.returncode
-        self.returncode = self._exit_code(status)
-        _core.proc_forget(self._id)
+        if status is not None:
+            with self._ending:
+                if self.returncode is None:
+                    self.returncode = self._exit_code(status)
+                    _core.proc_forget(self._id)
         return self.returncode
 
     def _exit_code(self, status):

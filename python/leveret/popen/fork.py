@@ -56,6 +56,7 @@ class Popen(_Popen):
             from ..life import live_forked
 
             live_forked(process_obj, *parent)
+        self._child_pid = self.pid
 
     def _exit_code(self, status):
         """Who has announced an end is reaped later; of any other death only the kernel knows how."""

@@ -87,7 +87,7 @@ class Boarding:
 
     def _give_up_slot(self):
         if not _core.proc_withdraw(self._id):
-            _core.proc_poll(self._id, 0)
+            _core.proc_poll(self._id, 0, 0)
             _core.proc_forget(self._id)
 
     def interrupt(self):
