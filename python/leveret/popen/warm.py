@@ -120,6 +120,8 @@ def _world(process_obj):
     world = {"dropin": dropin.state()}  # taken over first: the rest may speak of our start methods
     world |= spawn.get_preparation_data(process_obj.name)
     del world["name"]
+    if not os.path.exists(world.get("init_main_from_path", "/")):
+        del world["init_main_from_path"]  # standard input, for one, cannot be read again
     world["environ"] = dict(os.environ._data)
     return world
 
