@@ -1,9 +1,10 @@
 /* locks.c - what locks and their kin cost in C. docs/design/locks.md quotes it.
  *
- *     meson setup build -Dbench=true -Dbuildtype=release && meson compile -C build && build/bench/c/bench_locks
+ *     meson setup build -Dbench=true -Dbuildtype=release
+ *     meson compile -C build && build/bench/c/bench_locks
  *
- * First nobody else is there: the median of ROUNDS rounds, in ns for one of each. Then four processes at one lock,
- * and a lock whose holder is killed. */
+ * First nobody else is there: the median of ROUNDS rounds, in ns for one of each. Then four
+ * processes at one lock, and a lock whose holder is killed. */
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>

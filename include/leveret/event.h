@@ -11,15 +11,18 @@ extern "C" {
 typedef struct lvr_event lvr_event;
 
 /* lvr_event_create - make an event, not set.
- * Owner:   *ret_e is the caller's until lvr_event_detach(); it lives as long as anything refers to it.
+ * Owner:   *ret_e is the caller's until lvr_event_detach(); it lives as long as anything refers to
+ *          it.
  * Caller:  any thread of an attached process; not a signal handler.
  * Locks:   the arena's guard, shortly.   Fork: -ESTALE in a child without a slot.
- * Crash:   killed at any instruction there is an event with a handle, which is repaired, or there is none.
+ * Crash:   killed at any instruction there is an event with a handle, which is repaired, or there
+ *          is none.
  * Returns: 0, -ENOMEM, -ESTALE, -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_event_create(lvr_session *s, lvr_event **ret_e);
 
 /* lvr_event_attach - a handle of the event that ref names.
- * Returns: 0, -ESTALE (it is gone), -EXDEV, -EINVAL (ref names no event), -ENOMEM, -ENOTRECOVERABLE. */
+ * Returns: 0, -ESTALE (it is gone), -EXDEV, -EINVAL (ref names no event), -ENOMEM,
+ *          -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_event_attach(lvr_session *s, const lvr_ref *ref, lvr_event **ret_e);
 
 /* lvr_event_detach - give the handle back. NULL is fine. */
@@ -44,8 +47,8 @@ LVR_API bool lvr_event_is_set(const lvr_event *e);
  * Returns: 0, -ETIMEDOUT, -EINTR (call again, same deadline), -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_event_wait_until(lvr_event *e, int64_t deadline_ns);
 
-/* lvr_event_mark, lvr_event_wait_since_until - the same in two steps, for a wait that goes on after -EINTR: a
- * set() followed by clear() between mark and wait counts. */
+/* lvr_event_mark, lvr_event_wait_since_until - the same in two steps, for a wait that goes on after
+ * -EINTR: a set() followed by clear() between mark and wait counts. */
 LVR_API uint32_t lvr_event_mark(const lvr_event *e);
 LVR_API LVR_MUST_CHECK int lvr_event_wait_since_until(lvr_event *e, uint32_t mark,
                                                       int64_t deadline_ns);

@@ -1,8 +1,9 @@
 /* semaphore.h - so many units of something, for processes and threads.
  *
- * A unit is taken to be *held*, or to be *consumed*. A held unit comes back when its holder dies; it is what a
- * resource is: `hold` is true in both calls. A consumed one is gone with who took it; it is what a signal is.
- * Where L is the limit: value + held + consumed = L, and whoever dies, at any instruction, changes nothing of that. */
+ * A unit is taken to be *held*, or to be *consumed*. A held unit comes back when its holder dies;
+ * it is what a resource is: `hold` is true in both calls. A consumed one is gone with who took it;
+ * it is what a signal is. Where L is the limit: value + held + consumed = L, and whoever dies, at
+ * any instruction, changes nothing of that. */
 #ifndef LEVERET_SEMAPHORE_H
 #define LEVERET_SEMAPHORE_H
 
@@ -18,22 +19,26 @@ typedef struct lvr_semaphore lvr_semaphore;
 #define LVR_SEMAPHORE_MAX 0x7fffffffu
 
 /* lvr_semaphore_create - make a semaphore of `value` units.
- * Units:   value 0..LVR_SEMAPHORE_MAX; limit: it never has more (value..LVR_SEMAPHORE_MAX), 0 = LVR_SEMAPHORE_MAX.
- * Owner:   *ret_m is the caller's until lvr_semaphore_detach(); it lives as long as anything refers to it.
+ * Units:   value 0..LVR_SEMAPHORE_MAX; limit: it never has more (value..LVR_SEMAPHORE_MAX), 0 =
+ *          LVR_SEMAPHORE_MAX.
+ * Owner:   *ret_m is the caller's until lvr_semaphore_detach(); it lives as long as anything refers
+ *          to it.
  * Caller:  any thread of an attached process; not a signal handler.
  * Locks:   the arena's guard, shortly.   Fork: -ESTALE in a child without a slot.
- * Crash:   killed at any instruction there is a semaphore with a handle, which is repaired, or there is none.
+ * Crash:   killed at any instruction there is a semaphore with a handle, which is repaired, or
+ *          there is none.
  * Returns: 0, -EINVAL, -ENOMEM, -ESTALE, -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_semaphore_create(lvr_session *s, uint32_t value, uint32_t limit,
                                                 lvr_semaphore **ret_m);
 
 /* lvr_semaphore_attach - a handle of the semaphore that ref names.
- * Returns: 0, -ESTALE (it is gone), -EXDEV, -EINVAL (ref names no semaphore), -ENOMEM, -ENOTRECOVERABLE. */
+ * Returns: 0, -ESTALE (it is gone), -EXDEV, -EINVAL (ref names no semaphore), -ENOMEM,
+ *          -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_semaphore_attach(lvr_session *s, const lvr_ref *ref,
                                                 lvr_semaphore **ret_m);
 
-/* lvr_semaphore_detach - give the handle back. NULL is fine. Units that are held stay held, until somebody
- * releases them or the process ends. */
+/* lvr_semaphore_detach - give the handle back. NULL is fine. Units that are held stay held, until
+ * somebody releases them or the process ends. */
 LVR_API void lvr_semaphore_detach(lvr_semaphore *m);
 
 /* lvr_semaphore_ref, lvr_semaphore_send - its name; as those of a lock. */
@@ -48,14 +53,15 @@ LVR_API LVR_MUST_CHECK int lvr_semaphore_try(lvr_semaphore *m, bool hold);
  * Units:   deadline_ns absolute CLOCK_MONOTONIC, LVR_FOREVER = no limit, the past = try once.
  * Caller:  any thread of an attached process; not a signal handler.
  * Locks:   hold: a stripe guard, shortly; else none.
- * Crash:   killed at any instruction the unit is there, or held by a dead process and hence given back, or consumed.
+ * Crash:   killed at any instruction the unit is there, or held by a dead process and hence given
+ *          back, or consumed.
  * Returns: 0, -ETIMEDOUT, -EINTR (call again, same deadline), -ESTALE, -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_semaphore_acquire_until(lvr_semaphore *m, bool hold,
                                                        int64_t deadline_ns);
 
 /* lvr_semaphore_release - give a unit back, or (held false) one more.
- * A held unit may be released by another process than took it: it is then nobody's. When it came back already,
- * because who took it has died, releasing it does nothing.
+ * A held unit may be released by another process than took it: it is then nobody's. When it came
+ * back already, because who took it has died, releasing it does nothing.
  * Caller:  any thread of an attached process; not a signal handler.
  * Locks:   held: a stripe guard, shortly; else none.
  * Crash:   killed at any instruction it is released or it is not.

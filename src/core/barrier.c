@@ -85,7 +85,8 @@ static void settle(struct view v) {
   commit(v);
 }
 
-/* Verdict on all who are in the queue; how the barrier is afterwards. They are to be woken once the guard is left. */
+/* Verdict on all who are in the queue; how the barrier is afterwards. They are to be woken once the
+ * guard is left. */
 static void decide(struct view v, uint32_t verdict, uint32_t afterwards) {
   uint32_t generation = lvri_load_relaxed_u32(&v.shm->ba_generation);
   lvri_set32_shared(v.a, v.g, &v.shm->ba_generation, generation + 1);
@@ -193,8 +194,8 @@ static int outcome(struct view v, struct lvr_barrier_ticket *t) {
   return state == LVRI_WAITER_PASSED ? 0 : -EPIPE;
 }
 
-/* In the guard, t being in the queue. Whose death to look out for: the leader's, or that of who came
- * before us; the first one watches the last one. 0: our own, that is nobody's. */
+/* In the guard, t being in the queue. Whose death to look out for: the leader's, or that of who
+ * came before us; the first one watches the last one. 0: our own, that is nobody's. */
 static lvr_proc_id whom_to_watch(struct view v, const struct lvr_barrier_ticket *t,
                                  lvr_proc_id self) {
   lvr_proc_id who = v.shm->ba_leader;
@@ -205,8 +206,9 @@ static lvr_proc_id whom_to_watch(struct view v, const struct lvr_barrier_ticket 
   return who == self ? 0 : who;
 }
 
-/* Looks at what has become of t. late: the deadline has passed. 0, -EPIPE, -ETIMEDOUT: over; -EAGAIN: sleep on,
- * with an eye on *ret_watch, and without a limit once the leader is at work (*ret_full). */
+/* Looks at what has become of t. late: the deadline has passed. 0, -EPIPE, -ETIMEDOUT: over;
+ * -EAGAIN: sleep on, with an eye on *ret_watch, and without a limit once the leader is at work
+ * (*ret_full). */
 static int look(struct lvr_barrier_ticket *t, bool late, lvr_proc_id *ret_watch, bool *ret_full) {
   struct view v = view_of(t->barrier);
   lvr_proc_id self = lvri_session_self(t->barrier->handle.session);

@@ -6,7 +6,8 @@
 #include "core/waiters.h"
 #include "leveret/barrier.h"
 
-/* ba_state. Everybody in the queue is of ba_generation, or there is a verdict on them that is not carried out. */
+/* ba_state. Everybody in the queue is of ba_generation, or there is a verdict on them that is not
+ * carried out. */
 #define LVRI_BARRIER_FULL    1u /* all have arrived; ba_leader, the last one, is to open it */
 #define LVRI_BARRIER_BROKEN  2u /* until reset */
 #define LVRI_BARRIER_PASS    4u /* verdict: whoever is in the queue may pass */
@@ -20,9 +21,10 @@
  *   ba_leader       while FULL
  *   ba_state        flags
  * ba_generation and ba_state are read without the guard, as a hint.
- * Crash: a verdict is one transaction, whoever comes into the guard next carries it out on the rest of the queue
- * before anything else. So all pass or none does. Who is killed while he is in the queue breaks the barrier: when his
- * neighbour in the queue notices, who sleeps on his alive word, too; or when he is repaired; or at the relook. */
+ * Crash: a verdict is one transaction, whoever comes into the guard next carries it out on the
+ * rest of the queue before anything else. So all pass or none does. Who is killed while he is in
+ * the queue breaks the barrier: when his neighbour in the queue notices, who sleeps on his alive
+ * word, too; or when he is repaired; or at the relook. */
 struct lvr_barrier_shm {
   struct lvri_object_shm ba_object;
   struct lvri_waiters ba_waiters;

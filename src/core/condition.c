@@ -66,7 +66,8 @@ static int join(lvr_condition *c, uint32_t *ret_number) {
   return error;
 }
 
-/* Our record; NULL in a child that was forked while we slept, say by a signal handler: it does not wait. */
+/* Our record; NULL in a child that was forked while we slept, say by a signal handler: it does not
+ * wait. */
 static struct lvri_waiter *record_of(const struct lvr_condition_wait *w) {
   lvr_condition *c = w->condition;
   struct lvri_waiter *record = lvri_waiters_at(arena_of(c), waiters_of(c), w->node);

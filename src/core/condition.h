@@ -7,9 +7,9 @@
 #include "leveret/condition.h"
 
 /* co_waiters: under the object's stripe.
- * Crash: joining, being notified and leaving are one transaction each. Who notifies and is killed before the
- * wake-up leaves a waiter that is notified and asleep until its relook. The record of a waiter that was killed is
- * skipped and freed by the next notification, and freed by repair. */
+ * Crash: joining, being notified and leaving are one transaction each. Who notifies and is killed
+ * before the wake-up leaves a waiter that is notified and asleep until its relook. The record of a
+ * waiter that was killed is skipped and freed by the next notification, and freed by repair. */
 struct lvr_condition_shm {
   struct lvri_object_shm co_object;
   struct lvri_waiters co_waiters;

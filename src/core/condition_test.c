@@ -231,8 +231,8 @@ static void consume(void *argument) {
   }
 }
 
-/* One producer, consumers who are killed: a notification that went to one of those is made up for, since whoever
- * is left takes what there is before he waits. */
+/* One producer, consumers who are killed: a notification that went to one of those is made up for,
+ * since whoever is left takes what there is before he waits. */
 TEST_WITHIN(survives_random_kills, 60) {
   enum { CROWD = 4, KILLS = 60 };
   struct fixture f = fixture_of(LVR_LOCK);

@@ -3,13 +3,15 @@
  * Nobody waiting, nobody dead: lock.h, one compare-and-swap each way. Else:
  *
  *   take    free or its holder dead?   swap in our name (+ A if somebody died), done
- *           a moment's spin, then W into the word, then sleep on the low half and the holder's alive word
+ *           a moment's spin, then W into the word, then sleep on the low half and the holder's
+ *           alive word
  *   drop    swap the word to 0; if W was there, wake one
  *
- * Who has slept takes the lock with W set, for he cannot know whether others sleep. So as long as somebody sleeps, there
- * is W in the word, or somebody who was woken and not yet back, who will put it there. Only if that one is killed the
- * rest sleeps on, until the relook. Whoever comes first gets the lock; one who was woken is not preferred, since
- * handing over costs two switches a round. */
+ * Who has slept takes the lock with W set, for he cannot know whether others sleep. So as long as
+ * somebody sleeps, there is W in the word, or somebody who was woken and not yet back, who will put
+ * it there. Only if that one is killed the rest sleeps on, until the relook. Whoever comes first
+ * gets the lock; one who was woken is not preferred, since handing over costs two switches
+ * a round. */
 #include "core/lock.h"
 
 #include "base/crashpoint.h"

@@ -14,10 +14,10 @@
 #include "core/session.h"
 #include "leveret/lock.h"
 
-/* lo_word: by anybody, by compare-and-swap. Whoever is named in it holds the lock; if that process is dead, whoever
- * comes next replaces it by his own name and A.
- * Crash: every step is one store to one word, so the only half-done thing is a wake-up that was not sent, or
- * whose receiver died: who sleeps looks again after LVRI_RELOOK_NS. */
+/* lo_word: by anybody, by compare-and-swap. Whoever is named in it holds the lock; if that process
+ * is dead, whoever comes next replaces it by his own name and A.
+ * Crash: every step is one store to one word, so the only half-done thing is a wake-up that was
+ * not sent, or whose receiver died: who sleeps looks again after LVRI_RELOOK_NS. */
 struct lvr_lock_shm {
   struct lvri_object_shm lo_object;
   _Atomic uint64_t lo_word;
@@ -25,8 +25,9 @@ struct lvr_lock_shm {
 _Static_assert(sizeof(struct lvr_lock_shm) <= 64, "a lock fits the smallest block");
 _Static_assert(offsetof(struct lvr_lock_shm, lo_word) % 8 == 0, "the word is atomic");
 
-/* One per process and lock. The thread that holds an RLock writes these; of a Lock, whoever does something to it last,
- * and only is_mine() looks. `process` tells a forked child that what it sees was its parent's. */
+/* One per process and lock. The thread that holds an RLock writes these; of a Lock, whoever does
+ * something to it last, and only is_mine() looks. `process` tells a forked child that what it sees
+ * was its parent's. */
 struct lvr_lock {
   struct lvri_handle handle;
   _Atomic uint64_t
@@ -49,8 +50,8 @@ static inline uint64_t lvri_thread_id(void) {
 #endif
 }
 
-/* thread before process (release): who reads process (acquire) and finds the word of his own process there
- * sees the thread that belongs to it or a later one, never one that fork() copied. */
+/* thread before process (release): who reads process (acquire) and finds the word of his own
+ * process there sees the thread that belongs to it or a later one, never one that fork() copied. */
 static inline void lvri_lock_note_taker(struct lvr_lock *l, uint64_t own) {
   lvri_store_relaxed_u32(&l->count, 1);
   lvri_store_relaxed_u64(&l->thread, lvri_thread_id());
@@ -90,7 +91,8 @@ static inline bool lvri_rlock_retake_fast(struct lvr_lock *l) {
   return true;
 }
 
-/* An RLock that this thread holds more than once, or that nobody waits for: once less. False: nothing happened. */
+/* An RLock that this thread holds more than once, or that nobody waits for: once less. False:
+ * nothing happened. */
 static inline bool lvri_rlock_drop_fast(struct lvr_lock *l) {
   uint64_t own = lvri_owner_word(l->handle.session);
   if (own == 0 || !lvri_lock_noted_mine(l, own)) return false;

@@ -76,7 +76,8 @@ int lvr_semaphore_send(lvr_semaphore *m, lvr_ref *ret_ref) {
 
 /* --- in the guard ------------------------------------------------------------------------ */
 
-/* Keeps swaps out until unlock(); the word without LOCKED. If it is LOCKED, a dead owner of the guard left it so. */
+/* Keeps swaps out until unlock(); the word without LOCKED. If it is LOCKED, a dead owner of the
+ * guard left it so. */
 static uint64_t lock_word(struct view v) {
   uint64_t word =
       lvri_fetch_or_acquire_u64(&v.shm->se_word, LVRI_SEMAPHORE_LOCKED); /* pairs with all swaps */
@@ -109,8 +110,8 @@ static int await_unlocked(struct view v) {
 
 /* --- taking ------------------------------------------------------------------------------ */
 
-/* One unit to be consumed. slept: set WAITERS, for others may be asleep, and tell one if there is more.
- * 0, -EAGAIN: there is none (*ret_word says so), -ENOTRECOVERABLE. */
+/* One unit to be consumed. slept: set WAITERS, for others may be asleep, and tell one if there is
+ * more. 0, -EAGAIN: there is none (*ret_word says so), -ENOTRECOVERABLE. */
 static int take(lvr_semaphore *m, bool slept, uint64_t *ret_word) {
   struct view v = view_of(m);
   uint64_t word = lvri_load_relaxed_u64(&v.shm->se_word), next;
@@ -197,8 +198,9 @@ int lvr_semaphore_acquire_until(lvr_semaphore *m, bool hold, int64_t deadline_ns
 
 /* --- releasing --------------------------------------------------------------------------- */
 
-/* Wakes one, if `word`, which we have just stored, says that somebody may be asleep. If nobody is, takes WAITERS back;
- * but only while there are units, for nobody goes to sleep then, and only from that very word. */
+/* Wakes one, if `word`, which we have just stored, says that somebody may be asleep. If nobody is,
+ * takes WAITERS back; but only while there are units, for nobody goes to sleep then, and only from
+ * that very word. */
 static void wake_one(struct lvr_semaphore_shm *shm, uint64_t word) {
   if (!(word & LVRI_SEMAPHORE_WAITERS)) return;
   if (lvri_wake(futex_half(shm), 1) == 0 && value_of(word) != 0)
@@ -228,7 +230,8 @@ static void strike(struct view v, struct lvri_ledger_entry *entry) {
   if (v.shm->se_held) lvri_set32(v.a, v.g, &v.shm->se_held, v.shm->se_held - 1);
 }
 
-/* Puts a held unit back. One that came back by itself, its holder being dead, is found as a unit too many. */
+/* Puts a held unit back. One that came back by itself, its holder being dead, is found as a unit
+ * too many. */
 static int put_held(lvr_semaphore *m) {
   struct view v = view_of(m);
   struct lvri_ledger_entry *entry = lvri_handle_entry(&m->handle);
@@ -266,7 +269,8 @@ uint32_t lvr_semaphore_limit(const lvr_semaphore *m) { return lvri_semaphore_shm
 
 static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-/* What others have released of the dead one's units is theirs to have: no more comes back than is still out. */
+/* What others have released of the dead one's units is theirs to have: no more comes back than is
+ * still out. */
 int lvri_semaphore_give_back(struct lvri_arena *a, lvri_off object, uint32_t *held) {
   struct view v = view_at(a, object);
   int error = lvri_guard_enter(a, v.g);

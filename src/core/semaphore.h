@@ -11,19 +11,21 @@
 #define LVRI_SEMAPHORE_WAITERS UINT64_C(0x80000000) /* somebody may be asleep */
 #define LVRI_SEMAPHORE_LOCKED  (UINT64_C(1) << 32) /* the guard's owner alone may change the word */
 
-/* se_word: by compare-and-swap while it is not LOCKED; while it is, by the owner of the object's stripe, logged. Its
- * low half is the futex word.
+/* se_word: by compare-and-swap while it is not LOCKED; while it is, by the owner of the object's
+ * stripe, logged. Its low half is the futex word.
  *   se_limit      constant
- *   se_held       sum of le_held over all ledgers, less the units that somebody else than their holder released
+ *   se_held       sum of le_held over all ledgers, less the units that somebody else than their
+ *                 holder released
  *   se_returned   units that came back because their holder died
  * The last two: under the stripe, logged.
  *
  * Always, but inside of a critical section:  value + se_held + consumed = what was put in
  *
- * Crash: taking or releasing a consumed unit is one swap. Taking or releasing a held one changes two
- * words, value and le_held: in the guard, with the word LOCKED so that no swap comes between change and commit.
- * Who dies in there leaves the word LOCKED, with a value that the guard's next owner sets right, by rolling back or
- * because it was committed; LOCKED means nothing to him, and he takes it away. */
+ * Crash: taking or releasing a consumed unit is one swap. Taking or releasing a held one changes
+ * two words, value and le_held: in the guard, with the word LOCKED so that no swap comes between
+ * change and commit. Who dies in there leaves the word LOCKED, with a value that the guard's next
+ * owner sets right, by rolling back or because it was committed; LOCKED means nothing to him, and
+ * he takes it away. */
 struct lvr_semaphore_shm {
   struct lvri_object_shm se_object;
   _Atomic uint64_t se_word;
@@ -34,7 +36,8 @@ struct lvr_semaphore_shm {
 };
 _Static_assert(sizeof(struct lvr_semaphore_shm) <= 64, "a semaphore fits the smallest block");
 
-/* pinned: a use of the handle that its user gave back while this process holds units; it keeps the ledger entry. */
+/* pinned: a use of the handle that its user gave back while this process holds units; it keeps the
+ * ledger entry. */
 struct lvr_semaphore {
   struct lvri_handle handle;
   _Atomic uint32_t pinned;

@@ -111,8 +111,8 @@ static void hold_three_and_wait(void *argument) {
   await_u32(f->step, 2);
 }
 
-/* Who makes takes the units, who consumes releases them: what comes back is what is still out, and releasing that
- * late does no harm. */
+/* Who makes takes the units, who consumes releases them: what comes back is what is still out, and
+ * releasing that late does no harm. */
 TEST(units_released_by_another) {
   struct fixture f = fixture_of(3, 3);
   pid_t pid = test_fork(hold_three_and_wait, &f);
@@ -244,8 +244,8 @@ static void crash_teardown(void *state) {
   lvr_session_detach(f->s);
 }
 
-/* The same without holding: a unit is there, or it is consumed. Somebody has died with the word LOCKED, so that
- * it goes the long way first. */
+/* The same without holding: a unit is there, or it is consumed. Somebody has died with the word
+ * LOCKED, so that it goes the long way first. */
 static void consume_setup(void *state) {
   struct fixture *f = state;
   crash_setup(state);

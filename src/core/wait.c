@@ -5,9 +5,10 @@
 #include "core/slots.h"
 #include "os/os.h"
 
-/* A spin is SPIN_PAUSES looks at the word at most: one to two microseconds, what a sleep and a wake-up cost.
- * How it went lately is kept per process: `luck` rises with each spin that ended in time and falls with each that did
- * not. Without luck only every SPIN_RETRY-th spin is made, to find out whether times have changed. */
+/* A spin is SPIN_PAUSES looks at the word at most: one to two microseconds, what a sleep and a
+ * wake-up cost. How it went lately is kept per process: `luck` rises with each spin that ended in
+ * time and falls with each that did not. Without luck only every SPIN_RETRY-th spin is made, to
+ * find out whether times have changed. */
 #define SPIN_PAUSES 40u
 #define SPIN_RETRY  16u
 #define LUCK_MAX    64u

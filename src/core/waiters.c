@@ -24,7 +24,8 @@ struct lvri_waiter *lvri_waiters_at(struct lvri_arena *a, const struct lvri_wait
   return chunk + (number - 1 - first(k));
 }
 
-/* Memory for chunk k. Whole before the stripe's critical section is: if that is rolled back, it is there to be used. */
+/* Memory for chunk k. Whole before the stripe's critical section is: if that is rolled back, it is
+ * there to be used. */
 static int grow(struct lvri_arena *a, struct lvri_waiters *ws, uint32_t k) {
   struct lvri_guard *g = lvri_arena_guard(a);
   lvri_off off;

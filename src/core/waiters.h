@@ -5,8 +5,9 @@
  *   ws_free ...             used before, free now
  *   ws_used + 1 ...         never used
  *
- * The records belong to the object and die with it, so nothing is lost with a waiter that is killed: its record is
- * found by its owner's name and freed. Chunks stay where they are: who sleeps on a record needs no guard for it. */
+ * The records belong to the object and die with it, so nothing is lost with a waiter that is
+ * killed: its record is found by its owner's name and freed. Chunks stay where they are: who sleeps
+ * on a record needs no guard for it. */
 #ifndef LVRI_CORE_WAITERS_H
 #define LVRI_CORE_WAITERS_H
 
@@ -24,8 +25,9 @@ enum lvri_waiter_state {
   LVRI_WAITER_BROKEN  /* out of the queue: the barrier was broken */
 };
 
-/* wa_state: futex word; who waits sleeps while it is QUEUED. All fields: under the object's stripe, logged. Without
- * it only the owner reads wa_state, as a hint: what is true is what it finds in the guard. */
+/* wa_state: futex word; who waits sleeps while it is QUEUED. All fields: under the object's stripe,
+ * logged. Without it only the owner reads wa_state, as a hint: what is true is what it finds in the
+ * guard. */
 struct lvri_waiter {
   uint64_t wa_owner; /* the process; 0 when free */
   _Atomic uint32_t wa_state;
@@ -35,10 +37,11 @@ struct lvri_waiter {
 };
 _Static_assert(sizeof(struct lvri_waiter) == 32, "two to a cache line");
 
-/* ws_chunk: under the stripe and the arena's guard, logged in the latter; the rest under the stripe, logged.
+/* ws_chunk: under the stripe and the arena's guard, logged in the latter; the rest under the
+ * stripe, logged.
  * ws_count: of the queued ones; read at any time.
- * Always: a record is free (in the free list, or above ws_used), or it has an owner; it is in the queue if and
- * only if its state is QUEUED. */
+ * Always: a record is free (in the free list, or above ws_used), or it has an owner; it is in the
+ * queue if and only if its state is QUEUED. */
 struct lvri_waiters {
   lvri_off ws_chunk[LVRI_WAITERS_CHUNKS];
   uint32_t ws_used;
