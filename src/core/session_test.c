@@ -220,6 +220,9 @@ TEST(want_of_descriptors_is_an_error) {
 }
 
 TEST(want_of_address_space_is_an_error) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  SKIP("a sanitizer needs all the address space there is");
+#endif
   struct rlimit some = {.rlim_cur = UINT64_C(256) << 20, .rlim_max = UINT64_C(256) << 20};
   lvr_session *s;
   CHECK_INT(setrlimit(RLIMIT_AS, &some), 0);
