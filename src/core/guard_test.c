@@ -22,7 +22,9 @@ struct shared_words {
   uint32_t narrow[8];
 };
 
-static struct shared_words *words_of(struct words *w) { return lvri_at(&w->a, w->off); }
+static struct shared_words *words_of(struct words *w) {
+  return (struct shared_words *)(void *)(w->a.base + w->off);
+}
 
 static void setup(void *state) {
   struct words *w = state;

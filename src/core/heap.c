@@ -42,7 +42,7 @@ static lvri_off off_of(uint32_t number) { return (lvri_off)number << LVRI_PAGE_S
 static uint32_t number_of(lvri_off off) { return (uint32_t)(off >> LVRI_PAGE_SHIFT); }
 
 static struct lvri_slab *slab_of(const struct lvri_arena *a, uint32_t number) {
-  return lvri_at(a, off_of(number));
+  return (struct lvri_slab *)(void *)(a->base + off_of(number));
 }
 
 /* For words that may be looked at without the guard. */
@@ -287,7 +287,7 @@ static int alloc_small(struct lvri_arena *a, size_t bytes, uint32_t kind, lvri_o
   if (page->pg_used == blocks_in(class)) pull(a, &heap_of(a)->hp_partial[class], number);
   account(a, 1, class_bytes[class]);
   *ret_off = lvri_heap_block_off(number, class, index);
-  memset(lvri_at(a, *ret_off), 0, class_bytes[class]);
+  memset(a->base + *ret_off, 0, class_bytes[class]);
   return 0;
 }
 

@@ -14,7 +14,8 @@
 #include "testing/crash.h"
 #include "testing/test.h"
 
-enum { KIND = 3, MANY = 4000 };
+enum { KIND = 3 };
+#define MANY 4000
 
 /* --- helpers ---------------------------------------------------------------------------------- */
 
@@ -218,11 +219,11 @@ TEST(empty_slabs_go_back_but_one) {
   uint64_t before = memory(&a);
   for (int i = 0; i < MANY; i++)
     offs[i] = new_block(&a, 1000);
-  CHECK(memory(&a) > before + MANY * 1000);
+  CHECK(memory(&a) > before + MANY * UINT64_C(1000));
   for (int i = 0; i < MANY; i++)
     free_block(&a, offs[i]);
   check_heap(&a);
-  CHECK(memory(&a) <= before + LVRI_PAGE_BYTES + 3 * 4096 /* of the page table */);
+  CHECK(memory(&a) <= before + LVRI_PAGE_BYTES + UINT64_C(3) * 4096 /* of the page table */);
   lvri_arena_fini(&a);
 }
 

@@ -15,8 +15,9 @@
 #include "os/os.h"
 #include "testing/test.h"
 
-#define MIB UINT64_C(1048576)
-#define GIB (UINT64_C(1024) * MIB)
+#define KIB UINT64_C(1024)
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
 
 /* --- a machine of paper ----------------------------------------------------------------------- */
 
@@ -63,7 +64,7 @@ static void put_meminfo(uint64_t available_kib, uint64_t swap_kib) {
 
 TEST(the_machine_has_what_it_says) {
   new_machine();
-  put_meminfo(3 * 1024 * 1024, 1024 * 1024);
+  put_meminfo(3 * MIB, MIB);
   CHECK_INT(lvri_memory_available(), 4 * GIB);
   forget_machine();
 }
@@ -82,7 +83,7 @@ TEST(this_machine_has_some) {
 
 TEST(a_group_of_version_2_limits) {
   new_machine();
-  put_meminfo(8 * 1024 * 1024, 0);
+  put_meminfo(8 * MIB, 0);
   put("/proc/self/cgroup", "0::/user.slice/mine\n");
   put("/sys/fs/cgroup/user.slice/mine/memory.max", "max\n");
   put("/sys/fs/cgroup/user.slice/mine/memory.current", "123456\n");
@@ -106,7 +107,7 @@ TEST(a_group_of_version_2_limits) {
 
 TEST(swap_counts_as_far_as_the_group_may) {
   new_machine();
-  put_meminfo(8 * 1024 * 1024, 64 * 1024);
+  put_meminfo(8 * MIB, 64 * KIB);
   put("/proc/self/cgroup", "1:name=systemd:/x\n0::/mine\n");
   put("/sys/fs/cgroup/mine/memory.max", "1048576\n");
   put("/sys/fs/cgroup/mine/memory.current", "0\n");
@@ -120,7 +121,7 @@ TEST(swap_counts_as_far_as_the_group_may) {
 
 TEST(a_group_of_version_1_limits) {
   new_machine();
-  put_meminfo(8 * 1024 * 1024, 0);
+  put_meminfo(8 * MIB, 0);
   put("/proc/self/cgroup", "8:pids:/a\n4:memory:/a/b\n0::/\n");
   put("/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "9223372036854771712\n");
   put("/sys/fs/cgroup/memory/a/b/memory.usage_in_bytes", "4096\n");
@@ -166,13 +167,13 @@ static uint64_t used_of(int fd) {
 TEST(more_than_there_is_is_a_code) {
   int fd = new_file();
   new_machine();
-  put_meminfo(64 * 1024, 0);
+  put_meminfo(64 * KIB, 0);
   CHECK_INT(lvri_os_shm_commit(fd, 0, 64 * MIB), -ENOMEM);
   CHECK_INT(lvri_os_shm_commit(fd, 0, UINT64_C(1) << 50), -ENOMEM);
   CHECK_INT(used_of(fd), 0);
   CHECK_INT(lvri_os_shm_commit(fd, 0, 8 * MIB), 0);
   CHECK_INT(used_of(fd), 8 * MIB);
-  put_meminfo(4 * 1024, 0); /* of which a margin is left alone */
+  put_meminfo(4 * KIB, 0); /* of which a margin is left alone */
   CHECK_INT(lvri_os_shm_commit(fd, 8 * MIB, 9 * MIB), -ENOMEM);
   CHECK_INT(used_of(fd), 8 * MIB);
   forget_machine();
@@ -181,7 +182,7 @@ TEST(more_than_there_is_is_a_code) {
 TEST(a_group_without_room_is_a_code) {
   int fd = new_file();
   new_machine();
-  put_meminfo(1024 * 1024, 0);
+  put_meminfo(MIB, 0);
   put("/proc/self/cgroup", "0::/mine\n");
   put("/sys/fs/cgroup/mine/memory.max", "33554432\n");
   put("/sys/fs/cgroup/mine/memory.current", "16777216\n");
@@ -201,13 +202,13 @@ TEST(it_looks_again_at_each_step) {
 TEST(small_ones_share_a_look) {
   int fd = new_file();
   new_machine();
-  put_meminfo(8 * 1024 * 1024, 0);
+  put_meminfo(8 * MIB, 0);
   lvri_fault_arm("os.memory.available", UINT64_MAX);
   for (uint64_t at = 0; at < 32 * MIB; at += MIB / 16)
     CHECK_INT(lvri_os_shm_commit(fd, at, at + MIB / 16), 0);
   CHECK_INT(lvri_fault_hits(), 2);
   lvri_memory_look_in(machine);
-  put_meminfo(64 * 1024, 0); /* with less there is, it looks more often */
+  put_meminfo(64 * KIB, 0); /* with less there is, it looks more often */
   lvri_fault_arm("os.memory.available", UINT64_MAX);
   for (uint64_t at = 32 * MIB; at < 34 * MIB; at += MIB / 16)
     CHECK_INT(lvri_os_shm_commit(fd, at, at + MIB / 16), 0);
