@@ -203,7 +203,7 @@ static void notify_a_crowd(void *argument) {
   CHECK_INT(notify(f, UINT32_MAX), 60);
 }
 
-/* More than one chunk of records, more than one batch of notifications; twice, from the free list. */
+/* More than one chunk of records, more than one batch of notifications; then from the free list. */
 TEST(wakes_a_crowd) {
   struct fixture f = fixture_of(LVR_LOCK);
   for (int i = 0; i < 2; i++) {

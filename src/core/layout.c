@@ -5,8 +5,13 @@
  * include headers of modules above the arena. */
 #include "base/hash.h"
 #include "core/arena.h"
+#include "core/barrier.h"
+#include "core/condition.h"
+#include "core/event.h"
 #include "core/kinds.h"
+#include "core/lock.h"
 #include "core/object.h"
+#include "core/semaphore.h"
 #include "core/slots.h"
 
 #define SIZE_OF(type) h = lvri_hash_mix(h, (sizeof(type) << 8) | _Alignof(type))
@@ -29,6 +34,13 @@ uint64_t lvri_arena_layout(void) {
   SIZE_OF(struct lvri_slot);
   SIZE_OF(struct lvri_ledger);
   SIZE_OF(struct lvri_object_shm);
+  SIZE_OF(struct lvr_lock_shm);
+  SIZE_OF(struct lvr_semaphore_shm);
+  SIZE_OF(struct lvr_event_shm);
+  SIZE_OF(struct lvri_waiter);
+  SIZE_OF(struct lvri_waiters);
+  SIZE_OF(struct lvr_condition_shm);
+  SIZE_OF(struct lvr_barrier_shm);
   OPTION(LVRI_KIND_LIMIT);
   OPTION(sizeof(void *));
   return h;

@@ -10,15 +10,19 @@
  * Who has slept takes the lock with W set, for he cannot know whether others sleep. So as long as
  * somebody sleeps, there is W in the word, or somebody who was woken and not yet back, who will put
  * it there. Only if that one is killed the rest sleeps on, until the relook. Whoever comes first
- * gets the lock; one who was woken is not preferred, since handing over costs two switches
- * a round. */
+ * gets the lock; one who was woken is not preferred, since handing over costs two switches a round.
+ * Only if he has slept for HUNGRY_NS, the next one to release the lock waits for a moment until
+ * it has been taken, so that who releases it and takes it again at once does not starve the rest. */
 #include "core/lock.h"
 
 #include "base/crashpoint.h"
 #include "core/slots.h"
 #include "core/wait.h"
+#include "os/os.h"
 
-#define SPIN_TRIES 8 /* how often the lock may change hands while we spin */
+#define SPIN_TRIES  8                /* how often the lock may change hands while we spin */
+#define HUNGRY_NS   INT64_C(5000000) /* 5 ms */
+#define COURTESY_NS INT64_C(300000)  /* time enough to be woken and to take the lock */
 
 static uint32_t object_kind(enum lvr_lock_kind kind) {
   return kind == LVR_RLOCK ? LVRI_KIND_RLOCK : LVRI_KIND_LOCK;
@@ -65,6 +69,10 @@ static bool to_be_had(struct lvri_arena *a, uint64_t word) {
   return lvri_owner_index(word) == 0 || !lvri_owner_alive(a, word);
 }
 
+static _Atomic uint32_t *hungry(const struct lvr_lock *l) {
+  return &((struct lvr_lock_shm *)(void *)l->handle.object)->lo_hungry;
+}
+
 /* Puts our name over `word`, which is to be had, keeping what must be kept and W if `slept`.
  * 0, 1: taken from the dead, -EAGAIN: the word was another. */
 static int take_over(struct lvr_lock *l, uint64_t own, uint64_t word, bool slept) {
@@ -99,23 +107,31 @@ static bool spin_on(struct lvr_lock *l, uint64_t word, unsigned *tries) {
   return ++*tries <= SPIN_TRIES && lvri_spin(l->handle.session, futex_half(l), (uint32_t)word);
 }
 
+/* Before the next sleep: since when have we slept in vain? */
+static void complain(struct lvr_lock *l, int64_t *since_ns) {
+  int64_t now_ns = lvri_os_now_ns();
+  if (*since_ns == 0) *since_ns = now_ns;
+  if (now_ns - *since_ns > HUNGRY_NS) lvri_store_relaxed_u32(hungry(l), 1);
+}
+
 static int take_slowly(struct lvr_lock *l, int64_t deadline_ns) {
   lvr_session *s = l->handle.session;
+  int64_t since_ns = 0;
   unsigned tries = 0;
-  for (bool slept = false;;) {
+  for (;;) {
     uint64_t own = lvri_owner_word(s); /* again each time: a signal handler may have forked */
     if (own == 0) return -ESTALE;
     uint64_t word = lvri_load_relaxed_u64(lvri_lock_word(l));
     if (to_be_had(&s->arena, word)) {
-      int got = take_over(l, own, word, slept);
+      int got = take_over(l, own, word, since_ns != 0);
       if (got != -EAGAIN) return got;
       continue;
     }
     if (deadline_ns <= 0) return -ETIMEDOUT; /* it is only tried: nobody need wake us */
-    if (!slept && spin_on(l, word, &tries)) continue;
+    if (since_ns == 0 && spin_on(l, word, &tries)) continue;
+    complain(l, &since_ns);
     int error = sleep_on(l, own, word, deadline_ns);
     if (error) return error;
-    slept = true;
   }
 }
 
@@ -146,7 +162,16 @@ int lvr_lock_acquire_until(lvr_lock *l, int64_t deadline_ns) {
   return take_slowly(l, deadline_ns);
 }
 
-/* Puts `keep(word)` where the lock was taken, and wakes one. The caller may do so. */
+/* Somebody was woken who has not got the lock for long: he may go first, if he comes. */
+static void be_courteous(struct lvr_lock *l) {
+  int64_t until_ns = lvri_os_now_ns() + COURTESY_NS;
+  lvri_store_relaxed_u32(hungry(l), 0); /* he will complain again if this was in vain */
+  while (lvri_owner_index(lvri_load_relaxed_u64(lvri_lock_word(l))) == 0 &&
+         lvri_os_now_ns() < until_ns)
+    lvri_os_yield();
+}
+
+/* Makes the taken lock free, but keeps the mark if it is to, and wakes one. The caller may do so. */
 static int drop(struct lvr_lock *l, bool keep_abandoned) {
   uint64_t word = lvri_load_relaxed_u64(lvri_lock_word(l)), next;
   do {
@@ -156,31 +181,27 @@ static int drop(struct lvr_lock *l, bool keep_abandoned) {
       next = LVRI_OWNER_ABANDONED | (uint64_t)lvri_load_relaxed_u32(&l->dead_pid) << 32;
   } while (!lvri_cas_release_u64(lvri_lock_word(l), &word, next)); /* pairs with take_over() */
   LVR_CRASHPOINT("lock.drop.dropped");
-  if (word & LVRI_OWNER_WAITERS) (void)lvri_wake(futex_half(l), 1);
+  if (!(word & LVRI_OWNER_WAITERS)) return 0;
+  if (lvri_wake(futex_half(l), 1) != 0 && lvri_load_relaxed_u32(hungry(l))) be_courteous(l);
   return 0;
 }
 
-/* Releases the lock whole. An RLock is this thread's. */
+/* Releases the lock however often it was taken. */
 static int drop_whole(struct lvr_lock *l, bool keep_abandoned) {
   if (lvri_session_stale(l->handle.session)) return -ESTALE;
+  if (recursive(l) && !lvr_lock_is_mine(l)) return -EPERM;
   lvri_store_relaxed_u64(&l->thread, 0);
   return drop(l, keep_abandoned);
 }
 
 int lvr_lock_release(lvr_lock *l) {
-  if (!recursive(l)) return lvri_lock_drop_fast(l) ? 0 : drop_whole(l, false);
-  if (lvri_rlock_drop_fast(l)) return 0;
-  if (!lvr_lock_is_mine(l)) return lvri_session_stale(l->handle.session) ? -ESTALE : -EPERM;
-  return drop_whole(l, false);
+  bool dropped = recursive(l) ? lvri_rlock_drop_fast(l) : lvri_lock_drop_fast(l);
+  return dropped ? 0 : drop_whole(l, false);
 }
 
-int lvr_lock_release_abandoned(lvr_lock *l) {
-  if (recursive(l) && !lvr_lock_is_mine(l)) return -EPERM;
-  return drop_whole(l, true);
-}
+int lvr_lock_release_abandoned(lvr_lock *l) { return drop_whole(l, true); }
 
 int lvr_lock_release_all(lvr_lock *l, uint32_t *ret_count) {
-  if (recursive(l) && !lvr_lock_is_mine(l)) return -EPERM;
   uint32_t count = recursive(l) ? lvri_load_relaxed_u32(&l->count) : 1;
   int error = drop_whole(l, false);
   if (!error) *ret_count = count;

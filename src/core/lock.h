@@ -16,11 +16,15 @@
 
 /* lo_word: by anybody, by compare-and-swap. Whoever is named in it holds the lock; if that process
  * is dead, whoever comes next replaces it by his own name and A.
+ * lo_hungry: a hint, by anybody. 1: somebody has slept for long and was never quick enough to take
+ * the lock when it was free; whoever releases it next lets him go first.
  * Crash: every step is one store to one word, so the only half-done thing is a wake-up that was
  * not sent, or whose receiver died: who sleeps looks again after LVRI_RELOOK_NS. */
 struct lvr_lock_shm {
   struct lvri_object_shm lo_object;
   _Atomic uint64_t lo_word;
+  _Atomic uint32_t lo_hungry;
+  uint32_t lo_spare;
 };
 _Static_assert(sizeof(struct lvr_lock_shm) <= 64, "a lock fits the smallest block");
 _Static_assert(offsetof(struct lvr_lock_shm, lo_word) % 8 == 0, "the word is atomic");

@@ -1,6 +1,7 @@
 /* What holds for everything that keeps others out, and then what only locks do. */
 #include "core/lock.h"
 
+#include "base/fault.h"
 #include "core/locking_test.h"
 
 /* --- whatever keeps others out: one suite over all kinds ----------------------------------- */
@@ -136,6 +137,14 @@ static void hand_over(struct fixture *f) {
 
 TEST(wakes_a_waiter) { for_each_kind(hand_over); }
 
+/* Where a process cannot wait for a death, it looks for it now and then. */
+static void wait_without_wait2(void *argument) {
+  struct fixture *f = argument;
+  lvri_fault_arm("os.futex.wait2", 1);
+  CHECK_INT(f->kind->acquire(f->o, in_ns(10 * SEC)), f->kind->tells ? 1 : 0);
+  f->board->at_ns = lvri_os_now_ns();
+}
+
 static void be_interrupted(void *argument) {
   struct fixture *f = argument;
   catch_signals();
@@ -227,7 +236,22 @@ static void holder_dies(struct fixture *f) {
 
 TEST(the_next_one_gets_it_from_the_dead) { for_each_kind(holder_dies); }
 
-/* What is under the lock may be half done when its holder is killed; `shadow` says whether it was. */
+static void holder_dies_unseen(struct fixture *f) {
+  if (!f->kind->tells) return;
+  pid_t holder = test_fork(take_and_stay, f);
+  await_u32(&f->board->step, 1);
+  pid_t heir = test_fork(wait_without_wait2, f);
+  await_asleep(heir);
+  int64_t killed_ns = lvri_os_now_ns();
+  test_kill(holder);
+  CHECK_INT(test_join(heir), 0);
+  CHECK(f->board->at_ns - killed_ns < 5 * LVRI_RELOOK_NS);
+  CHECK_INT(f->kind->acquire(f->o, 0), 1);
+}
+
+TEST(without_a_wait_on_two_words) { for_each_kind(holder_dies_unseen); }
+
+/* What is under the lock may be half done when its holder is killed; `shadow` says whether. */
 static void count_until_killed(void *argument) {
   struct fixture *f = argument;
   for (;;) {
@@ -457,6 +481,29 @@ TEST(held_by_a_thread_that_ended) {
   lvri_store_release_u32(x.step, 2);
   CHECK_INT(test_join(pid), 0);
   CHECK_INT(lvr_lock_acquire_until(x.l, LVR_FOREVER), 1);
+}
+
+/* Gives the lock back for a moment only, again and again. */
+static void hog(void *argument) {
+  struct locks *x = argument;
+  for (;;) {
+    CHECK_INT(lvr_lock_acquire_until(x->l, LVR_FOREVER), 0);
+    lvri_store_release_u32(x->step, 1);
+    for (int64_t until_ns = in_ns(2 * MS); lvri_os_now_ns() < until_ns;)
+      continue;
+    CHECK_INT(lvr_lock_release(x->l), 0);
+  }
+}
+
+TEST(nobody_starves) {
+  struct locks x = locks_of(LVR_LOCK);
+  pid_t pid = test_fork(hog, &x);
+  await_u32(x.step, 1);
+  for (int i = 0; i < 10; i++) {
+    CHECK_INT(lvr_lock_acquire_until(x.l, in_ns(SEC)), 0);
+    CHECK_INT(lvr_lock_release(x.l), 0);
+  }
+  test_kill(pid);
 }
 
 TEST(named_by_a_reference) {

@@ -18,6 +18,8 @@ static struct view view_of(const lvr_semaphore *m) {
   return view_at(&m->handle.session->arena, m->handle.off);
 }
 
+static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
 static uint32_t value_of(uint64_t word) { return (uint32_t)(word & LVRI_SEMAPHORE_VALUE); }
 
 /* The half that is slept on: value and WAITERS. */
@@ -224,10 +226,20 @@ static int put(lvr_semaphore *m) {
   return 0;
 }
 
-/* In the guard: strikes one held unit from the books, ours if we have one. */
+static void set_held(struct view v, uint32_t held, uint32_t strange) {
+  lvri_set32(v.a, v.g, &v.shm->se_held, held);
+  lvri_set32(v.a, v.g, &v.shm->se_strange, least(strange, held));
+}
+
+/* In the guard: strikes one held unit from our books; if we have none, somebody else's is strange now. */
 static void strike(struct view v, struct lvri_ledger_entry *entry) {
-  if (entry->le_held) lvri_set32(v.a, v.g, &entry->le_held, entry->le_held - 1);
-  if (v.shm->se_held) lvri_set32(v.a, v.g, &v.shm->se_held, v.shm->se_held - 1);
+  uint32_t held = v.shm->se_held, strange = v.shm->se_strange;
+  if (entry->le_held == 0) {
+    set_held(v, held, strange + 1);
+    return;
+  }
+  lvri_set32(v.a, v.g, &entry->le_held, entry->le_held - 1);
+  set_held(v, held - 1, strange);
 }
 
 /* Puts a held unit back. One that came back by itself, its holder being dead, is found as a unit
@@ -267,19 +279,17 @@ uint32_t lvr_semaphore_limit(const lvr_semaphore *m) { return lvri_semaphore_shm
 
 /* --- the dead ---------------------------------------------------------------------------- */
 
-static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
-
-/* What others have released of the dead one's units is theirs to have: no more comes back than is
- * still out. */
+/* What others have released of the dead one's units does not come back a second time. */
 int lvri_semaphore_give_back(struct lvri_arena *a, lvri_off object, uint32_t *held) {
   struct view v = view_at(a, object);
   int error = lvri_guard_enter(a, v.g);
   if (error) return error;
   uint64_t word = lock_word(v);
-  uint32_t back = least(least(*held, v.shm->se_held), v.shm->se_limit - value_of(word));
-  lvri_set32(a, v.g, held, 0);
-  lvri_set32(a, v.g, &v.shm->se_held, v.shm->se_held - back);
+  uint32_t gone = least(*held, v.shm->se_strange);
+  uint32_t back = least(*held - gone, v.shm->se_limit - value_of(word));
+  set_held(v, v.shm->se_held - *held, v.shm->se_strange - gone);
   lvri_set32(a, v.g, &v.shm->se_returned, v.shm->se_returned + back);
+  lvri_set32(a, v.g, held, 0);
   set_word(v, word + back);
   unlock(v);
   if (back && (word & LVRI_SEMAPHORE_WAITERS)) (void)lvri_wake(futex_half(v.shm), (int)back);
@@ -289,6 +299,6 @@ int lvri_semaphore_give_back(struct lvri_arena *a, lvri_off object, uint32_t *he
 bool lvri_semaphore_valid(struct lvri_arena *a, lvri_off object) {
   const struct lvr_semaphore_shm *shm = view_at(a, object).shm;
   uint64_t word = lvri_load_relaxed_u64(&shm->se_word);
-  return value_of(word) <= shm->se_limit && shm->se_limit <= LVR_SEMAPHORE_MAX &&
-         word < LVRI_SEMAPHORE_LOCKED << 1;
+  return value_of(word) <= shm->se_limit && shm->se_strange <= shm->se_held &&
+         shm->se_limit <= LVR_SEMAPHORE_MAX && word < LVRI_SEMAPHORE_LOCKED << 1;
 }

@@ -14,12 +14,16 @@
 /* se_word: by compare-and-swap while it is not LOCKED; while it is, by the owner of the object's
  * stripe, logged. Its low half is the futex word.
  *   se_limit      constant
- *   se_held       sum of le_held over all ledgers, less the units that somebody else than their
- *                 holder released
+ *   se_held       sum of le_held over all ledgers
+ *   se_strange    how many of these units were released by processes that held none: nobody knows
+ *                 whose they were, and they are still on somebody's books; at most se_held
  *   se_returned   units that came back because their holder died
- * The last two: under the stripe, logged.
+ * The last three: under the stripe, logged.
  *
- * Always, but inside of a critical section:  value + se_held + consumed = what was put in
+ * Always, but inside of a critical section:
+ *   value + (se_held - se_strange) + consumed = what was put in
+ * Units come back from a dead process as far as they are not strange: a death may leave one out
+ * until the holder of another dies, too, but it never invents one.
  *
  * Crash: taking or releasing a consumed unit is one swap. Taking or releasing a held one changes
  * two words, value and le_held: in the guard, with the word LOCKED so that no swap comes between
@@ -31,8 +35,8 @@ struct lvr_semaphore_shm {
   _Atomic uint64_t se_word;
   uint32_t se_limit;
   uint32_t se_held;
+  uint32_t se_strange;
   uint32_t se_returned;
-  uint32_t se_spare;
 };
 _Static_assert(sizeof(struct lvr_semaphore_shm) <= 64, "a semaphore fits the smallest block");
 

@@ -15,7 +15,11 @@ static struct fixture fixture_of(uint32_t value, uint32_t limit) {
   return f;
 }
 
-static uint32_t held(const struct fixture *f) { return lvri_semaphore_shm(f->m)->se_held; }
+/* Units that are out and will come back. */
+static uint32_t held(const struct fixture *f) {
+  const struct lvr_semaphore_shm *shm = lvri_semaphore_shm(f->m);
+  return shm->se_held - shm->se_strange;
+}
 
 static void take(struct fixture *f, bool hold) {
   CHECK_INT(lvr_semaphore_acquire_until(f->m, hold, in_ns(5 * SEC)), 0);
@@ -128,6 +132,44 @@ TEST(units_released_by_another) {
   put(&f, true);
   CHECK_INT(lvr_semaphore_value(f.m), 3);
   CHECK_INT(lvr_semaphore_release(f.m, true), -EOVERFLOW);
+}
+
+static void hold_one_and_wait(void *argument) {
+  struct fixture *f = argument;
+  take(f, true);
+  lvri_store_release_u32(f->step, 1);
+  await_u32(f->step, 2);
+}
+
+/* The end of somebody whose unit was released by another does not take a third one's from him. */
+TEST(a_death_invents_no_unit) {
+  struct fixture f = fixture_of(1, 1);
+  pid_t pid = test_fork(hold_one_and_wait, &f);
+  await_u32(f.step, 1);
+  put(&f, true);
+  take(&f, true);
+  lvri_store_release_u32(f.step, 2);
+  CHECK_INT(test_join(pid), 0);
+  CHECK(lvr_repair(f.s) >= 1);
+  CHECK_INT(lvr_semaphore_value(f.m), 0);
+  CHECK_INT(held(&f), 1);
+  put(&f, true);
+  CHECK_INT(lvr_semaphore_value(f.m), 1);
+  CHECK_INT(held(&f), 0);
+}
+
+/* A child that leaves its parent's `with`: the unit is there twice, as with any semaphore. */
+static void release_it(void *argument) { put(argument, true); }
+
+TEST(a_unit_released_by_parent_and_child) {
+  struct fixture f = fixture_of(1, 0);
+  take(&f, true);
+  CHECK_INT(test_join(test_fork(release_it, &f)), 0);
+  put(&f, true);
+  CHECK(lvr_repair(f.s) >= 1);
+  CHECK_INT(lvr_semaphore_value(f.m), 2);
+  CHECK_INT(held(&f), 0);
+  check_session(f.s);
 }
 
 /* Units outlive the handle that they were taken with, and are known to the next one. */
