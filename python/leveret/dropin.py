@@ -19,11 +19,6 @@ __all__ = ["complete", "install", "installed", "restore", "state"]
 
 # Which names of which standard module are re-bound to the same names of which module of ours.
 RENAMED = {
-    "multiprocessing.context": (
-        "leveret.context",
-        ("Process", "ForkProcess", "SpawnProcess", "ForkServerProcess")
-        + ("ForkContext", "SpawnContext", "ForkServerContext", "DefaultContext"),
-    ),
     "multiprocessing.synchronize": (
         "leveret.synchronize",
         ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier"),
@@ -115,8 +110,8 @@ def _adopt_all(package=None):
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "multiprocessing" and module is not None:
             _adopt(module)
-    if "concurrent.futures.process" in sys.modules:
-        _adopt_executor(sys.modules["concurrent.futures.process"])
+    if hasattr(executor := sys.modules.get("concurrent.futures.process"), "_SafeQueue"):
+        executor._SafeQueue.__bases__ = (importlib.import_module("leveret.queues").Queue,)
 
 
 def complete(name):
@@ -130,11 +125,19 @@ def _adopt(module):
     ours, names = RENAMED.get(module.__name__, (None, ()))
     for name in names:
         if hasattr(replacement := importlib.import_module(ours), name):
+            _keep_picklable(module, getattr(module, name))
             setattr(module, name, getattr(replacement, name))
     default = sys.modules["multiprocessing.context"]._default_context
     for name, value in list(vars(module).items()):
         if getattr(value, "__self__", None) is default:
             setattr(module, name, getattr(default, value.__name__))
+
+
+def _keep_picklable(module, replaced):
+    """Give a standard class another name to be pickled by: objects of it may have been made before install()."""
+    if replaced.__module__ == module.__name__ and not replaced.__qualname__.startswith("_Standard"):
+        replaced.__qualname__ = f"_Standard{replaced.__name__}"
+        setattr(module, replaced.__qualname__, replaced)
 
 
 def _adopt_contexts():
@@ -147,6 +150,7 @@ def _adopt_contexts():
         context.__class__ = type(ours.concrete_contexts[name])
         if (birth := getattr(std, type(context).Process.__name__, None)) is not None:
             birth._Popen = staticmethod(type(context).Process._Popen)
+    ours.concrete_contexts.update(std._concrete_contexts)
     std._concrete_contexts["warm"] = ours.concrete_contexts["warm"]
     default = std._default_context
     if default._actual_context is not None:
@@ -154,8 +158,3 @@ def _adopt_contexts():
     default.__class__ = ours.DefaultContext
     default.__dict__ = ours.default_context.__dict__
     sys.modules["multiprocessing"].Process = ours.Process
-
-
-def _adopt_executor(module):
-    """Let the executor's own queue, made from the standard one, be made from ours."""
-    module._SafeQueue.__bases__ = (importlib.import_module("leveret.queues").Queue,)

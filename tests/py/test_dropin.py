@@ -1,0 +1,340 @@
+"""install(): whoever uses multiprocessing, whenever it was imported, and in whichever process, has ours.
+
+Each case runs in an interpreter of its own: installing cannot be undone.
+"""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+METHODS = ["warm", "fork", "spawn", "forkserver"]
+
+
+def run(source: str, *arguments: str, program: str | None = None) -> list[str]:
+    """Run SOURCE (as a file, where PROGRAM names one) and return the lines it prints."""
+    command = [sys.executable, "-W", "error"]
+    if program is None:
+        command += ["-c", textwrap.dedent(source)]
+    else:
+        with open(program, "w") as file:
+            file.write(textwrap.dedent(source))
+        command += [program]
+    done = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout.splitlines()
+
+
+def test_importing_changes_nothing() -> None:
+    assert run("""
+        import sys
+        import leveret
+        print("multiprocessing" in sys.modules)
+        import multiprocessing
+        leveret.Lock, leveret.get_context("warm"), leveret.pool
+        print(multiprocessing.Process.__module__, multiprocessing.Lock.__self__.__class__.__module__)
+        print("warm" in multiprocessing.get_all_start_methods())
+    """) == ["False", "multiprocessing.context multiprocessing.context", "False"]
+
+
+def test_every_public_name() -> None:
+    assert run("""
+        import importlib, multiprocessing, pkgutil
+        import leveret
+        print([name for name in multiprocessing.__all__ if not hasattr(leveret, name)])
+        print([name for name in multiprocessing.__all__ if name not in leveret.__all__])
+        print([name for name in leveret.__all__ if name not in dir(leveret)])
+        for module in pkgutil.iter_modules(multiprocessing.__path__):
+            if not module.name.startswith(("popen_", "resource_sharer")):
+                importlib.import_module("leveret." + module.name)
+                getattr(leveret, module.name)
+        import leveret.dummy.connection
+        from leveret.shared_memory import SharedMemory
+        print(SharedMemory is multiprocessing.shared_memory.SharedMemory)
+        print(multiprocessing.shared_memory.__spec__.name)
+        namespace = {}
+        exec("from leveret import *", namespace)
+        print(set(multiprocessing.__all__) - set(namespace))
+        print(hasattr(leveret, "no_such_name"))
+    """) == ["[]", "[]", "[]", "True", "multiprocessing.shared_memory", "set()", "False"]
+
+
+SHOW_OURS = """
+def ours(thing):
+    return type(thing).__module__.split(".")[0] == "leveret"
+def show():
+    print(ours(Lock()), ours(RLock()), ours(Event()), ours(Condition()), ours(Semaphore()))
+    print(ours(Barrier(1)), ours(Queue()), ours(JoinableQueue()), ours(Value("i").get_lock()))
+    process = Process(target=print)
+    process.start()
+    process.join()
+    print(ours(process._popen))
+    with Pool(1) as pool:
+        print(ours(pool._pool[0]), pool.apply(abs, (-3,)))
+    from multiprocessing.pool import ThreadPool
+    with ThreadPool(1) as pool:
+        print(pool.apply(abs, (-4,)))
+    with ProcessPoolExecutor(1) as executor:
+        print(executor.submit(abs, -5).result(), {ours(p) for p in executor._processes.values()})
+    with Manager() as manager:
+        print(ours(manager._process if hasattr(manager, "_process") else None), manager.list([1])[0])
+"""
+IMPORTS = """
+from multiprocessing import (Barrier, Condition, Event, JoinableQueue, Lock, Manager, Pool, Process, Queue,
+                             RLock, Semaphore, Value)
+from concurrent.futures import ProcessPoolExecutor
+"""
+IMPORT_SUBMODULES = """
+import concurrent.futures.process, multiprocessing.synchronize, multiprocessing.queues, multiprocessing.pool
+import multiprocessing.managers, multiprocessing.sharedctypes, multiprocessing.connection
+"""
+INSTALL = "\nimport leveret\nleveret.install()\n"
+SHOWN = [
+    "True True True True True",
+    "True True True True",
+    "",
+    "True",
+    "True 3",
+    "4",
+    "5 {True}",
+]
+
+
+@pytest.mark.parametrize("method", ["fork", "warm"])
+@pytest.mark.parametrize(
+    "start",
+    [INSTALL + IMPORTS, IMPORTS + INSTALL, IMPORTS + IMPORT_SUBMODULES + INSTALL],
+    ids=["before", "after", "after all"],
+)
+def test_names_that_programs_have(tmp_path: object, start: str, method: str) -> None:
+    source = start + SHOW_OURS + "if __name__ == '__main__':\n"
+    source += f"    leveret.set_start_method({method!r})\n    show()\n"
+    lines = run(source, program=f"{tmp_path}/program.py")
+    assert lines[: len(SHOWN)] == SHOWN
+    assert lines[-1].endswith(" 1")
+
+
+def test_names_in_submodules() -> None:
+    assert run("""
+        import multiprocessing.synchronize, multiprocessing.context
+        held = multiprocessing.get_context("spawn"), multiprocessing.context._default_context
+        Derived = type("Derived", (multiprocessing.Process,), {})
+        captured = multiprocessing.get_context
+        import leveret
+        leveret.install()
+        import multiprocessing.queues
+        import leveret.synchronize, leveret.queues
+        print(multiprocessing.synchronize.Lock is leveret.synchronize.Lock)
+        print(multiprocessing.queues.Queue is leveret.queues.Queue)
+        print(held[0] is multiprocessing.get_context("spawn"), held[0].Process.__module__)
+        print(held[1] is multiprocessing.context._default_context, type(held[1]).__module__)
+        print(multiprocessing.Lock.__func__ is leveret.Lock.__func__, captured("warm").get_start_method())
+        print(issubclass(multiprocessing.Process, Derived.__base__))
+        process = Derived(target=print, args=("derived",))
+        process.start()
+        process.join()
+        print(type(process._popen).__module__.split(".")[0])
+    """) == [
+        "True",
+        "True",
+        "True leveret.context",
+        "True leveret.context",
+        "True warm",
+        "True",
+        "derived",
+        "leveret",
+    ]
+
+
+@pytest.mark.parametrize("method", ["spawn", "warm"])
+def test_objects_made_before(tmp_path: object, method: str) -> None:
+    source = """
+        import multiprocessing, sys
+        from multiprocessing import Lock, Process, Queue
+        def child(lock, queue):
+            with lock:
+                queue.put(type(lock).__module__)
+        if __name__ == "__main__":
+            held = multiprocessing.get_context("spawn")
+            lock, queue, process = held.Lock(), held.Queue(), held.Process
+            import leveret
+            leveret.install()
+            leveret.set_start_method(sys.argv[1])
+            for kind in (Process, process):
+                child_process = kind(target=child, args=(lock, queue))
+                child_process.start()
+                print(queue.get(), type(child_process._popen).__module__.split(".")[0])
+                child_process.join()
+    """
+    lines = run(source, method, program=f"{tmp_path}/program.py")
+    assert lines == ["multiprocessing.synchronize leveret"] * 2
+
+
+def test_install_is_idempotent() -> None:
+    assert run("""
+        import sys, leveret, leveret.dropin
+        leveret.install()
+        import multiprocessing
+        lock, finders = multiprocessing.Lock, len(sys.meta_path)
+        leveret.install()
+        print(len(sys.meta_path) == finders, multiprocessing.Lock == lock, leveret.dropin.installed())
+    """) == ["True True True"]
+
+
+def test_choice_made_before_is_kept() -> None:
+    assert run("""
+        import multiprocessing
+        multiprocessing.set_start_method("spawn")
+        import leveret
+        leveret.install()
+        print(multiprocessing.get_start_method(), leveret.get_start_method())
+        leveret.set_start_method("warm", force=True)
+        print(multiprocessing.get_start_method(), leveret.get_start_method())
+    """) == ["spawn spawn", "warm warm"]
+
+
+CHILDREN = """
+import sys
+import multiprocessing
+ours = multiprocessing.Process.__module__ == "leveret.context"
+def child(depth):
+    print(ours, multiprocessing.get_start_method(), flush=True)
+    if depth:
+        process = multiprocessing.Process(target=child, args=(depth - 1,))
+        process.start()
+        process.join()
+if __name__ == "__main__":
+    import leveret
+    leveret.install()
+    multiprocessing.set_start_method(sys.argv[1])
+    process = multiprocessing.Process(target=child, args=(2,))
+    process.start()
+    process.join()
+    print(process.exitcode)
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_children_have_it_before_their_main_module(tmp_path: object, method: str) -> None:
+    """In a forked child the main module is the parent's, which was imported before install()."""
+    lines = run(CHILDREN, method, program=f"{tmp_path}/program.py")
+    assert lines == [f"{method != 'fork'} {method}"] * 3 + ["0"]
+
+
+UNINSTALLED = """
+import multiprocessing, sys
+import leveret
+def child(lock):
+    with lock:
+        print(multiprocessing.Process.__module__, leveret.get_start_method(), flush=True)
+if __name__ == "__main__":
+    context = leveret.get_context(sys.argv[1])
+    process = context.Process(target=child, args=(context.Lock(),))
+    process.start()
+    process.join()
+    print(process.exitcode, multiprocessing.get_start_method())
+    from concurrent.futures import ProcessPoolExecutor
+    with ProcessPoolExecutor(2, mp_context=context) as executor:
+        print(list(executor.map(abs, [-1, -2])))
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_contexts_without_install(tmp_path: object, method: str) -> None:
+    lines = run(UNINSTALLED, method, program=f"{tmp_path}/program.py")
+    default = "fork" if sys.version_info < (3, 14) else "forkserver"
+    assert lines == [f"multiprocessing.context {method}", f"0 {default}", "[1, 2]"]
+
+
+def test_subprocesses_are_plain() -> None:
+    assert run("""
+        import subprocess, sys, leveret
+        leveret.install()
+        code = "import sys, multiprocessing; print(multiprocessing.Process.__module__, 'leveret' in sys.modules)"
+        subprocess.run([sys.executable, "-c", code], check=True)
+    """) == ["multiprocessing.context False"]
+
+
+def test_start_methods() -> None:
+    default = "fork" if sys.version_info < (3, 14) else "warm"
+    assert run("""
+        import leveret
+        print(leveret.get_start_method(allow_none=True), leveret.get_all_start_methods()[0])
+        print(sorted(leveret.get_all_start_methods()))
+        for wrong in ("cold", "", 3):
+            try:
+                leveret.get_context(wrong)
+            except ValueError as error:
+                print(error)
+        print(leveret.get_start_method(allow_none=True))
+        leveret.set_start_method("spawn")
+        try:
+            leveret.set_start_method("warm")
+        except RuntimeError as error:
+            print(error)
+        leveret.set_start_method(None, force=True)
+        print(leveret.get_start_method())
+        try:
+            leveret.get_context("fork").set_start_method("warm")
+        except ValueError as error:
+            print(error)
+    """) == [
+        f"None {default}",
+        "['fork', 'forkserver', 'spawn', 'warm']",
+        *(
+            f"cannot find context for {wrong!r}: the start methods are warm, fork, spawn, forkserver"
+            for wrong in ("cold", "", 3)
+        ),
+        "None",
+        "context has already been set",
+        default,
+        "cannot set start method of concrete context",
+    ]
+
+
+def test_preload_is_checked() -> None:
+    assert run("""
+        import leveret
+        for arguments, options in (([[1]], {}), ([["json"]], {"on_error": "perhaps"})):
+            for offer in (leveret, leveret.get_context("forkserver")):
+                try:
+                    offer.set_forkserver_preload(*arguments, **options)
+                except (TypeError, ValueError) as error:
+                    print(type(error).__name__, error)
+        leveret.set_forkserver_preload(["json"], on_error="fail")
+    """) == ["TypeError module_names must be a list of strings"] * 2 + [
+        "ValueError on_error must be 'ignore', 'warn', or 'fail', not 'perhaps'"
+    ] * 2
+
+
+def test_platform_that_cannot_run_us() -> None:
+    assert run("""
+        import sys, types
+        core = types.ModuleType("leveret._core")
+        def platform_check():
+            raise ImportError("leveret needs Linux")
+        core.platform_check = platform_check
+        sys.modules["leveret._core"] = core
+        try:
+            import leveret
+        except ImportError as error:
+            print(error)
+    """) == ["leveret needs Linux"]
+
+
+def test_queue_outlives_its_senders() -> None:
+    """What a dead sender took of a bounded queue is not given back: the messages are still there."""
+    assert run("""
+        import leveret
+        from leveret.queues import Queue
+        queue = leveret.get_context("fork").Queue(3)
+        for number in range(3):
+            process = leveret.get_context("fork").Process(target=queue.put, args=(number,))
+            process.start()
+            process.join()
+        print(queue.full(), queue.qsize())
+        print([queue.get() for _ in range(3)], queue.qsize(), queue.empty())
+    """) == ["True 3", "[0, 1, 2] 0 True"]
