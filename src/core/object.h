@@ -64,7 +64,7 @@ struct lvri_ledger_entry *lvri_handle_entry(const struct lvri_handle *h);
  * has room for LVRI_UNREF_RECORDS. */
 void lvri_object_unref_locked(struct lvri_arena *a, lvri_off off);
 
-#define LVRI_UNREF_RECORDS 150u
+#define LVRI_UNREF_RECORDS 180u
 
 /* The object that ref names, which may be anything: with the guard held. 0, -EXDEV, -EINVAL, -ESTALE. */
 int lvri_object_find_locked(struct lvri_arena *a, const lvr_ref *ref,

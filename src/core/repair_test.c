@@ -9,6 +9,7 @@
 #include "base/crashpoint.h"
 #include "core/process.h"
 #include "core/slots.h"
+#include "core/wait.h"
 #include "os/os.h"
 #include "testing/crash.h"
 #include "testing/fixture.h"
@@ -429,5 +430,23 @@ TEST(a_death_inside_a_stripe_is_settled_first) {
   CHECK_INT(thing_of(state.h)->th_left, 1);
   move_unit(state.h, 1); /* whoever comes next into that stripe */
   move_unit(state.h, -1);
+  check_nothing_left(&state, false);
+}
+
+static void die_with_units(void *argument) {
+  struct state *state = argument;
+  move_unit(state->h, 3);
+  (void)kill(getpid(), SIGKILL);
+}
+
+/* What is waited for may be in the hands of any of them. */
+TEST(a_wait_for_nobody_in_particular_repairs_the_dead) {
+  struct state state = {.s = NULL};
+  _Atomic uint32_t word = 0;
+  set_up(&state);
+  CHECK_INT(test_join(test_fork(die_with_units, &state)), -SIGKILL);
+  CHECK_INT(thing_of(state.h)->th_units, 2);
+  CHECK_INT(lvri_wait(state.s, &word, 0, 0, INT64_MAX), 0); /* the relook */
+  CHECK_INT(thing_of(state.h)->th_units, 5);
   check_nothing_left(&state, false);
 }

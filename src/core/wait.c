@@ -1,6 +1,7 @@
 #include "core/wait.h"
 
 #include "base/atomic.h"
+#include "core/repair.h"
 #include "core/session.h"
 #include "core/slots.h"
 #include "os/os.h"
@@ -70,9 +71,13 @@ static int sleep_once(_Atomic uint32_t *word, uint32_t expected, _Atomic uint32_
   return error;
 }
 
-/* After a sleep: the kernel told one waiter only of a death, whoever looks tells the others. */
+/* After a sleep: the kernel told one waiter only of a death, whoever looks tells the others. Who waits
+ * for nobody in particular repairs whoever is dead: it may be what he waits for. */
 static void look_after(lvr_session *s, lvr_proc_id watch, bool thoroughly) {
-  if (!watch) return;
+  if (!watch) {
+    if (thoroughly) (void)lvri_slots_sweep(&s->arena);
+    return;
+  }
   if (thoroughly)
     (void)lvri_slot_alive_thoroughly(&s->arena, watch);
   else
