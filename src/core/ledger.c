@@ -8,7 +8,7 @@
 #include "core/object.h"
 #include "core/slots.h"
 
-enum { COPY_ROOM = 64 }; /* records left for the end of a batch: a chunk, the counts */
+enum { COPY_ROOM = 8 }; /* records left for the end of a batch: the counts */
 
 /* --- places -------------------------------------------------------------------------------- */
 
@@ -140,18 +140,27 @@ void lvri_ledger_drop_locked(struct lvri_arena *a, lvr_proc_id who, uint32_t ind
 
 /* --- copying ------------------------------------------------------------------------------- */
 
-/* One entry, to the same index: the reference, and what stands in an unused entry. */
-static int copy_entry(struct lvri_arena *a, struct lvri_guard *g, struct lvri_slot *to,
-                      const struct lvri_ledger_entry *old, uint32_t index) {
-  struct lvri_ledger *l = lvri_at(a, to->sl_ledger);
-  int error = need_entry(a, g, l, index);
-  if (error) return error;
-  struct lvri_ledger_entry *entry = lvri_ledger_entry(a, to->sl_ledger, index);
-  *entry = (struct lvri_ledger_entry){old->le_object, old->le_object ? 0 : old->le_held, 0};
-  if (!old->le_object) return 0;
-  struct lvri_object_shm *object = lvri_at(a, old->le_object);
-  lvri_set32(a, g, &object->ob_refs, object->ob_refs + 1);
-  return 0;
+/* How many entries from index on lie side by side. */
+static uint32_t run_from(uint32_t index) {
+  return LVRI_LEDGER_FIRST * ((2U << chunk_of(index)) - 1) - index;
+}
+
+/* n entries that lie side by side: the references, and what stands in unused ones; how many were used. */
+static uint32_t copy_run(struct lvri_arena *a, struct lvri_guard *g,
+                         struct lvri_ledger_entry *entries, const struct lvri_ledger_entry *old,
+                         uint32_t n) {
+  uint32_t used = 0;
+  for (uint32_t i = 0; i < n; i++) {
+    entries[i] = (struct lvri_ledger_entry){.le_object = old[i].le_object};
+    if (old[i].le_object) {
+      struct lvri_object_shm *object = lvri_at(a, old[i].le_object);
+      lvri_set32(a, g, &object->ob_refs, object->ob_refs + 1);
+      used++;
+    } else {
+      entries[i].le_held = old[i].le_held;
+    }
+  }
+  return used;
 }
 
 /* As many entries from *index on as the journal has room for; one transaction. */
@@ -159,17 +168,17 @@ static int copy_batch(struct lvri_arena *a, struct lvri_guard *g, lvri_off from,
                       struct lvri_slot *to, uint32_t *index) {
   const struct lvri_ledger *source = lvri_at(a, from);
   int error = need_ledger(a, g, to);
+  struct lvri_ledger *l = error ? NULL : lvri_at(a, to->sl_ledger);
+  if (!error) error = need_entry(a, g, l, *index);
   if (error) return error;
-  struct lvri_ledger *l = lvri_at(a, to->sl_ledger);
-  uint32_t used = l->lg_used;
-  while (*index < source->lg_len && lvri_guard_room(g) > COPY_ROOM) {
-    const struct lvri_ledger_entry *old = lvri_ledger_entry(a, from, *index);
-    if ((error = copy_entry(a, g, to, old, *index)) != 0) return error;
-    if (old->le_object) used++;
-    ++*index;
-  }
+  uint32_t n = source->lg_len - *index, run = run_from(*index);
+  if (n > run) n = run;
+  if (n > lvri_guard_room(g) - COPY_ROOM) n = lvri_guard_room(g) - COPY_ROOM;
+  uint32_t used = copy_run(a, g, lvri_ledger_entry(a, to->sl_ledger, *index),
+                           lvri_ledger_entry(a, from, *index), n);
+  *index += n;
   lvri_set32(a, g, &l->lg_len, *index);
-  lvri_set32(a, g, &l->lg_used, used);
+  lvri_set32(a, g, &l->lg_used, l->lg_used + used);
   if (*index == source->lg_len) lvri_set32(a, g, &l->lg_free, source->lg_free);
   return 0;
 }
