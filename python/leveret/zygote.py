@@ -69,15 +69,15 @@ class Zygote:
         except BrokenPipeError:
             pass
 
-    def exit_code(self):
-        """How it ended; None if it lives, or if only another process can know."""
+    def bury(self):
+        """Reap it, once it is known to be over; how it ended, or None if only another process can know."""
         if self._maker != os.getpid():
             return None
         try:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-        except ChildProcessError:
+            os.kill(self.pid, signal.SIGKILL)  # over, or as good as that
+            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        except (ProcessLookupError, ChildProcessError):
             return None
-        return os.waitstatus_to_exitcode(status) if pid else None
 
 
 class Inherited:
@@ -89,8 +89,8 @@ class Inherited:
     def __init__(self, desk, world):
         self.desk, self.world = desk, world
 
-    def exit_code(self):
-        """Nobody but its parent knows."""
+    def bury(self):
+        """That is up to its parent."""
         return None
 
 
@@ -175,7 +175,7 @@ def _orders():
 def replace(dead):
     """Note that a zygote is dead, and why; the next get() makes another, or says that it is hopeless."""
     global _current, _bare, _failures
-    code = dead.exit_code()
+    code = dead.bury()
     with _lock:
         if _current is dead:
             _current = None

@@ -178,6 +178,14 @@ static bool is_stillborn(const struct mortal *m) {
   return m->pid != 0 && is_embryo(m) && lvri_os_child_is_gone(m->pid) && is_embryo(m);
 }
 
+/* Nobody will ever be it. */
+static int write_off(const struct mortal *m) {
+  int gone = lvr_proc_withdraw(m->session, m->id);
+
+  (void)gone;
+  return -ENODATA;
+}
+
 static int64_t next_look(const struct mortal *m, int64_t deadline_ns) {
   int64_t relook_ns = lvri_os_now_ns() + LVRI_RELOOK_NS;
 
@@ -190,7 +198,7 @@ static int wait_for_end(struct mortal *m, int64_t deadline_ns) {
     int code = lvr_proc_wait_until(m->session, m->id, until_ns, &m->status);
 
     if (code != -ETIMEDOUT) return code;
-    if (is_stillborn(m)) return -ENODATA;
+    if (is_stillborn(m)) return write_off(m);
     if (until_ns == deadline_ns) return code;
   }
 }

@@ -11,7 +11,6 @@ directory, path, streams, ...) goes with each start.
 import io
 import os
 import pickle
-import reprlib
 import struct
 import sys
 from multiprocessing import reduction, spawn
@@ -76,19 +75,20 @@ class Popen(_Popen):
             raise
         finally:
             set_spawning_popen(None)
-        return buffer.getbuffer()
+        return buffer.getvalue()
 
     def _give_birth(self, process_obj, world, body):
         mother = zygote.get(world)
         task, fds = self._task(mother, process_obj, world, body)
         _core.proc_put_task(self._id, task)
+        first = mother
         while (pid := mother.desk.birth(self._id, fds)) is None:
             zygote.replace(mother)
             mother = zygote.get(world)
-            task, fds = self._task(mother, process_obj, world, body)
-            _core.proc_drop_task(self._id)
-            _core.proc_put_task(self._id, task)
-        self.pid, self._reaper = pid, mother.desk.id
+        self.pid = pid
+        # A spare of one that died meanwhile may have been quicker than the next one's.
+        if mother is first or _parent_of(pid) == mother.pid:
+            self._reaper = mother.desk.id
 
     def _task(self, mother, process_obj, world, body):
         """What lies in the arena for the child, and the descriptors that go with the message."""
@@ -110,6 +110,14 @@ class Popen(_Popen):
         if not _core.proc_withdraw(self._id):
             _core.proc_kill(self._id)
             _core.proc_forget(self._id)
+
+
+def _parent_of(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
 
 
 # The world.
@@ -168,7 +176,7 @@ def _name_culprit(error, process_obj):
         try:
             reduction.ForkingPickler.dumps(value)
         except Exception:
-            where = f"{label}: {reprlib.repr(value)}"
+            where = f"{label}: {repr(value)[:200]}"
             break
     hint = f"(in process {process_obj.name!r}, {where}; the start method 'warm' sends arguments by pickle: "
     hint += "use what can be imported, or --start-method fork)"

@@ -1,0 +1,377 @@
+"""Births while others die: zygotes, spares, parents, and children at every age."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import leveret
+from leveret import zygote
+
+METHODS = ("warm", "fork", "spawn", "forkserver")
+PATIENCE_S = 20.0
+GONE_WITHIN_S = 1.0
+
+warm = leveret.get_context("warm")
+
+
+def eventually(check, within: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + within
+    while not check():
+        assert time.monotonic() < deadline, "it did not come to that"
+        threading.Event().wait(0.002)
+
+
+def nothing() -> None:
+    pass
+
+
+def stand_still() -> None:
+    threading.Event().wait()
+
+
+def live(count: int = 1) -> None:
+    for _ in range(count):
+        child = warm.Process(target=nothing)
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+        child.close()
+
+
+def zygote_pid() -> int:
+    live()
+    return zygote.ensure_running().pid
+
+
+def children_of(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def is_there(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+# The zygote and its spares
+
+
+def test_the_next_start_after_the_zygotes_death_works() -> None:
+    before = zygote_pid()
+    os.kill(before, signal.SIGKILL)
+    live()
+    assert zygote.ensure_running().pid != before
+
+
+def test_the_zygotes_spares_die_with_it() -> None:
+    mother = zygote_pid()
+    eventually(lambda: len(children_of(mother)) >= 2)
+    spares = children_of(mother)
+    os.kill(mother, signal.SIGKILL)
+    eventually(lambda: not any(map(is_there, spares)), GONE_WITHIN_S)
+    live()
+
+
+def test_a_child_outlives_the_zygote() -> None:
+    mother = zygote_pid()
+    child = warm.Process(target=stand_still)
+    child.start()
+    os.kill(mother, signal.SIGKILL)
+    eventually(lambda: not is_there(mother))
+    assert child.is_alive()
+    child.terminate()
+    child.join()
+    assert child.exitcode in (-signal.SIGTERM, 255)  # its reaper is gone: only some kernels tell
+    child.close()
+    live()
+
+
+def test_starts_while_zygotes_are_killed() -> None:
+    stop = threading.Event()
+
+    def hunt() -> None:
+        while not stop.wait(0.15):
+            if (pid := getattr(zygote._current, "pid", 0)) and zygote._current.desk.ready:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    hunter = threading.Thread(target=hunt)
+    hunter.start()
+    try:
+        live(60)
+    finally:
+        stop.set()
+        hunter.join()
+    live()
+
+
+def test_starts_while_spares_are_killed() -> None:
+    stop = threading.Event()
+    mother = zygote_pid()
+    ours: set[int] = set()
+
+    def hunt() -> None:
+        while not stop.wait(0.01):
+            for pid in children_of(mother)[-1:]:
+                if pid not in ours:
+                    with contextlib.suppress(ProcessLookupError):
+                        with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    hunter = threading.Thread(target=hunt)
+    hunter.start()
+    codes = []
+    try:
+        for _ in range(60):
+            child = warm.Process(target=nothing)
+            child.start()
+            ours.add(child.pid)
+            child.join()
+            codes.append(child.exitcode)
+            child.close()
+    finally:
+        stop.set()
+        hunter.join()
+    # The hunter may have shot one that was born and that we did not know of yet.
+    assert set(codes) <= {0, -signal.SIGKILL} and codes.count(0) > 30
+    live()
+
+
+def test_a_stopped_zygote_delays_births_but_loses_none() -> None:
+    mother = zygote_pid()
+    os.kill(mother, signal.SIGSTOP)
+    children = [warm.Process(target=nothing) for _ in range(6)]
+    starters = [threading.Thread(target=child.start) for child in children]
+    for starter in starters:
+        starter.start()
+    os.kill(mother, signal.SIGCONT)
+    for starter in starters:
+        starter.join()
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+        child.close()
+
+
+def test_how_a_killed_child_ended_is_known() -> None:
+    for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM):
+        child = warm.Process(target=stand_still)
+        child.start()
+        os.kill(child.pid, number)
+        child.join()
+        assert child.exitcode == -number
+        child.close()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_many_children_killed_at_random_ages(method: str) -> None:
+    context = leveret.get_context(method)
+    children = [context.Process(target=stand_still) for _ in range(12)]
+    for age, child in enumerate(children):
+        child.start()
+        threading.Event().wait(0.0005 * age)
+        child.kill()
+    for child in children:
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        child.close()
+
+
+# Forked children
+
+
+def test_forked_children_leave_no_zombie_behind_for_long() -> None:
+    context = leveret.get_context("fork")
+    for _ in range(20):
+        child = context.Process(target=nothing)
+        child.start()
+        child.join()
+        child.close()
+    eventually(lambda: not leveret.active_children() and not zombies())
+
+
+def zombies() -> list[int]:
+    return [pid for pid in children_of(os.getpid()) if not is_there(pid)]
+
+
+def test_others_children_are_not_reaped() -> None:
+    other = subprocess.Popen([sys.executable, "-c", "raise SystemExit(5)"])
+    context = leveret.get_context("fork")
+    for _ in range(5):
+        child = context.Process(target=nothing)
+        child.start()
+        child.join()
+        child.close()
+    assert other.wait(PATIENCE_S) == 5
+
+
+def test_a_child_that_somebody_else_reaps() -> None:
+    child = leveret.get_context("fork").Process(target=nothing)
+    child.start()
+    assert os.waitpid(child.pid, 0)[0] == child.pid
+    child.join()
+    assert child.exitcode == 0
+    child.close()
+
+
+# The program's death
+
+
+FAMILY = """
+    import os, sys, threading, leveret
+    def live(name, pipe):
+        pipe.send((name, os.getpid()))
+        threading.Event().wait()
+    def have_daemon(context, pipe):
+        child = leveret.get_context("warm").Process(target=live, args=("grandchild", pipe), daemon=True)
+        child.start()
+        threading.Event().wait()
+    if __name__ == "__main__":
+        context = leveret.get_context({method!r})
+        here, there = context.Pipe(duplex=False)
+        def start(name, **options):
+            child = context.Process(target=live, args=(name, there), **options)
+            child.start()
+        start("daemon", daemon=True)
+        start("other")
+        if {threads}:
+            thread = threading.Thread(target=start, args=("daemon of a thread",), kwargs=dict(daemon=True))
+            thread.start()
+            thread.join()
+        names = 3 if {threads} else 2
+        told = [here.recv() for _ in range(names)]
+        zygote = getattr(sys.modules.get("leveret.zygote"), "_current", None)
+        if zygote is not None:
+            told.append(("zygote", zygote.pid))
+            told += [("spare", int(pid)) for pid in open(f"/proc/{{zygote.pid}}/task/{{zygote.pid}}/children").read().split()
+                     if int(pid) not in dict(map(reversed, told))]
+        print(told, flush=True)
+        threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_dies_with_a_killed_program_and_what_does_not(method: str, tmp_path: Path) -> None:
+    program = tmp_path / "family.py"
+    program.write_text(textwrap.dedent(FAMILY).format(method=method, threads=True))
+    main = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True)
+    told = eval(main.stdout.readline())
+    main.kill()
+    main.wait()
+    main.stdout.close()
+    mortal = [pid for name, pid in told if name != "other"]
+    others = [pid for name, pid in told if name == "other"]
+    try:
+        eventually(lambda: not any(map(is_there, mortal)), GONE_WITHIN_S)
+        assert all(map(is_there, others)) and len(others) == 1
+    finally:
+        for pid in others:
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ctrl_c_ends_the_program_and_all_of_it(method: str, tmp_path: Path) -> None:
+    program = tmp_path / "interrupted.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import threading, leveret
+            def work():
+                pass
+            if __name__ == "__main__":
+                child = leveret.get_context({method!r}).Process(target=work)
+                child.start()
+                child.join()
+                print("ready", flush=True)
+                threading.Event().wait()
+            """
+        ).format(method=method)
+    )
+    main = subprocess.Popen(
+        [sys.executable, str(program)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert main.stdout.readline() == "ready\n"
+    family = [main.pid, *children_of(main.pid)]
+    family += [pid for child in children_of(main.pid) for pid in children_of(child)]
+    began = time.monotonic()
+    os.killpg(main.pid, signal.SIGINT)
+    _, said = main.communicate(timeout=PATIENCE_S)
+    assert time.monotonic() - began < 2
+    assert said.count("KeyboardInterrupt") == 1 and said.count("Traceback") == 1
+    eventually(lambda: not any(map(is_there, family)), 2)
+
+
+@pytest.mark.parametrize("method", ["warm", "fork"])
+def test_ctrl_c_reaches_a_started_child(method: str, tmp_path: Path) -> None:
+    program = tmp_path / "interrupted.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import threading, leveret
+            def work():
+                try:
+                    print("ready", flush=True)
+                    threading.Event().wait()
+                except KeyboardInterrupt:
+                    print("child interrupted", flush=True)
+            if __name__ == "__main__":
+                child = leveret.get_context({method!r}).Process(target=work)
+                child.start()
+                try:
+                    child.join()
+                except KeyboardInterrupt:
+                    child.join()
+                    print("parent interrupted", flush=True)
+            """
+        ).format(method=method)
+    )
+    main = subprocess.Popen(
+        [sys.executable, str(program)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert main.stdout.readline() == "ready\n"
+    os.killpg(main.pid, signal.SIGINT)
+    said, _ = main.communicate(timeout=PATIENCE_S)
+    assert said == "child interrupted\nparent interrupted\n"
+    assert main.returncode == 0
+
+
+def test_a_normal_end_joins_children_and_ends_daemons(tmp_path: Path) -> None:
+    program = tmp_path / "ends.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import os, threading, time, leveret
+            def late():
+                time.sleep(0.2)
+                print("late", flush=True)
+            def for_ever():
+                threading.Event().wait()
+            if __name__ == "__main__":
+                context = leveret.get_context("warm")
+                daemon = context.Process(target=for_ever, daemon=True)
+                daemon.start()
+                print(daemon.pid, flush=True)
+                context.Process(target=late).start()
+            """
+        )
+    )
+    ended = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=50)
+    daemon, late = ended.stdout.split()
+    assert (late, ended.stderr, ended.returncode) == ("late", "", 0)
+    eventually(lambda: not is_there(int(daemon)), GONE_WITHIN_S)
