@@ -92,7 +92,8 @@ struct state {
   uint64_t blocks;
   struct lvr_ref ref;
   lvr_proc_id embryo;
-  bool keeps_parts;
+  struct lvri_handle *more[60];
+  uint32_t n_more;
 };
 
 static void set_up(void *argument) {
@@ -110,6 +111,14 @@ static void set_up_with_embryo(void *argument) {
   state->embryo = fixture_prepare(state->s);
   CHECK_INT(lvr_proc_give(state->s, state->embryo, &state->ref), 0);
   CHECK_INT(lvri_proc_put_task(state->s, state->embryo, "abc", 3), 0);
+}
+
+static void set_up_with_many(void *argument) {
+  struct state *state = argument;
+  set_up(state);
+  while (state->n_more < 60)
+    state->more[state->n_more++] = new_thing(state->s, 0);
+  state->blocks = fixture_stats(state->s).blocks;
 }
 
 static void repair(void *argument) {
@@ -131,6 +140,8 @@ static void age_embryos(lvr_session *s) {
 static void tear_down(void *argument) {
   struct state *state = argument;
   lvri_object_detach(state->h);
+  while (state->n_more > 0)
+    lvri_object_detach(state->more[--state->n_more]);
   CHECK_INT(fixture_stats(state->s).objects, 0);
   lvr_session_detach(state->s);
 }
@@ -144,12 +155,14 @@ static void check_nothing_left(void *argument, bool done) {
   struct lvr_session_stats stats = fixture_stats(state->s);
   CHECK_INT(stats.slots_running, 1);
   CHECK_INT(stats.slots_embryo + stats.slots_over + stats.slots_kept, 0);
-  CHECK_INT(stats.objects, 1);
+  CHECK_INT(stats.objects, 1 + state->n_more);
   CHECK_INT(stats.blocks, state->blocks);
   CHECK_INT(thing_of(state->h)->th_units, 5);
   CHECK_INT(state->h->object->ob_refs, 1);
   CHECK_INT(state->h->object->ob_travelling, 0);
-  CHECK_INT(lvri_ledger_len(&state->s->arena, state->s->slot->sl_ledger), 1);
+  for (uint32_t i = 0; i < state->n_more; i++)
+    CHECK_INT(state->more[i]->object->ob_refs, 1);
+  CHECK_INT(lvri_ledger_len(&state->s->arena, state->s->slot->sl_ledger), 1 + state->n_more);
   fixture_check(state->s);
 }
 
@@ -244,6 +257,21 @@ TEST_WITHIN(whoever_dies_repairing_a_birth_leaves_nothing, 120) {
   static const struct crash_scenario scenario = {
       "births", sizeof(struct state), set_up, give_birth, repair, check_nothing_left, tear_down};
   (void)crash_run_repairer(&scenario, 29);
+}
+
+static void fork_only(void *argument) {
+  (void)argument;
+  pid_t pid = fork();
+  if (pid == 0) _exit(0);
+  join_likewise(pid);
+}
+
+TEST_WITHIN(whoever_dies_copying_a_ledger_leaves_nothing, 120) {
+  static const struct crash_scenario scenario = {
+      "forks", sizeof(struct state), set_up_with_many, fork_only,
+      repair,  check_nothing_left,   tear_down};
+  (void)crash_run(&scenario);
+  (void)crash_run_repairer(&scenario, 113);
 }
 
 /* Whatever happens to the first who wants to be it, the next one can, or it is over. */
