@@ -124,7 +124,7 @@ static PyObject *wait_until(PyObject *self, lvr_lock *lock, int64_t deadline_ns)
   int slept = lvr_condition_wait_begin(handle_of(self), lock, &wait);
 
   if (slept < 0) return lvri_raise(slept, "wait for a condition");
-  LVRI_WAIT(slept, lvr_condition_wait_sleep(&wait, deadline_ns));
+  LVRI_WAIT_UNTIL(slept, deadline_ns, lvr_condition_wait_sleep(&wait, until_ns));
   int ended = lvr_condition_wait_end(&wait);
   int retaken = retake(&wait);
 

@@ -1,15 +1,19 @@
 /* deadline.c - from Python's timeouts to the core's deadlines, and waits that signals interrupt.
  *
- * The core knows absolute deadlines on CLOCK_MONOTONIC alone; so a wait that a signal interrupts simply goes
- * on with the same one. A timeout beyond the clock's range (292 years) is no limit.
- */
+ * The core knows absolute deadlines on CLOCK_MONOTONIC alone; so a wait that a signal interrupts simply
+ * goes on with the same one. A timeout beyond the clock's range (292 years) is no limit.
+ *
+ * A signal that arrives after the last look for signals and before the sleep interrupts nothing, and its
+ * handler would wait for as long as we do. So the main thread, which runs the handlers, sleeps for
+ * SLICE_NS at a time and looks. */
 #include "binding/state.h"
 
-#include <errno.h>
 #include <math.h>
 #include <time.h>
+#include <unistd.h>
 
 #define NS_PER_S 1000000000
+#define SLICE_NS (NS_PER_S / 10)
 
 static int64_t now_ns(void) {
   struct timespec now;
@@ -44,6 +48,13 @@ int lvri_deadline_of(PyObject *timeout, int64_t *ret_deadline_ns) {
   }
   *ret_deadline_ns = lvri_deadline_in(seconds);
   return 0;
+}
+
+int64_t lvri_wait_slice(int64_t deadline_ns) {
+  if (gettid() != getpid()) return deadline_ns;
+  int64_t slice_ns = now_ns() + SLICE_NS;
+
+  return slice_ns < deadline_ns ? slice_ns : deadline_ns;
 }
 
 bool lvri_wait_again(int *code) {

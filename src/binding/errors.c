@@ -41,16 +41,20 @@ static const struct error_row error_rows[] = {
     {-EINVAL, RAISE_VALUE, "that is not a valid argument for it"},
 };
 
+int lvri_raise_os(int number, const char *text) {
+  PyObject *args = Py_BuildValue("(is)", number, text);
+
+  if (args != NULL) PyErr_SetObject(PyExc_OSError, args);
+  Py_XDECREF(args);
+  return -1;
+}
+
 static void raise_os(int code, const char *doing, const char *text) {
-  PyObject *message = text == NULL ? PyUnicode_FromFormat("cannot %s: %s", doing, strerror(-code))
-                                   : PyUnicode_FromFormat("cannot %s: %s", doing, text);
+  PyObject *message = PyUnicode_FromFormat("cannot %s: %s", doing, text);
+  const char *bytes = message == NULL ? NULL : PyUnicode_AsUTF8(message);
 
-  if (message == NULL) return;
-  PyObject *args = Py_BuildValue("(iN)", -code, message);
-
-  if (args == NULL) return;
-  PyErr_SetObject(PyExc_OSError, args);
-  Py_DECREF(args);
+  if (bytes != NULL) (void)lvri_raise_os(-code, bytes);
+  Py_XDECREF(message);
 }
 
 static void raise_row(const struct error_row *row, const char *doing) {
@@ -78,7 +82,7 @@ PyObject *lvri_raise(int code, const char *doing) {
       return NULL;
     }
   }
-  raise_os(code, doing, NULL);
+  raise_os(code, doing, strerror(-code));
   return NULL;
 }
 

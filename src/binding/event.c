@@ -46,7 +46,7 @@ static int wait_until(lvr_event *event, int64_t deadline_ns) {
   int code;
 
   if (lvr_event_is_set(event)) return 0;
-  LVRI_WAIT(code, lvr_event_wait_since_until(event, mark, deadline_ns));
+  LVRI_WAIT_UNTIL(code, deadline_ns, lvr_event_wait_since_until(event, mark, until_ns));
   return code;
 }
 

@@ -55,7 +55,7 @@ static PyObject *acquire_until(PyObject *self, lvr_lock *lock, int64_t deadline_
 
   if (__builtin_expect(code == 0, 1)) Py_RETURN_TRUE;
   if (code == -EBUSY && deadline_ns != LVRI_TRY_ONCE)
-    LVRI_WAIT(code, lvr_lock_acquire_until(lock, deadline_ns));
+    LVRI_WAIT_UNTIL(code, deadline_ns, lvr_lock_acquire_until(lock, until_ns));
   return code == 0 ? Py_NewRef(Py_True) : not_simply_acquired(self, lock, code);
 }
 

@@ -38,7 +38,7 @@ static PyObject *acquire_until(lvr_semaphore *semaphore, bool hold, int64_t dead
   int code = lvr_semaphore_try(semaphore, hold);
 
   if (code == -EBUSY && deadline_ns != LVRI_TRY_ONCE)
-    LVRI_WAIT(code, lvr_semaphore_acquire_until(semaphore, hold, deadline_ns));
+    LVRI_WAIT_UNTIL(code, deadline_ns, lvr_semaphore_acquire_until(semaphore, hold, until_ns));
   return acquired(code);
 }
 
@@ -125,11 +125,7 @@ static int parse_value(PyObject *args, PyObject *kwargs, uint32_t *ret_value) {
 
   if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|i$O:__init__", keywords, &value, &ctx))
     return -1;
-  if (value < 0) {
-    PyErr_SetObject(PyExc_OSError,
-                    Py_BuildValue("(is)", EINVAL, "a semaphore's value cannot be negative"));
-    return -1;
-  }
+  if (value < 0) return lvri_raise_os(EINVAL, "a semaphore's value cannot be negative");
   *ret_value = (uint32_t)value;
   return 0;
 }

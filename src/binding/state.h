@@ -16,6 +16,7 @@
 #include <Python.h>
 #include <structmember.h> /* PyMemberDef is there up to 3.11 */
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -51,6 +52,7 @@ int lvri_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyTyp
 /* errors.c: the one table from codes to exceptions. `doing` says what was tried, for a person:
  * "create a lock". Always NULL, with the exception set. An exception that is set already stays. */
 PyObject *lvri_raise(int code, const char *doing);
+int lvri_raise_os(int number, const char *text); /* OSError(number, text); always -1 */
 /* The exception that is set (NULL: none), which is then not set any more; and back, stolen. */
 PyObject *lvri_take_exception(void);
 void lvri_put_exception(PyObject *exception);
@@ -68,20 +70,29 @@ double lvri_seconds_left(int64_t deadline_ns);
 
 #define LVRI_TRY_ONCE ((int64_t)0) /* a deadline that is over: try once */
 
-/* To be called with the GIL held after a wait that ended with `code`. True: a signal interrupted it and its
- * handler returned, so wait on with the same deadline. False: it is over; if the handler raised, *code is
- * LVRI_RAISED and the exception is set. */
+/* Waits with the GIL released until CALL is over or a signal handler raised: then code is LVRI_RAISED and the
+ * exception is set. CALL is evaluated without the GIL, again after each handler that returned. */
+#define LVRI_WAIT(code, CALL)                        \
+  for ((code) = -EINTR; lvri_wait_again(&(code));) { \
+    Py_BEGIN_ALLOW_THREADS(code)                     \
+    = (CALL);                                        \
+    Py_END_ALLOW_THREADS                             \
+  }
+
+/* The same for a CALL that may be cut short by a deadline and begun again: it waits until `until_ns`, which is
+ * deadline_ns, or earlier so that a signal that came just before the sleep is not overlooked for long. */
+#define LVRI_WAIT_UNTIL(code, deadline_ns, CALL)                            \
+  for ((code) = -EINTR; lvri_wait_again(&(code));) {                        \
+    const int64_t until_ns = lvri_wait_slice(deadline_ns);                  \
+    Py_BEGIN_ALLOW_THREADS(code)                                            \
+    = (CALL);                                                               \
+    Py_END_ALLOW_THREADS                                                    \
+    if ((code) == -ETIMEDOUT && until_ns != (deadline_ns)) (code) = -EINTR; \
+  }
+
 #define LVRI_RAISED (-0x10000)
 bool lvri_wait_again(int *code);
-
-/* Waits with the GIL released until CALL is over or a signal handler raised; CALL is evaluated
- * without the GIL, as often as needed. */
-#define LVRI_WAIT(code, CALL)    \
-  do {                           \
-    Py_BEGIN_ALLOW_THREADS(code) \
-    = (CALL);                    \
-    Py_END_ALLOW_THREADS         \
-  } while (lvri_wait_again(&(code)))
+int64_t lvri_wait_slice(int64_t deadline_ns);
 
 int lvri_exec_errors(PyObject *module, struct lvri_state *state);
 int lvri_exec_session(PyObject *module, struct lvri_state *state);

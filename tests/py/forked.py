@@ -5,6 +5,7 @@ processes are born.
 """
 
 import contextlib
+import ctypes
 import multiprocessing.util
 import os
 import pathlib
@@ -19,6 +20,9 @@ from types import TracebackType
 from typing import Any
 
 PATIENCE_S = 20.0  # far beyond what anything here takes: waiting longer means hanging
+
+
+PR_SET_PDEATHSIG = 1
 
 
 class Died(Exception):
@@ -45,6 +49,7 @@ class Child:
         _says = says
         status = 1
         try:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             multiprocessing.util._run_after_forkers()  # as any process of multiprocessing does
             try:
