@@ -1,12 +1,16 @@
 #include "testing/crash.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/atomic.h"
 #include "base/crashpoint.h"
+#include "os/os.h"
 #include "testing/test.h"
 
 enum { CHILD_SECONDS = 20, NAME_BYTES = 64, VISITED_MAX = 512 };
@@ -59,8 +63,11 @@ static void finish(const struct crash_scenario *scenario, void *state, bool done
 }
 
 static void report(const struct crash_scenario *scenario, const struct crash_tally *tally) {
-  (void)printf("  %s: %llu deaths, %llu of a repairer\n", scenario->name,
-               (unsigned long long)tally->deaths, (unsigned long long)tally->repairer_deaths);
+  (void)printf("  %s: %llu deaths", scenario->name, (unsigned long long)tally->deaths);
+  if (tally->repairer_deaths)
+    (void)printf(", %llu of a repairer", (unsigned long long)tally->repairer_deaths);
+  if (tally->waits) (void)printf(", %llu while another slept", (unsigned long long)tally->waits);
+  (void)printf("\n");
   test_context("%s", "");
 }
 
@@ -71,7 +78,7 @@ static void *new_state(const struct crash_scenario *scenario) {
 }
 
 struct crash_tally crash_run(const struct crash_scenario *scenario) {
-  struct crash_tally tally = {0, 0};
+  struct crash_tally tally = {0, 0, 0};
   void *state = new_state(scenario);
   char *died_at = test_shared(NAME_BYTES);
 
@@ -110,7 +117,7 @@ static bool die_twice(const struct crash_scenario *scenario, void *state, uint64
 }
 
 struct crash_tally crash_run_repairer(const struct crash_scenario *scenario, uint64_t every) {
-  struct crash_tally tally = {0, 0};
+  struct crash_tally tally = {0, 0, 0};
   void *state = new_state(scenario);
   bool died = true;
 
@@ -126,6 +133,108 @@ struct crash_tally crash_run_repairer(const struct crash_scenario *scenario, uin
   CHECK(tally.deaths > 0);
   report(scenario, &tally);
   free(state);
+  return tally;
+}
+
+/* --- many repairers in a row -------------------------------------------------------------- */
+
+static uint64_t next_random(uint32_t *seed) {
+  *seed = *seed * 1664525U + 1013904223U;
+  return *seed >> 8;
+}
+
+struct crash_tally crash_run_at_random(const struct crash_scenario *scenario, uint64_t rounds,
+                                       uint64_t most, uint32_t seed) {
+  enum { REPAIRERS = 5 };
+  struct crash_tally tally = {0, 0, 0};
+  void *state = new_state(scenario);
+  char *died_at = test_shared(NAME_BYTES);
+
+  for (uint64_t round = 0; round < rounds; round++) {
+    test_context("%s, seed %u before round %llu", scenario->name, seed, (unsigned long long)round);
+    scenario->setup(state);
+    bool died = dies_at(scenario->action, state, 1 + next_random(&seed) % most, died_at);
+    tally.deaths += died;
+    for (int i = 0; died && i < REPAIRERS; i++)
+      tally.repairer_deaths +=
+          dies_at(scenario->recover, state, 1 + next_random(&seed) % most, died_at);
+    finish(scenario, state, !died);
+  }
+  CHECK(tally.deaths > 0 && tally.repairer_deaths > 0);
+  report(scenario, &tally);
+  free(state);
+  return tally;
+}
+
+/* --- a death while another waits ----------------------------------------------------------- */
+
+struct bystander {
+  void (*body)(void *state);
+  void *state;
+  _Atomic uint32_t *go; /* shared */
+};
+
+static void stand_by(void *argument) {
+  const struct bystander *b = argument;
+  (void)alarm(CHILD_SECONDS);
+  while (!lvri_load_acquire_u32(b->go)) /* pairs with let_stop_and_die() */
+    (void)lvri_os_futex_wait(b->go, 0, LVRI_FOREVER);
+  b->body(b->state);
+}
+
+/* It waits for somebody, or has come to its end. */
+static bool sleeps(pid_t pid) {
+  uint64_t ticks;
+  char state = 0;
+  while (lvri_os_process_start(pid, &ticks, &state) == 0 && state != 'S' && state != 'Z')
+    lvri_os_yield();
+  return state == 'S';
+}
+
+/* False: the child came to its end. */
+static bool let_stop_and_die(struct victim *v, const struct bystander *b, pid_t bystander,
+                             struct crash_tally *tally) {
+  int status = 0;
+  pid_t pid = test_fork(run_victim, v);
+  while (waitpid(pid, &status, WUNTRACED) < 0)
+    CHECK(errno == EINTR);
+  CHECK(WIFSTOPPED(status) || status == 0);
+  lvri_store_release_u32(b->go, 1);
+  (void)lvri_os_futex_wake(b->go, 1);
+  if (!WIFSTOPPED(status)) return false;
+  test_context("%s, beside %s", "stopped", v->died_at);
+  tally->waits += sleeps(bystander);
+  remember(v->died_at);
+  test_kill(pid);
+  return true;
+}
+
+/* The bystander is there first: its fork might have to wait for the child that has stopped. */
+static bool die_beside(const struct crash_scenario *scenario, void (*beside)(void *), uint64_t nth,
+                       struct crash_tally *tally) {
+  void *state = new_state(scenario);
+  char *at = test_shared(NAME_BYTES);
+  struct bystander b = {beside, state, test_shared(sizeof(uint32_t))};
+  struct victim v = {scenario->action, state, nth, at, LVRI_CRASH_STOP, NULL};
+  scenario->setup(state);
+  pid_t bystander = test_fork(stand_by, &b);
+  bool died = let_stop_and_die(&v, &b, bystander, tally);
+  CHECK_INT(test_join(bystander), 0);
+  test_context("%s, hit %llu: %s, beside", scenario->name, (unsigned long long)nth, at);
+  finish(scenario, state, !died);
+  test_unshare(at, NAME_BYTES);
+  test_unshare((void *)b.go, sizeof(uint32_t));
+  free(state);
+  return died;
+}
+
+struct crash_tally crash_run_beside(const struct crash_scenario *scenario,
+                                    void (*beside)(void *state)) {
+  struct crash_tally tally = {0, 0, 0};
+  while (die_beside(scenario, beside, tally.deaths + 1, &tally))
+    tally.deaths++;
+  CHECK(tally.deaths > 0 && tally.waits > 0);
+  report(scenario, &tally);
   return tally;
 }
 

@@ -44,6 +44,7 @@ struct crash_scenario {
 struct crash_tally {
   uint64_t deaths;
   uint64_t repairer_deaths;
+  uint64_t waits; /* of bystanders that slept when the child died */
 };
 
 /* Kills a child at each hit. At least one point must be hit. */
@@ -52,6 +53,17 @@ struct crash_tally crash_run(const struct crash_scenario *scenario);
 /* For every every-th hit of the action: the child dies there, then repairers die, one at each hit
  * of recover, then the survivor recovers and checks. (1: all; more for long actions.) */
 struct crash_tally crash_run_repairer(const struct crash_scenario *scenario, uint64_t every);
+
+/* Rounds in which the child dies at a hit below `most`, then repairers, one after the other, at a
+ * hit of theirs each: all chosen by the seed, which is printed with a failure. */
+struct crash_tally crash_run_at_random(const struct crash_scenario *scenario, uint64_t rounds,
+                                       uint64_t most, uint32_t seed);
+
+/* For each hit: the child stops there, a bystander runs `beside` until it has come to its end or
+ * sleeps, and only then the child dies: so it dies while another waits for what it holds. The bystander must
+ * get through. The action must not fork. */
+struct crash_tally crash_run_beside(const struct crash_scenario *scenario,
+                                    void (*beside)(void *state));
 
 /* Crash points linked into this program whose names begin with prefix, and that no child or
  * repairer of this process's crash_run() calls has died at: prints them, returns how many. */
