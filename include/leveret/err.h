@@ -1,11 +1,12 @@
 /* err.h - what the return codes of libleveret mean, and the attributes of its functions.
  *
- * Every function that can fail returns 0 (or what its comment says) or a negative errno. There is no
- * enumeration of our own; this table says what each code means here.
+ * Every function that can fail returns 0 (or what its comment says) or a negative errno. There is
+ * no enumeration of our own; this table says what each code means here.
  *
  *   -EAGAIN           the process table is full; or "not now, nothing has changed"
  *   -EBUSY            taken (a lock that was only tried), or already born (a child to be withdrawn)
- *   -EINTR            a signal arrived while waiting: run its handler, call again with the same deadline
+ *   -EINTR            a signal arrived while waiting: run its handler, call again with the same
+ *                     deadline
  *   -EINVAL           an argument that no caller may pass, or an object of another kind
  *   -EMFILE, -ENFILE  no descriptor left for the arena
  *   -ENODATA          the process is over and nobody has said with which status
@@ -16,7 +17,8 @@
  *   -EPERM            only its owner may do that
  *   -EPIPE            broken: a barrier, or the other side is gone
  *   -ESRCH            no such process, or its slot has been given away since
- *   -ESTALE           the object is gone; or this process is none of the session's (it was forked without a slot)
+ *   -ESTALE           the object is gone; or this process is none of the session's (it was forked
+ *                     without a slot)
  *   -ETIMEDOUT        the deadline has passed
  *   -EUCLEAN          lvr_session_check() found something wrong
  *   -EXDEV            the reference belongs to another session
@@ -31,7 +33,7 @@
 #include <stdint.h>
 
 #if defined(__GNUC__)
-#define LVR_API __attribute__((visibility("default")))
+#define LVR_API        __attribute__((visibility("default")))
 #define LVR_MUST_CHECK __attribute__((warn_unused_result))
 #else
 #define LVR_API

@@ -1,8 +1,9 @@
 /* object.h - how a shared object is named outside its process.
  *
- * An lvr_ref is plain bytes: it may be copied, stored and sent anywhere. It does not keep its object
- * alive. A reference that travels with a message does: lvr_K_send() takes it, the first lvr_K_attach()
- * of that object gives it back, and so does lvr_object_unsend() if the message was never sent. */
+ * An lvr_ref is plain bytes: it may be copied, stored and sent anywhere. It does not keep its
+ * object alive. A reference that travels with a message does: lvr_K_send() takes it, the first
+ * lvr_K_attach() of that object gives it back, and so does lvr_object_unsend() if the message was
+ * never sent. */
 #ifndef LEVERET_OBJECT_H
 #define LEVERET_OBJECT_H
 
@@ -30,7 +31,8 @@ typedef struct lvr_ref {
  * Caller:  any thread of an attached process; not a signal handler.
  * Locks:   the arena's guard, shortly.   Fork: -ESTALE in a child without a slot.
  * Crash:   killed at any instruction, the reference is given back or it is not.
- * Returns: 0, -EXDEV (another session), -ESTALE (no such object), -EINVAL (nothing of it travels). */
+ * Returns: 0, -EXDEV (another session), -ESTALE (no such object), -EINVAL (nothing of it travels).
+ *          */
 LVR_API LVR_MUST_CHECK int lvr_object_unsend(lvr_session *s, const lvr_ref *ref);
 
 #ifdef __cplusplus

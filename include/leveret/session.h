@@ -1,7 +1,7 @@
 /* session.h - all processes that map one arena.
  *
- * A session is born with lvr_session_create() and ends with its last process; it names nothing in the
- * file system. Another process joins it by the arena's descriptor, inherited or received. */
+ * A session is born with lvr_session_create() and ends with its last process; it names nothing in
+ * the file system. Another process joins it by the arena's descriptor, inherited or received. */
 #ifndef LEVERET_SESSION_H
 #define LEVERET_SESSION_H
 
@@ -12,7 +12,7 @@ extern "C" {
 #endif
 
 struct lvr_session_options {
-  uint64_t reserve_bytes; /* address space for the arena; 0: the default; less is taken if need be */
+  uint64_t reserve_bytes; /* addresses for the arena; 0: the default; less is taken if need be */
   uint32_t max_processes; /* room in the process table; 0: the default, at most 16384 */
   uint32_t reserved;      /* 0 */
 };
@@ -45,8 +45,8 @@ LVR_API LVR_MUST_CHECK int lvr_session_create(const struct lvr_session_options *
  * Owner:   fd stays the caller's: the session keeps a duplicate.
  * Caller:  any thread.
  * Crash:   killed on the way it was born or it was not; either is repaired.
- * Returns: 0, -EBADMSG (no arena), -EPROTO (another version or layout), -ESRCH (as is withdrawn or somebody
- *          else), -EAGAIN (table full), -ENOMEM, -EMFILE, -ENOTRECOVERABLE. */
+ * Returns: 0, -EBADMSG (no arena), -EPROTO (another version or layout), -ESRCH (as is withdrawn or
+ *          somebody else), -EAGAIN (table full), -ENOMEM, -EMFILE, -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_session_attach(int fd, lvr_proc_id as, lvr_session **ret_s);
 
 /* lvr_session_map - map the arena behind a descriptor without becoming a process of the session.

@@ -4,8 +4,8 @@
  *   after, in the parent     let go
  *   after, in the child      adopt the embryo; or be nobody, if there was no room for one
  *
- * A fork that fails leaves an embryo that nobody adopts: it is reclaimed by its age, or, if it was prepared
- * by name, by whoever prepared it. */
+ * A fork that fails leaves an embryo that nobody adopts: it is reclaimed by its age, or, if it was
+ * prepared by name, by whoever prepared it. */
 #include <errno.h>
 #include <pthread.h>
 

@@ -1,5 +1,6 @@
-/* handles.h - which objects this process refers to: from an object's offset to its ledger entry and,
- * if there is one, its handle. Process-private, under the session's mutex; a fork copies it as it is. */
+/* handles.h - which objects this process refers to: from an object's offset to its ledger entry
+ * and, if there is one, its handle. Process-private, under the session's mutex; a fork copies it as
+ * it is. */
 #ifndef LVRI_CORE_HANDLES_H
 #define LVRI_CORE_HANDLES_H
 

@@ -32,7 +32,7 @@ enum lvri_kind {
   LVRI_KIND_LIMIT
 };
 
-/* Every hook may be NULL. Hooks get the arena, not a session: the repairer need not have a handle. */
+/* Hooks may be NULL. They get the arena, not a session: the repairer need not have a handle. */
 struct lvri_kind_ops {
   size_t handle_bytes; /* of this kind's handle, struct lvri_handle at its start included */
 
@@ -41,11 +41,13 @@ struct lvri_kind_ops {
   void (*fini_locked)(struct lvri_arena *a, lvri_off object);
 
   /* A process died with *held units of the object: give them back and set *held to 0, both in one
-     * transaction of the object's stripe. *held lies in the dead process's ledger and stays where it
-     * is until every stripe has been entered once after the death. No guard is held. 0 or -ENOTRECOVERABLE. */
+     * transaction of the object's stripe. *held lies in the dead process's ledger and stays where
+     * it is until every stripe has been entered once after the death. No guard is held. 0 or
+     * -ENOTRECOVERABLE. */
   int (*give_back)(struct lvri_arena *a, lvri_off object, uint32_t *held);
 
-  /* A process that had a handle of the object is dead: tell those who count on it. Idempotent, since
+  /* A process that had a handle of the object is dead: tell those who count on it. Idempotent,
+   * since
      * repair may run again. No guard is held. */
   void (*left)(struct lvri_arena *a, lvri_off object, lvr_proc_id who);
 

@@ -145,7 +145,8 @@ static uint32_t run_from(uint32_t index) {
   return LVRI_LEDGER_FIRST * ((2U << chunk_of(index)) - 1) - index;
 }
 
-/* n entries that lie side by side: the references, and what stands in unused ones; how many were used. */
+/* n entries that lie side by side: the references, and what stands in unused ones; how many were
+ * used. */
 static uint32_t copy_run(struct lvri_arena *a, struct lvri_guard *g,
                          struct lvri_ledger_entry *entries, const struct lvri_ledger_entry *old,
                          uint32_t n) {

@@ -11,7 +11,8 @@
 /* An object that the process refers to.
  *   le_object  offset of the object; 0: unused. Arena's guard, logged (below lg_len)
  *   le_held    units that come back when the process dies: by the object's kind, under the object's
- *              stripe, logged there. Of an unused entry: index + 1 of the next unused one; arena's guard
+ *              stripe, logged there. Of an unused entry: index + 1 of the next unused one; arena's
+ *              guard
  * An entry never moves, and its memory stays until the process has been repaired: a stripe's
  * journal may still want to write le_held back after the process is dead. */
 struct lvri_ledger_entry {
@@ -27,8 +28,8 @@ struct lvri_ledger_entry {
  *   lg_free    index + 1 of the first unused entry below lg_len, 0 none
  *   lg_chunks  chunks that exist, number 0 not counted
  *   lg_chunk   where they are; [0] is in the ledger's own block and stays 0
- * Always: lg_used + length of the list of unused ones == lg_len; each le_object is an object of whose
- * references this is one.
+ * Always: lg_used + length of the list of unused ones == lg_len; each le_object is an object of
+ * whose references this is one.
  * Crash: an entry and the reference it stands for change in one transaction. */
 struct lvri_ledger {
   uint32_t lg_used;
@@ -47,7 +48,7 @@ _Static_assert(sizeof(struct lvri_ledger) <= 448, "seven lines");
 int lvri_ledger_add_locked(struct lvri_arena *a, lvr_proc_id who, lvri_off object,
                            uint32_t *ret_index);
 
-/* Strike an entry out (the caller counts the reference). With its last entry the ledger is freed. */
+/* Strike an entry out (the caller counts the reference). The ledger goes with its last entry. */
 void lvri_ledger_drop_locked(struct lvri_arena *a, lvr_proc_id who, uint32_t index);
 
 /* Before a fork: the ledger of an embryo that has none becomes a copy of from's, index by index,
@@ -58,8 +59,9 @@ int lvri_ledger_copy(struct lvri_arena *a, lvr_proc_id from, lvr_proc_id to);
 /* The entry at index; it stays where it is until the process has been repaired. */
 struct lvri_ledger_entry *lvri_ledger_entry(struct lvri_arena *a, lvri_off ledger, uint32_t index);
 
-/* For the repairer and for withdrawals, with the guard held: how many entries there may be, and, once
- * all are struck out, the end of it: frees what the journal has room for; true: nothing is left. */
+/* For the repairer and for withdrawals, with the guard held: how many entries there may be, and,
+ * once all are struck out, the end of it: frees what the journal has room for; true: nothing is
+ * left. */
 uint32_t lvri_ledger_len(struct lvri_arena *a, lvri_off ledger);
 bool lvri_ledger_discard_locked(struct lvri_arena *a, lvri_off *field);
 
@@ -69,8 +71,8 @@ void lvri_ledger_each(struct lvri_arena *a, lvri_off ledger,
                                     const struct lvri_ledger_entry *entry),
                       void *context);
 
-/* The ledger's own equations; not whole: it is being filled or emptied, and its list of unused entries
- * may lag behind. The caller holds the guard. 0, -EUCLEAN. */
+/* The ledger's own equations; not whole: it is being filled or emptied, and its list of unused
+ * entries may lag behind. The caller holds the guard. 0, -EUCLEAN. */
 int lvri_ledger_valid(struct lvri_arena *a, lvri_off ledger, bool whole);
 
 #endif

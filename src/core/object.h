@@ -1,4 +1,4 @@
-/* object.h - what all shared objects have in common: a serial number, a kind, a count of references.
+/* object.h - what all shared objects have in common: a serial number, a kind, references.
  *
  *   process ---- handle (private, counted) ---- ledger entry (arena, one) ----> object (arena)
  *   message ---- lvr_ref and a reference that travels ------------------------> object
@@ -53,8 +53,8 @@ void lvri_object_ref(const struct lvri_handle *h, lvr_ref *ret_ref);
 /* Names it and takes a reference that travels. 0, -EOVERFLOW, -ESTALE, -ENOTRECOVERABLE. */
 int lvri_object_send(struct lvri_handle *h, lvr_ref *ret_ref);
 
-/* This process's ledger entry for the object, which stays as long as the handle, and as long as units are
- * held: le_held is changed by the kind alone, by logged stores
+/* This process's ledger entry for the object, which stays as long as the handle, and as long as
+ * units are held: le_held is changed by the kind alone, by logged stores
  * under the object's stripe. NULL in a process without a slot. */
 struct lvri_ledger_entry *lvri_handle_entry(const struct lvri_handle *h);
 
@@ -66,12 +66,14 @@ void lvri_object_unref_locked(struct lvri_arena *a, lvri_off off);
 
 #define LVRI_UNREF_RECORDS 180u
 
-/* The object that ref names, which may be anything: with the guard held. 0, -EXDEV, -EINVAL, -ESTALE. */
+/* The object that ref names, which may be anything: with the guard held. 0, -EXDEV, -EINVAL,
+ * -ESTALE. */
 int lvri_object_find_locked(struct lvri_arena *a, const lvr_ref *ref,
                             struct lvri_object_shm **ret_object);
 
-/* Gifts to a child that will be forked: our ledger holds them for the moment of the fork, so that the child's
- * can be a copy of it. Returned: taken out again, in the parent; kept: the child's own. With the session's mutex held. */
+/* Gifts to a child that will be forked: our ledger holds them for the moment of the fork, so that
+ * the child's can be a copy of it. Returned: taken out again, in the parent; kept: the child's own.
+ * With the session's mutex held. */
 int lvri_object_borrow_gifts(lvr_session *s, lvr_proc_id child);
 void lvri_object_return_gifts(lvr_session *s);
 void lvri_object_keep_gifts(lvr_session *s);

@@ -23,7 +23,7 @@ static int attach(lvr_session *s, const lvr_ref *ref, struct lvri_handle **ret_h
   return lvri_object_attach(s, ref, LVRI_KIND_TEST, ret_h);
 }
 
-/* --- one process ------------------------------------------------------------------------------ */
+/* --- one process ----------------------------------------------------------------------------- */
 
 TEST(one_handle_per_object) {
   session = fixture_session();
@@ -119,7 +119,7 @@ TEST(blocks_that_are_no_objects) {
   }
 }
 
-/* --- references that travel ------------------------------------------------------------------- */
+/* --- references that travel ------------------------------------------------------------------ */
 
 TEST(a_message_keeps_its_object) {
   session = fixture_session();
@@ -174,7 +174,7 @@ TEST(held_units_keep_the_entry) {
   CHECK_INT(fixture_stats(session).objects, 0);
 }
 
-/* --- want ------------------------------------------------------------------------------------- */
+/* --- want ------------------------------------------------------------------------------------ */
 
 TEST(want_of_memory_changes_nothing) {
   struct lvr_session_options options = {.reserve_bytes = LVRI_ARENA_LEAST_BYTES};
@@ -225,7 +225,7 @@ TEST(every_failing_call_of_an_object_is_survived) {
   }
 }
 
-/* --- many ------------------------------------------------------------------------------------- */
+/* --- many ------------------------------------------------------------------------------------ */
 
 /* A model: which of the objects we have, by chance; the table must agree. */
 TEST(many_handles_come_and_go) {
@@ -300,7 +300,7 @@ TEST(many_handles_are_inherited) {
   fixture_check(session);
 }
 
-/* --- the check itself ------------------------------------------------------------------------- */
+/* --- the check itself ------------------------------------------------------------------------ */
 
 /* A structure that is out of order is seen. */
 TEST(checks_can_fail) {

@@ -64,7 +64,7 @@ static int wait_for(lvr_proc_id id, int32_t *ret_status) {
   return lvr_proc_wait_until(session, id, SOON, ret_status);
 }
 
-/* --- birth and death ------------------------------------------------------------------------ */
+/* --- birth and death ------------------------------------------------------------------------- */
 
 static void announce_seven(void *unused) {
   (void)unused;
@@ -176,7 +176,7 @@ TEST(a_signal_ends_a_wait) {
   test_kill(ticker);
 }
 
-/* --- forks ---------------------------------------------------------------------------------- */
+/* --- forks ----------------------------------------------------------------------------------- */
 
 static void use_object(void *unused) {
   lvr_ref ref;
@@ -418,7 +418,7 @@ TEST(a_parents_death_unwatches_its_children) {
   fixture_check(session);
 }
 
-/* --- adoption ------------------------------------------------------------------------------- */
+/* --- adoption -------------------------------------------------------------------------------- */
 
 static void race_for(void *unused) {
   lvr_session *s;
@@ -478,7 +478,7 @@ TEST(adoption_against_withdrawal) {
   fixture_check(session);
 }
 
-/* --- gifts and payloads ----------------------------------------------------------------------- */
+/* --- gifts and payloads ---------------------------------------------------------------------- */
 
 static void check_gift(lvr_session *s) {
   lvr_ref ref;
@@ -568,7 +568,7 @@ TEST(a_gift_to_a_forked_child) {
   fixture_check(session);
 }
 
-/* --- other ways to go ------------------------------------------------------------------------- */
+/* --- other ways to go ------------------------------------------------------------------------ */
 
 static void become_sleep(void *unused) {
   (void)unused;
@@ -592,7 +592,7 @@ TEST(who_execs_is_over) {
   fixture_check(session);
 }
 
-/* The session is this thread's, not the main thread's: the kernel does not mark the word at exec. */
+/* The word is held by this thread, not by the main thread: the kernel does not mark it at exec. */
 static void *exec_in_thread(void *unused) {
   lvr_session *s;
   (void)unused;
@@ -683,7 +683,7 @@ TEST(a_bond_ends_with_its_session) {
   fixture_check(session);
 }
 
-/* --- many ------------------------------------------------------------------------------------- */
+/* --- many ------------------------------------------------------------------------------------ */
 
 static void end_at_once(void *unused) { (void)unused; }
 

@@ -1,9 +1,9 @@
 /* Repair goes in steps, each of which can be done again:
  *
  *   1. The slot is OVER (so it is even if the process died without a word).
- *   2. Every stripe has been entered once since: nothing that the dead process had begun there is left
- *      to be rolled back, so its ledger's units are what they are and may be freed later.
- *   3. Units come back, and those who counted on the process are told: by the kinds, entry by entry.
+ *   2. Every stripe has been entered once since: nothing that the dead process had begun there is
+ *      left to be rolled back, so its ledger's units are what they are and may be freed later.
+ *   3. Units come back, and those who counted on the process are told: by the kinds, per entry.
  *   4. Entries are struck out and their references given back, in transactions of some dozens.
  *   5. Ledger and birth payload are freed.
  *   6. Children are unwatched; those not born yet are withdrawn and repaired likewise.

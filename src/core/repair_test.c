@@ -84,7 +84,7 @@ static struct lvri_handle *new_thing(lvr_session *s, uint32_t units) {
   return h;
 }
 
-/* --- a scenario ------------------------------------------------------------------------------- */
+/* --- a scenario ------------------------------------------------------------------------------ */
 
 struct state {
   lvr_session *s;
@@ -166,7 +166,7 @@ static void check_nothing_left(void *argument, bool done) {
   fixture_check(state->s);
 }
 
-/* --- what dies ---------------------------------------------------------------------------------- */
+/* --- what dies ------------------------------------------------------------------------------- */
 
 static void use_things(void *argument) {
   struct state *state = argument;
@@ -370,7 +370,7 @@ TEST_WITHIN(whoever_dies_while_the_arming_thread_ends_is_dead, 120) {
   (void)crash_run(&scenario);
 }
 
-/* --- many -------------------------------------------------------------------------------------- */
+/* --- many ------------------------------------------------------------------------------------ */
 
 static void own_many(void *argument) {
   struct state *state = argument;
@@ -436,8 +436,8 @@ TEST(repairers_do_not_get_into_each_others_way) {
   }
 }
 
-/* A death in the middle of giving units back, with a stripe's journal that names the ledger: the ledger is
- * looked at, and freed, only after that has been rolled back. */
+/* A death in the middle of giving units back, with a stripe's journal that names the ledger: the
+ * ledger is looked at, and freed, only after that has been rolled back. */
 static void die_in_stripe(void *argument) {
   struct state *state = argument;
   struct lvri_arena *a = &state->s->arena;

@@ -82,9 +82,9 @@ static void let_go(lvr_session *s) {
   (void)lvri_os_futex_wake(word, INT_MAX);
 }
 
-/* The thread ends, the process goes on, as far as anybody knows: "ask the kernel" is said before the
- * word is let go, so nobody sees a word without an owner and does not know why. Or the process has
- * left already, and the mapping only waited for this. */
+/* The thread ends, the process goes on, as far as anybody knows: "ask the kernel" is said before
+ * the word is let go, so nobody sees a word without an owner and does not know why. Or the process
+ * has left already, and the mapping only waited for this. */
 static void disarm_locked(lvr_session *s) {
   if (!s->left) {
     lvri_store_release_u32(&s->slot->sl_ask, 1); /* pairs with look() in slots.c */

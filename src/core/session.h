@@ -1,7 +1,8 @@
 /* session.h - what a process keeps about a session that it is part of.
  *
- * A process is one of a session while its identity says who it is. The identity lies in a page that the kernel
- * empties in the child of any fork, so a child that was given no slot is nobody, and every call says
+ * A process is one of a session while its identity says who it is. The identity lies in a page that
+ * the kernel empties in the child of any fork, so a child that was given no slot is nobody, and
+ * every call says
  * -ESTALE; one that was given a slot is told by the fork handler who it is. */
 #ifndef LVRI_CORE_SESSION_H
 #define LVRI_CORE_SESSION_H
@@ -18,8 +19,10 @@ struct lvri_slot;
 struct lvri_bond;
 
 /* Zeros in the child of a fork.
- *   owner_word, id   who this process is: written at adoption, fork and end; read by any of its threads
- *   armed, armed_by  which thread holds the alive word, if one does; under the mutex of the list of sessions
+ *   owner_word, id   who this process is: written at adoption, fork and end; read by any of its
+ *                    threads
+ *   armed, armed_by  which thread holds the alive word, if one does; under the mutex of the list of
+ *                    sessions
  *   unarmed          1: the thread that did has ended; written with these, read by any thread */
 struct lvri_identity {
   _Atomic uint64_t owner_word; /* 0: nobody */
@@ -54,8 +57,8 @@ static inline lvr_proc_id lvri_session_self(const lvr_session *s) {
   return lvri_load_relaxed_u64(&s->identity->id);
 }
 
-/* If the thread that held our alive word has ended, the calling thread holds it from now on. One load
- * as a rule; called where a process is about to sleep. */
+/* If the thread that held our alive word has ended, the calling thread holds it from now on. One
+ * load as a rule; called where a process is about to sleep. */
 void lvri_session_rearm(lvr_session *s);
 
 /* --- for process.c, object.c, fork.c ------------------------------------------------------ */
@@ -64,18 +67,19 @@ void lvri_session_rearm(lvr_session *s);
 void lvri_session_lock(lvr_session *s);
 void lvri_session_unlock(lvr_session *s);
 
-/* Be that embryo: adopt it, take its ledger for ours, say who we are. Any handles that were there are
- * stale for ever. 0, -ESRCH, -ENOMEM, -ENOTRECOVERABLE. */
+/* Be that embryo: adopt it, take its ledger for ours, say who we are. Any handles that were there
+ * are stale for ever. 0, -ESRCH, -ENOMEM, -ENOTRECOVERABLE. */
 int lvri_session_become(lvr_session *s, lvr_proc_id id);
 
-/* Nobody from now on: the slot is OVER, with that status if there is one; the alive word is let go, if
- * this thread holds it, and who waits for it is woken. With the list's mutex held. */
+/* Nobody from now on: the slot is OVER, with that status if there is one; the alive word is let go,
+ * if this thread holds it, and who waits for it is woken. With the list's mutex held. */
 void lvri_session_resign(lvr_session *s, const int32_t *status);
 
 /* fork.c: every fork() of this process is seen from now on. 0, -ENOMEM. */
 int lvri_fork_watch(void);
 
-/* In the child of a fork: it is the child that was prepared, whose ledger is like ours. 0 or an error: stale. */
+/* In the child of a fork: it is the child that was prepared, whose ledger is like ours. 0 or an
+ * error: stale. */
 int lvri_session_become_fork(lvr_session *s, lvr_proc_id id);
 
 /* The list of this process's sessions, with its mutex held. */

@@ -114,7 +114,7 @@ TEST(a_mapping_is_nobody_until_it_adopts) {
   fixture_check(s);
 }
 
-/* --- the thread that holds the alive word --------------------------------------------------- */
+/* --- the thread that holds the alive word ---------------------------------------------------- */
 
 static void *attach_and_end(void *argument) {
   lvr_session **at = argument;
@@ -197,7 +197,7 @@ static void *detach_it(void *argument) {
   return NULL;
 }
 
-/* The mapping stays for the thread that still holds the alive word; the slot is given away after. */
+/* The mapping stays for the thread that still holds the alive word; the slot is freed after. */
 TEST(detaching_in_another_thread) {
   lvr_session *s = fixture_session(), *t;
   CHECK_INT(lvr_session_attach(lvr_session_fd(s), 0, &t), 0);
@@ -210,7 +210,7 @@ TEST(detaching_in_another_thread) {
   fixture_check(s);
 }
 
-/* --- want ----------------------------------------------------------------------------------- */
+/* --- want ------------------------------------------------------------------------------------ */
 
 TEST(want_of_descriptors_is_an_error) {
   struct rlimit none = {.rlim_cur = 3, .rlim_max = 3};

@@ -1,6 +1,6 @@
 /* slots.h - the process table.
  *
- *   FREE --prepare--> EMBRYO --adopt--> RUNNING --announce--> OVER --repair--> DEAD --forget--> FREE
+ *   FREE --prepare--> EMBRYO --adopt--> RUNNING --announce--> OVER --repair--> DEAD --> FREE
  *                        |                 `------- any death ---^ (noticed)
  *                        `--withdraw, or its parent is dead--------> FREE
  *
@@ -21,8 +21,8 @@
 #define LVRI_SLOTS_DEFAULT   8192u
 #define LVRI_SLOT_BYTES      256u
 
-/* Flag of an embryo that nobody will withdraw (a fork is under way, or an attach): its parent's death
- * does not reclaim it, its age does. */
+/* Flag of an embryo that nobody will withdraw (a fork is under way, or an attach): its parent's
+ * death does not reclaim it, its age does. */
 #define LVRI_PROC_FORKING  0x100u
 #define LVRI_EMBRYO_AGE_NS INT64_C(10000000000)
 
@@ -36,13 +36,15 @@ enum lvri_slot_state {
 
 /* A row. "Guard": the arena's, by logged stores; such words are read without it where it says so.
  *
- *   sl_alive     held from adoption to death by a thread of the process; the kernel marks it when that
- *                thread dies. Its word is read by anybody. Made anew when the slot is prepared again,
- *                at which time nobody alive holds it.
- *   sl_id        guard; read by anybody: changes when the slot is freed, so that older ids fail at once
+ *   sl_alive     held from adoption to death by a thread of the process; the kernel marks it when
+ *                that thread dies. Its word is read by anybody. Made anew when the slot is prepared
+ *                again, at which time nobody alive holds it.
+ *   sl_id        guard; read by anybody: changes when the slot is freed, so that older ids fail at
+ *                once
  *   sl_state     guard; read by anybody
  *   sl_news      futex word; counted up by anybody after a change that somebody may wait for; not
- *                logged, since a wake-up too many does no harm and one too few is healed by the relook
+ *                logged, since a wake-up too many does no harm and one too few is healed by the
+ *                relook
  *   sl_ask       1: nobody holds sl_alive although the process may live: ask the kernel. By the
  *                process itself, before the unlock and after the lock; read by anybody
  *   sl_pid, sl_born_ticks, sl_born_ns    guard, at adoption; then constant
@@ -63,10 +65,11 @@ enum lvri_slot_state {
  * Alive means: sl_id is the id, the state is RUNNING, and the word has an owner (or sl_ask and the
  * kernel say so). All are in one line.
  *
- * Crash: every change of state is one transaction of the guard. Adoption locks sl_alive inside of it: an
- * adopter killed before the commit leaves an embryo whose mutex says "owner died", which the next one takes;
- * killed after it, a RUNNING slot that the kernel marks. An announcer killed between its commit and its unlock is OVER, and
- * the kernel unlocks. A free slot's mutex is never locked: freeing waits until its word has no owner. */
+ * Crash: every change of state is one transaction of the guard. Adoption locks sl_alive inside of
+ * it: an adopter killed before the commit leaves an embryo whose mutex says "owner died", which the
+ * next one takes; killed after it, a RUNNING slot that the kernel marks. An announcer killed
+ * between commit and unlock is OVER, and the kernel unlocks. A free slot's mutex is never locked: freeing
+ * waits until its word has no owner. */
 struct lvri_slot {
   struct lvri_mutex sl_alive;
   char sl_pad0[48 - sizeof(struct lvri_mutex)];
@@ -122,9 +125,9 @@ struct lvri_slot *lvri_slot_at(const struct lvri_arena *a, uint32_t index);
 /* The slot of process id; NULL when it has been given away, or never was. */
 struct lvri_slot *lvri_slot_of(struct lvri_arena *a, lvr_proc_id id);
 
-/* Make an embryo; it takes the slot that has been free for longest. The table grows only if may_grow.
- * Caller holds the arena's guard, with an empty journal. 0, -EAGAIN (no free slot), -ENOMEM; aborted or
- * not, the guard is still held. */
+/* Make an embryo; it takes the slot that has been free for longest. The table grows only if
+ * may_grow. Caller holds the arena's guard, with an empty journal. 0, -EAGAIN (no free slot),
+ * -ENOMEM; aborted or not, the guard is still held. */
 int lvri_slot_prepare_locked(struct lvri_arena *a, lvr_proc_id parent, uint32_t flags,
                              bool may_grow, lvr_proc_id *ret_id);
 
@@ -155,7 +158,7 @@ _Atomic uint32_t *lvri_slot_alive_word(struct lvri_arena *a, lvr_proc_id id,
 /* The process leaves: its state is OVER. 0, -ENOTRECOVERABLE. */
 int lvri_slot_set_over(struct lvri_arena *a, lvr_proc_id id);
 
-/* Says the status, if nobody has, and then that it is over: 0, -EALREADY, -ESRCH, -ENOTRECOVERABLE. */
+/* Says the status, if nobody has, and that it is over: 0, -EALREADY, -ESRCH, -ENOTRECOVERABLE. */
 int lvri_slot_set_status(struct lvri_arena *a, lvr_proc_id id, int32_t status);
 
 /* Over: announced, left, or dead. An embryo is not. */

@@ -8,7 +8,8 @@
 #include "core/session.h"
 #include "leveret/process.h"
 
-/* A new session. LVRI_KIND_TEST is a kind of 64 bytes and more, with the hooks that lvri_test_kind says. */
+/* A new session. LVRI_KIND_TEST is a kind of 64 bytes and more, with the hooks that lvri_test_kind
+ * says. */
 lvr_session *fixture_session(void);
 
 /* The same, for few processes. */
