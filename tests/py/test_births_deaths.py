@@ -127,8 +127,7 @@ def test_starts_while_spares_are_killed() -> None:
             for pid in children_of(mother)[-1:]:
                 if pid not in ours:
                     with contextlib.suppress(ProcessLookupError):
-                        with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                        os.kill(pid, signal.SIGKILL)
 
     hunter = threading.Thread(target=hunt)
     hunter.start()
