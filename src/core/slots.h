@@ -68,8 +68,8 @@ enum lvri_slot_state {
  * Crash: every change of state is one transaction of the guard. Adoption locks sl_alive inside of
  * it: an adopter killed before the commit leaves an embryo whose mutex says "owner died", which the
  * next one takes; killed after it, a RUNNING slot that the kernel marks. An announcer killed
- * between commit and unlock is OVER, and the kernel unlocks. A free slot's mutex is never locked: freeing
- * waits until its word has no owner. */
+ * between commit and unlock is OVER, and the kernel unlocks. A free slot's mutex is never locked:
+ * freeing waits until its word has no owner. */
 struct lvri_slot {
   struct lvri_mutex sl_alive;
   char sl_pad0[48 - sizeof(struct lvri_mutex)];
