@@ -274,6 +274,49 @@ TEST_WITHIN(whoever_dies_copying_a_ledger_leaves_nothing, 120) {
   (void)crash_run_repairer(&scenario, 113);
 }
 
+/* A gift that the parent has no handle of, and one that it has. */
+static void fork_with_gifts(void *argument) {
+  struct state *state = argument;
+  struct lvri_handle *h = new_thing(state->s, 0);
+  lvr_ref ref;
+  lvr_proc_id child = fixture_prepare(state->s);
+  lvri_object_ref(h, &ref);
+  CHECK_INT(lvr_proc_give(state->s, child, &ref), 0);
+  CHECK_INT(lvr_proc_give(state->s, child, &state->ref), 0);
+  lvri_object_detach(h);
+  CHECK_INT(lvr_proc_fork_next(state->s, child), 0);
+  pid_t pid = fork();
+  if (pid == 0) _exit(0);
+  join_likewise(pid);
+}
+
+/* The child may still be on its way when its parent has died. */
+static void await_children(lvr_session *s) {
+  int32_t status;
+  for (uint32_t i = 1; i <= lvri_slots_of(&s->arena)->st_count; i++) {
+    struct lvri_slot *slot = lvri_slot_at(&s->arena, i);
+    lvr_proc_id id = lvri_load_acquire_u64(&slot->sl_id);
+    if (id == lvr_proc_self(s)) continue;
+    if (lvri_load_acquire_u32(&slot->sl_state) == LVRI_SLOT_RUNNING)
+      CHECK(lvr_proc_wait_until(s, id, INT64_MAX, &status) < 0);
+  }
+}
+
+static void check_gifts(void *argument, bool done) {
+  const struct state *state = argument;
+  await_children(state->s);
+  age_embryos(state->s);
+  await_children(state->s); /* who was just in time */
+  CHECK(lvr_repair(state->s) >= 0);
+  check_nothing_left(argument, done);
+}
+
+TEST_WITHIN(whoever_dies_forking_with_gifts_leaves_nothing, 120) {
+  static const struct crash_scenario scenario = {
+      "gifts", sizeof(struct state), set_up, fork_with_gifts, repair, check_gifts, tear_down};
+  (void)crash_run(&scenario);
+}
+
 /* Whatever happens to the first who wants to be it, the next one can, or it is over. */
 static void adopt_it(void *argument) {
   struct state *state = argument;
