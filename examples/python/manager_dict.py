@@ -3,7 +3,13 @@
 import multiprocessing
 
 STOCK = {"apples": 10, "pears": 4, "plums": 0}
-ORDERS = [("Ada", "apples", 4), ("Ben", "pears", 3), ("Cleo", "plums", 1), ("Dan", "apples", 6), ("Eve", "pears", 2)]
+ORDERS = [
+    ("Ada", "apples", 4),
+    ("Ben", "pears", 3),
+    ("Cleo", "plums", 1),
+    ("Dan", "apples", 6),
+    ("Eve", "pears", 2),
+]
 
 
 def serve(stock, refused, lock, orders):

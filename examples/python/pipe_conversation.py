@@ -2,7 +2,11 @@
 
 import multiprocessing
 
-OPERATIONS = {"add": lambda a, b: a + b, "multiply": lambda a, b: a * b, "divide": lambda a, b: a / b}
+OPERATIONS = {
+    "add": lambda a, b: a + b,
+    "multiply": lambda a, b: a * b,
+    "divide": lambda a, b: a / b,
+}
 
 
 def calculate(connection):

@@ -21,5 +21,7 @@ if __name__ == "__main__":
         for number, length, code in pool.imap(digest, chapters()):
             print(f"chapter {number}: {length:6} characters, {code}")
 
-        longest = max(pool.imap_unordered(digest, chapters(), chunksize=2), key=lambda found: found[1])
+        longest = max(
+            pool.imap_unordered(digest, chapters(), chunksize=2), key=lambda found: found[1]
+        )
         print(f"the longest is chapter {longest[0]}")

@@ -20,4 +20,6 @@ if __name__ == "__main__":
         process.start()
     for process in processes:
         process.join()
-        print(f"{process.name}: {'accepted' if process.exitcode == 0 else 'refused'} (status {process.exitcode})")
+        print(
+            f"{process.name}: {'accepted' if process.exitcode == 0 else 'refused'} (status {process.exitcode})"
+        )

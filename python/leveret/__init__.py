@@ -1,16 +1,18 @@
 """Leveret: Python's multiprocessing with processes that are born running.
 
-    import leveret as multiprocessing         every public name of multiprocessing, ours where it matters
-    leveret.install()                         makes ours the default of multiprocessing and concurrent.futures
-    $ leveret program.py                      runs an unmodified program that way
+    import leveret as multiprocessing   every public name of multiprocessing
+    leveret.install()                   makes it the default, of concurrent.futures too
+    $ leveret program.py                runs an unmodified program that way
 
-The names are those of the default context and are looked up when they are first used, so that importing
-this package costs next to nothing.
+The names are those of the default context. They are looked up when they are first used, so that
+importing this package costs next to nothing.
 """
 
 import importlib
 import sys
 from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
 
 from . import _core
 
@@ -24,26 +26,66 @@ __version__ = "0.1.0"
 SUBDEBUG = 5
 SUBWARNING = 25
 
-_OF_CONTEXT = (
-    ["Array", "AuthenticationError", "Barrier", "BoundedSemaphore", "BufferTooShort", "Condition", "Event"]
-    + ["JoinableQueue", "Lock", "Manager", "Pipe", "Pool", "Process", "ProcessError", "Queue", "RLock"]
-    + ["RawArray", "RawValue", "Semaphore", "SimpleQueue", "TimeoutError", "Value", "active_children"]
-    + ["allow_connection_pickling", "cpu_count", "current_process", "freeze_support"]
-    + ["get_all_start_methods", "get_context", "get_logger", "get_start_method", "log_to_stderr"]
-    + ["parent_process", "reducer", "set_executable", "set_forkserver_preload", "set_start_method"]
-)
-
 _OURS = ("context", "managers", "pool", "process", "queues", "sharedctypes", "synchronize")
 _STANDARD = (
-    ("connection", "dummy", "dummy.connection", "forkserver", "heap", "reduction", "resource_sharer")
-    + ("resource_tracker", "shared_memory", "spawn", "util")
+    "connection",
+    "dummy",
+    "dummy.connection",
+    "forkserver",
+    "heap",
+    "reduction",
+    "resource_sharer",
+    "resource_tracker",
+    "shared_memory",
+    "spawn",
+    "util",
 )
 
-__all__ = [*_OF_CONTEXT, "AbandonedLockWarning", "install"]
+__all__ = [
+    "AbandonedLockWarning",
+    "Array",
+    "AuthenticationError",
+    "Barrier",
+    "BoundedSemaphore",
+    "BufferTooShort",
+    "Condition",
+    "Event",
+    "JoinableQueue",
+    "Lock",
+    "Manager",
+    "Pipe",
+    "Pool",
+    "Process",
+    "ProcessError",
+    "Queue",
+    "RLock",
+    "RawArray",
+    "RawValue",
+    "Semaphore",
+    "SimpleQueue",
+    "TimeoutError",
+    "Value",
+    "active_children",
+    "allow_connection_pickling",
+    "cpu_count",
+    "current_process",
+    "freeze_support",
+    "get_all_start_methods",
+    "get_context",
+    "get_logger",
+    "get_start_method",
+    "install",
+    "log_to_stderr",
+    "parent_process",
+    "reducer",
+    "set_executable",
+    "set_forkserver_preload",
+    "set_start_method",
+]
 
 
-def __getattr__(name):
-    if name in _OF_CONTEXT:
+def __getattr__(name: str) -> Any:
+    if name in __all__:
         from .context import default_context
 
         return getattr(default_context, name)
@@ -52,7 +94,7 @@ def __getattr__(name):
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, *_OURS, *(name for name in _STANDARD if "." not in name)})
 
 
@@ -60,19 +102,21 @@ class _StandardModules:
     """Finds `leveret.X` for a module X that is the standard library's: it is the same module."""
 
     @staticmethod
-    def find_spec(name, path=None, target=None):
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         package, _, rest = name.partition(".")
-        return ModuleSpec(name, _StandardModules) if package == __name__ and rest in _STANDARD else None
+        return ModuleSpec(name, _loader) if package == __name__ and rest in _STANDARD else None
 
     @staticmethod
-    def create_module(spec):
+    def create_module(spec: ModuleSpec) -> ModuleType:
         module = importlib.import_module("multiprocessing" + spec.name.removeprefix(__name__))
         spec.loader_state = module.__spec__
         return module
 
     @staticmethod
-    def exec_module(module):
-        module.__spec__ = module.__spec__.loader_state
+    def exec_module(module: ModuleType) -> None:
+        if module.__spec__ is not None:
+            module.__spec__ = module.__spec__.loader_state
 
 
-sys.meta_path.append(_StandardModules)
+_loader: Any = _StandardModules
+sys.meta_path.append(_loader)

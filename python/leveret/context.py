@@ -6,14 +6,16 @@
                                           |            |            |                |
                                      popen.warm   popen.fork   popen.spawn   popen.forkserver
 
-A context is a `multiprocessing.context.BaseContext`, so whatever takes an `mp_context` takes ours. All of
-them hand out the same kinds of shared objects; they differ only in how a process is born. What is not ours
-yet is the standard library's, made over our context.
+A context is a `multiprocessing.context.BaseContext`, so whatever takes an `mp_context` takes
+ours. All of them hand out the same kinds of shared objects; they differ only in how a process
+is born. What is not ours yet is the standard library's, made over our context.
 """
 
 import importlib
 import sys
+from collections.abc import Callable, Sequence
 from multiprocessing import context as std
+from typing import Any
 
 from .method import METHODS, check_method, default_method
 from .process import Process as BaseProcess
@@ -28,12 +30,12 @@ __all__ = [
 ]
 
 
-def _ours(module, name):
+def _ours(module: str, name: str) -> Any:
     """The attribute NAME of our package's MODULE, which is imported when it is first needed."""
     return getattr(importlib.import_module(f"leveret.{module}"), name)
 
 
-def _check_preload(modules, on_error):
+def _check_preload(modules: Sequence[str], on_error: str) -> None:
     """Refuse what set_forkserver_preload() cannot mean."""
     if not all(type(name) is str for name in modules):
         raise TypeError("module_names must be a list of strings")
@@ -41,7 +43,7 @@ def _check_preload(modules, on_error):
         raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
 
 
-def _supported(**options):
+def _supported(**options: Any) -> dict[str, Any]:
     """OPTIONS where the standard set_forkserver_preload() takes them: from 3.15 on."""
     return options if sys.version_info >= (3, 15) else {}
 
@@ -49,58 +51,58 @@ def _supported(**options):
 class LeveretContext(std.BaseContext):
     """What the contexts of all start methods have in common: the objects that are ours."""
 
-    def Lock(self):
+    def Lock(self) -> Any:
         """Return a lock; its holder's death is noticed."""
         return _ours("synchronize", "Lock")(ctx=self.get_context())
 
-    def RLock(self):
+    def RLock(self) -> Any:
         """Return a lock that its holder may take again."""
         return _ours("synchronize", "RLock")(ctx=self.get_context())
 
-    def Condition(self, lock=None):
+    def Condition(self, lock: Any = None) -> Any:
         """Return a condition over LOCK, or over a new RLock."""
         return _ours("synchronize", "Condition")(lock, ctx=self.get_context())
 
-    def Semaphore(self, value=1):
+    def Semaphore(self, value: int = 1) -> Any:
         """Return a semaphore of VALUE units."""
         return _ours("synchronize", "Semaphore")(value, ctx=self.get_context())
 
-    def BoundedSemaphore(self, value=1):
+    def BoundedSemaphore(self, value: int = 1) -> Any:
         """Return a semaphore that never has more than VALUE units."""
         return _ours("synchronize", "BoundedSemaphore")(value, ctx=self.get_context())
 
-    def Event(self):
+    def Event(self) -> Any:
         """Return an event, not set."""
         return _ours("synchronize", "Event")(ctx=self.get_context())
 
-    def Barrier(self, parties, action=None, timeout=None):
+    def Barrier(
+        self,
+        parties: int,
+        action: Callable[..., object] | None = None,
+        timeout: float | None = None,
+    ) -> Any:
         """Return a barrier for PARTIES processes or threads."""
         return _ours("synchronize", "Barrier")(parties, action, timeout, ctx=self.get_context())
 
-    def Queue(self, maxsize=0):
+    def Queue(self, maxsize: int = 0) -> Any:
         """Return a queue of at most MAXSIZE messages (0: no limit)."""
         return _ours("queues", "Queue")(maxsize, ctx=self.get_context())
 
-    def JoinableQueue(self, maxsize=0):
+    def JoinableQueue(self, maxsize: int = 0) -> Any:
         """Return a queue with task_done() and join()."""
         return _ours("queues", "JoinableQueue")(maxsize, ctx=self.get_context())
 
-    def SimpleQueue(self):
+    def SimpleQueue(self) -> Any:
         """Return a queue with nothing but get() and put()."""
         return _ours("queues", "SimpleQueue")(ctx=self.get_context())
 
-    def set_forkserver_preload(self, module_names, *, on_error="ignore"):
+    def set_forkserver_preload(self, module_names: Any, *, on_error: str = "ignore") -> None:
         """Name the modules that the zygote and the fork server import before they give birth."""
         _check_preload(module_names, on_error)
         _ours("zygote", "set_preload")(module_names, on_error=on_error)
         super().set_forkserver_preload(module_names, **_supported(on_error=on_error))
 
-    @staticmethod
-    def active_children():
-        """Return the children of this process that live."""
-        return _ours("process", "active_children")()
-
-    def get_context(self, method=None):
+    def get_context(self, method: str | None = None) -> Any:
         """Return this context, or the one of start method METHOD."""
         if method is None:
             return self
@@ -108,23 +110,24 @@ class LeveretContext(std.BaseContext):
         return concrete_contexts[method]
 
 
-# One process class and one context per start method. The standard class is among the bases so that
-# isinstance() tests of programs hold; each child makes its own method the default, as there.
+# One process class and one context per start method. The standard class is among the bases so
+# that isinstance() tests of programs hold. Each child makes its own method the default, as there,
+# but in our default context: `_start_method` would make the standard one look for `warm`.
 
 
 class _Born(BaseProcess):
     """A process whose start method is fixed by its class."""
 
-    _start_method = None  # the standard library knows no `warm`
     _leveret_method: str
 
     @classmethod
-    def _Popen(cls, process_obj):
+    def _Popen(cls, process_obj: Any) -> Any:
         return _ours(f"popen.{cls._leveret_method}", "Popen")(process_obj)
 
-    def _bootstrap(self, *args, **kwargs):
+    def _bootstrap(self, *args: Any, **kwargs: Any) -> Any:
         force_start_method(self._leveret_method)
-        return super()._bootstrap(*args, **kwargs)
+        parent: Any = super()
+        return parent._bootstrap(*args, **kwargs)
 
 
 class WarmProcess(_Born):
@@ -137,18 +140,21 @@ class ForkProcess(_Born, std.ForkProcess):
     """A process born by fork()."""
 
     _leveret_method = "fork"
+    _start_method: Any = None
 
 
 class SpawnProcess(_Born, std.SpawnProcess):
     """A process born as a fresh interpreter."""
 
     _leveret_method = "spawn"
+    _start_method: Any = None
 
 
 class ForkServerProcess(_Born, std.ForkServerProcess):
     """A process born from the fork server."""
 
     _leveret_method = "forkserver"
+    _start_method: Any = None
 
 
 class WarmContext(LeveretContext):
@@ -176,7 +182,7 @@ class ForkServerContext(LeveretContext, std.ForkServerContext):
     Process = ForkServerProcess
 
 
-concrete_contexts = {
+concrete_contexts: dict[str, Any] = {
     "warm": WarmContext(),
     "fork": ForkContext(),
     "spawn": SpawnContext(),
@@ -190,12 +196,14 @@ concrete_contexts = {
 class Process(BaseProcess, std.Process):
     """A process whose start method is the default context's, chosen when it starts."""
 
+    _start_method: Any = None
+
     @staticmethod
-    def _Popen(process_obj):
+    def _Popen(process_obj: Any) -> Any:
         return default_context.get_context().Process._Popen(process_obj)
 
     @staticmethod
-    def _after_fork():
+    def _after_fork() -> Any:
         return default_context.get_context().Process._after_fork()
 
 
@@ -204,14 +212,14 @@ class DefaultContext(LeveretContext, std.DefaultContext):
 
     Process = Process
 
-    def __init__(self):
-        self._actual_context = None
+    def __init__(self) -> None:
+        self._actual_context: Any = None
 
     @property
-    def _default_context(self):
+    def _default_context(self) -> Any:
         return concrete_contexts[default_method()]
 
-    def get_context(self, method=None):
+    def get_context(self, method: str | None = None) -> Any:
         """Return the context of METHOD, or the one that is in force (which settles it)."""
         if method is not None:
             return super().get_context(method)
@@ -219,7 +227,7 @@ class DefaultContext(LeveretContext, std.DefaultContext):
             self._actual_context = self._default_context
         return self._actual_context
 
-    def get_all_start_methods(self):
+    def get_all_start_methods(self) -> list[str]:
         """Return the names of the start methods, the default first."""
         first = default_method()
         return [first, *(name for name in METHODS if name != first)]
@@ -228,6 +236,6 @@ class DefaultContext(LeveretContext, std.DefaultContext):
 default_context = DefaultContext()
 
 
-def force_start_method(method):
+def force_start_method(method: str) -> None:
     """Make METHOD the one in force, as a child of that method begins."""
     default_context._actual_context = concrete_contexts[method]

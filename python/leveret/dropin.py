@@ -1,24 +1,27 @@
 """install(): ours becomes the default of `multiprocessing` and `concurrent.futures`.
 
-    multiprocessing.Lock, .Process, ...       bound methods of the standard default context
-    multiprocessing.context._default_context  becomes ours in place: whoever holds it, or a method of it, has ours
-    multiprocessing.synchronize.Lock, ...     names of the submodules, re-bound now or when they are imported
+    multiprocessing.Lock, .Process, ...        bound methods of the standard default context
+    multiprocessing.context._default_context   becomes ours in place: so does what holds it
+    multiprocessing.synchronize.Lock, ...      names of submodules, re-bound now or when imported
 
-Modules imported before see it as well as those imported after, and what a program never imports costs
-it nothing. A child is told by `state()`, which travels with its preparation data, and calls `restore()`
-before it imports the program's main module. Programs started by `subprocess` are not told, and not changed.
+Modules imported before see it as well as those imported after, and what a program never
+imports costs it nothing. A child is told by `state()`, which travels with its preparation data,
+and calls `restore()` before it imports the program's main module. Programs started by
+`subprocess` are not told, and not changed.
 """
 
 import importlib
 import sys
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
 
 from . import method
 
 __all__ = ["complete", "install", "installed", "restore", "state"]
 
 # Which names of which standard module are re-bound to the same names of which module of ours.
-RENAMED = {
+RENAMED: dict[str, tuple[str, tuple[str, ...]]] = {
     "multiprocessing.synchronize": (
         "leveret.synchronize",
         ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier"),
@@ -27,21 +30,22 @@ RENAMED = {
 }
 
 
-def install():
-    """Make Leveret the default of `multiprocessing` and `concurrent.futures` in this process and its children."""
+def install() -> None:
+    """Make ours the default of `multiprocessing` and `concurrent.futures`, here and in children."""
     if installed():
         return
-    sys.meta_path.insert(0, _Finder())
+    finder: Any = _Finder()
+    sys.meta_path.insert(0, finder)
     if "multiprocessing" in sys.modules:
         _adopt_all()
 
 
-def installed():
+def installed() -> bool:
     """Whether install() was called here, or in the process that this one was born from."""
     return any(isinstance(finder, _Finder) for finder in sys.meta_path)
 
 
-def state():
+def state() -> dict[str, Any]:
     """What a child that is not forked must know of its parent's choices."""
     from .context import default_context as ours
 
@@ -53,7 +57,7 @@ def state():
     }
 
 
-def restore(state):
+def restore(state: dict[str, Any]) -> None:
     """Make the choices of the parent, as told by state(), this process's own."""
     from . import context
 
@@ -66,26 +70,36 @@ def restore(state):
         context.force_start_method(state["actual"])
 
 
+def complete(name: str) -> None:
+    """Re-bind the names of the standard module NAME.
+
+    Said by a module of ours that imports it, and had no such names yet when it was imported.
+    """
+    if installed():
+        _adopt_submodule(sys.modules[name])
+
+
 # Imports that come after install().
 
 
 class _Finder:
-    """Lets the standard finder find a module of multiprocessing, and adopts the module once it is there."""
+    """Lets the standard finder find a module of multiprocessing, and adopts it once it is there."""
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if name.partition(".")[0] != "multiprocessing":
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
-            _call_after_exec(spec.loader, _adopt_all if name == "multiprocessing" else _adopt_submodule)
+            adopt = _adopt_all if name == "multiprocessing" else _adopt_submodule
+            _call_after_exec(spec.loader, adopt)
         return spec
 
 
-def _call_after_exec(loader, adopt):
+def _call_after_exec(loader: Any, adopt: Any) -> None:
     """Have ADOPT called with the module that LOADER is about to execute, once."""
     execute = loader.exec_module
 
-    def exec_module(module):
+    def exec_module(module: ModuleType) -> None:
         del loader.exec_module
         execute(module)
         adopt(module)
@@ -93,8 +107,8 @@ def _call_after_exec(loader, adopt):
     loader.exec_module = exec_module
 
 
-def _adopt_submodule(module):
-    """Adopt a submodule that is imported when the package itself is complete; else _adopt_all will."""
+def _adopt_submodule(module: ModuleType) -> None:
+    """Adopt a submodule, if the package itself is complete; else _adopt_all will."""
     if getattr(sys.modules["multiprocessing"], "_leveret_adopted", False):
         _adopt(module)
 
@@ -102,27 +116,27 @@ def _adopt_submodule(module):
 # Adoption: what it means for a module of the standard package to be ours.
 
 
-def _adopt_all(package=None):
+def _adopt_all(package: Any = None) -> None:
     """Take over the package and what is imported of it."""
     package = package or sys.modules["multiprocessing"]
     package._leveret_adopted = True
     _adopt_contexts()
+    package.Process = _ours("context", "Process")
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "multiprocessing" and module is not None:
             _adopt(module)
-    if hasattr(executor := sys.modules.get("concurrent.futures.process"), "_SafeQueue"):
-        executor._SafeQueue.__bases__ = (importlib.import_module("leveret.queues").Queue,)
+    executor: Any = sys.modules.get("concurrent.futures.process")
+    if hasattr(executor, "_SafeQueue"):
+        executor._SafeQueue.__bases__ = (_ours("queues", "Queue"),)
 
 
-def complete(name):
-    """Re-bind the names of the standard module NAME: said by a module of ours that imports it and is now complete."""
-    if installed():
-        _adopt_submodule(sys.modules[name])
+def _ours(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(f"leveret.{module}"), name)
 
 
-def _adopt(module):
-    """Re-bind MODULE's names that are ours, and the methods of the default context that it imported."""
-    ours, names = RENAMED.get(module.__name__, (None, ()))
+def _adopt(module: ModuleType) -> None:
+    """Re-bind MODULE's names that are ours, and the default context's methods in it."""
+    ours, names = RENAMED.get(module.__name__, ("leveret", ()))
     for name in names:
         if hasattr(replacement := importlib.import_module(ours), name):
             _keep_picklable(module, getattr(module, name))
@@ -133,23 +147,22 @@ def _adopt(module):
             setattr(module, name, getattr(default, value.__name__))
 
 
-def _keep_picklable(module, replaced):
-    """Give a standard class another name to be pickled by: objects of it may have been made before install()."""
+def _keep_picklable(module: ModuleType, replaced: type) -> None:
+    """Let a standard class be pickled by another name: install() may find objects of it made."""
     if replaced.__module__ == module.__name__ and not replaced.__qualname__.startswith("_Standard"):
         replaced.__qualname__ = f"_Standard{replaced.__name__}"
         setattr(module, replaced.__qualname__, replaced)
 
 
-def _adopt_contexts():
+def _adopt_contexts() -> None:
     """Turn the standard context objects into ours, keeping who they are."""
-    from multiprocessing import context as std
-
     from . import context as ours
 
+    std: Any = sys.modules["multiprocessing.context"]
     for name, context in std._concrete_contexts.items():
         context.__class__ = type(ours.concrete_contexts[name])
-        if (birth := getattr(std, type(context).Process.__name__, None)) is not None:
-            birth._Popen = staticmethod(type(context).Process._Popen)
+        birth = type(context).Process
+        getattr(std, birth.__name__)._Popen = staticmethod(birth._Popen)
     ours.concrete_contexts.update(std._concrete_contexts)
     std._concrete_contexts["warm"] = ours.concrete_contexts["warm"]
     default = std._default_context
@@ -157,4 +170,3 @@ def _adopt_contexts():
         ours.force_start_method(default._actual_context._name)
     default.__class__ = ours.DefaultContext
     default.__dict__ = ours.default_context.__dict__
-    sys.modules["multiprocessing"].Process = ours.Process

@@ -1,22 +1,30 @@
-"""The standard library's managers; the server of one made here without a context is a process of ours."""
+"""The standard library's managers; one made here without a context has a server of ours."""
 
 from multiprocessing import managers as std
 from multiprocessing.managers import BaseProxy, Namespace, Token
+from typing import Any
 
 from .context import default_context
 
 __all__ = ["BaseManager", "BaseProxy", "Namespace", "SharedMemoryManager", "SyncManager", "Token"]
 
 
-class _OverOurs:
+class _OverOurs(std.BaseManager):
     """Gives a manager our default context when it is given none."""
 
-    def __init__(self, address=None, authkey=None, serializer="pickle", ctx=None, **options):
+    def __init__(
+        self,
+        address: Any = None,
+        authkey: bytes | None = None,
+        serializer: str = "pickle",
+        ctx: Any = None,
+        **options: Any,
+    ) -> None:
         ctx = ctx or default_context.get_context()
         super().__init__(address, authkey, serializer, ctx, **options)
 
 
-class BaseManager(_OverOurs, std.BaseManager):
+class BaseManager(_OverOurs):
     """A manager of the types that are registered with it."""
 
 
@@ -28,5 +36,5 @@ class SharedMemoryManager(_OverOurs, std.SharedMemoryManager):
     """A manager of blocks of shared memory."""
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     return getattr(std, name)

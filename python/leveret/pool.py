@@ -1,7 +1,9 @@
 """The standard library's pools; a pool made here without a context has ours."""
 
+from collections.abc import Callable, Iterable
 from multiprocessing import pool as std
 from multiprocessing.pool import ThreadPool
+from typing import Any
 
 from .context import default_context
 
@@ -12,11 +14,16 @@ class Pool(std.Pool):
     """A pool of worker processes."""
 
     def __init__(
-        self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None
-    ):
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: Any = None,
+    ) -> None:
         context = context or default_context.get_context()
         super().__init__(processes, initializer, initargs, maxtasksperchild, context)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     return getattr(std, name)

@@ -2,14 +2,16 @@
 
 What a queue keeps inside must not be told like what a program keeps:
 
-* It counts with a plain semaphore. A unit of our `BoundedSemaphore` comes back when the process that took it dies; but
-  the standard queue takes a unit for each message, and whoever receives the message gives it back.
-* It locks with a semaphore of one unit, which does come back, and without a warning: a worker that waits for a message
-  holds this lock, and pools end their workers by killing them.
+* It counts with a plain semaphore. A unit of our `BoundedSemaphore` comes back when the process
+  that took it dies; but the standard queue takes a unit for each message, and whoever receives
+  the message gives it back.
+* It locks with a semaphore of one unit, which does come back, and without a warning: a worker
+  that waits for a message holds this lock, and pools end their workers by killing them.
 """
 
 from multiprocessing import queues as std
-from multiprocessing.queues import Empty, Full
+from queue import Empty, Full
+from typing import Any
 
 from . import dropin
 
@@ -19,42 +21,42 @@ __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 class _Inside:
     """The context that a queue makes its own locks from."""
 
-    def __init__(self, context):
+    def __init__(self, context: Any) -> None:
         self._context = context
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
 
-    def Lock(self):
+    def Lock(self) -> Any:
         return self._context.BoundedSemaphore(1)
 
-    def BoundedSemaphore(self, value):
+    def BoundedSemaphore(self, value: int) -> Any:
         return self._context.Semaphore(value)
 
 
-def _inside(context):
+def _inside(context: Any) -> Any:
     """CONTEXT for the inside of a queue; said twice where one standard class calls another."""
     return context if isinstance(context, _Inside) else _Inside(context)
 
 
-class SimpleQueue(std.SimpleQueue):
+class SimpleQueue(std.SimpleQueue[Any]):
     """A queue with nothing but get() and put(): a pipe and two locks."""
 
-    def __init__(self, *, ctx):
+    def __init__(self, *, ctx: Any) -> None:
         super().__init__(ctx=_inside(ctx))
 
 
-class Queue(std.Queue):
+class Queue(std.Queue[Any]):
     """A queue of messages, sent by a thread of the sender."""
 
-    def __init__(self, maxsize=0, *, ctx):
+    def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
         super().__init__(maxsize, ctx=_inside(ctx))
 
 
-class JoinableQueue(std.JoinableQueue, Queue):
+class JoinableQueue(std.JoinableQueue[Any], Queue):
     """A queue whose messages are done only when task_done() says so."""
 
-    def __init__(self, maxsize=0, *, ctx):
+    def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
         super().__init__(maxsize, ctx=_inside(ctx))
 
 

@@ -1,28 +1,36 @@
-"""The standard library's shared ctypes; the lock of one made here without a context is ours."""
+"""The standard library's shared ctypes; one made here without a context has a lock of ours."""
 
 from multiprocessing import sharedctypes as std
 from multiprocessing.sharedctypes import RawArray, RawValue, copy
+from typing import Any
 
 from .context import default_context
 
 __all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
 
+_std: Any = std
 
-def Value(typecode_or_type, *args, lock=True, ctx=None):
+
+def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) -> Any:
     """Return a shared value and its lock."""
-    return std.Value(typecode_or_type, *args, lock=lock, ctx=ctx or default_context.get_context())
+    return _std.Value(typecode_or_type, *args, lock=lock, ctx=_given(ctx))
 
 
-def Array(typecode_or_type, size_or_initializer, *, lock=True, ctx=None):
+def Array(
+    typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True, ctx: Any = None
+) -> Any:
     """Return a shared array and its lock."""
-    ctx = ctx or default_context.get_context()
-    return std.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=ctx)
+    return _std.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=_given(ctx))
 
 
-def synchronized(obj, lock=None, ctx=None):
+def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
     """Return OBJ, a shared ctypes object, wrapped with a lock."""
-    return std.synchronized(obj, lock, ctx or default_context.get_context())
+    return _std.synchronized(obj, lock, _given(ctx))
 
 
-def __getattr__(name):
+def _given(context: Any) -> Any:
+    return context or default_context.get_context()
+
+
+def __getattr__(name: str) -> Any:
     return getattr(std, name)

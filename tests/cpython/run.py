@@ -102,7 +102,10 @@ class Run:
             with open(report, encoding="utf-8") as lines:
                 events = [json.loads(line) for line in lines]
             if child.wait() or not events:
-                sys.exit(f"{self.options.python} cannot load the suite:\n" + (pathlib.Path(folder) / "output").read_text())
+                sys.exit(
+                    f"{self.options.python} cannot load the suite:\n"
+                    + (pathlib.Path(folder) / "output").read_text()
+                )
         if events[0]["outcome"] == "absent":
             print(f"{self.suite}: not there: {events[0]['detail']}")
             return []
@@ -128,7 +131,9 @@ class Run:
             output = (folder / "output").read_text(errors="replace").strip()
             bad = [outcome for outcome in outcomes if outcome.outcome not in ("ok", "skip")]
             if output and bad:
-                bad[-1].detail += f"\n--- what this worker and its children printed:\n{output[-6000:]}"
+                bad[
+                    -1
+                ].detail += f"\n--- what this worker and its children printed:\n{output[-6000:]}"
         return outcomes
 
 
@@ -158,7 +163,9 @@ class Follower:
             self.note(self.running or "module", "died", f"the worker ended with status {status}")
         left = survivors(self.child.pid, 0.0 if hung else 2.0)
         if left and not hung:
-            self.note(f"{next(reversed(self.outcomes), 'module')} (left behind)", "fail", "\n".join(left))
+            self.note(
+                f"{next(reversed(self.outcomes), 'module')} (left behind)", "fail", "\n".join(left)
+            )
         kill_session(self.child.pid)
         return list(self.outcomes.values())
 
@@ -321,17 +328,31 @@ def told(counts):
 
 
 def parse():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--python", default=sys.executable, help="the Python whose suites are run")
-    parser.add_argument("--method", action="append", choices=worker.METHODS, help="default: all four")
-    parser.add_argument("--suite", action="append", choices=worker.SUITES, help="default: mp and main_handling")
-    parser.add_argument("-k", action="append", metavar="PATTERN", help="only tests whose id has this in it")
+    parser.add_argument(
+        "--method", action="append", choices=worker.METHODS, help="default: all four"
+    )
+    parser.add_argument(
+        "--suite", action="append", choices=worker.SUITES, help="default: mp and main_handling"
+    )
+    parser.add_argument(
+        "-k", action="append", metavar="PATTERN", help="only tests whose id has this in it"
+    )
     parser.add_argument("-j", type=int, default=2, help="workers at a time")
-    parser.add_argument("--batch", type=int, default=12, help="classes for each worker; 1: each class alone")
+    parser.add_argument(
+        "--batch", type=int, default=12, help="classes for each worker; 1: each class alone"
+    )
     parser.add_argument("--timeout", type=float, default=90, help="seconds that a test may take")
     parser.add_argument("--plain", action="store_true", help="without Leveret, for comparison")
-    parser.add_argument("--path", action="append", default=[], help="a folder to import Leveret from")
-    parser.add_argument("--flags", default=[], type=str.split, help="options for the interpreter of the workers")
+    parser.add_argument(
+        "--path", action="append", default=[], help="a folder to import Leveret from"
+    )
+    parser.add_argument(
+        "--flags", default=[], type=str.split, help="options for the interpreter of the workers"
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="tell of every test")
     return parser.parse_args()
 

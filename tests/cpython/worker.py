@@ -180,7 +180,9 @@ def prepare(task):
     from test.support import script_helper
 
     os.set_inheritable(task["report"], False)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # may be ignored: we may run in the background
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # may be ignored: we may run in the background
     sys.argv = ["unittest"]
     # Without this the interpreters that tests start ignore PYTHONPATH, and would not have Leveret in them.
     setattr(script_helper, "__cached_interp_requires_environment", True)

@@ -170,7 +170,10 @@ def test_dedented_code(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("command", "complaint"),
     [
-        (["--start-method", "cold", "program.py"], "the start methods are warm, fork, spawn, forkserver"),
+        (
+            ["--start-method", "cold", "program.py"],
+            "the start methods are warm, fork, spawn, forkserver",
+        ),
         (["--start-method"], "--start-method needs an argument"),
         (["--frobnicate", "program.py"], "unknown option --frobnicate"),
         (["-O", "program.py"], "python -O -m leveret"),
@@ -277,7 +280,11 @@ def test_children_find_the_main_module(
 
 @pytest.mark.parametrize(
     ("method", "kind"),
-    [(method, kind) for method in ("warm", "spawn") for kind in ("folder", "archive.zip", "-m package", "-c")]
+    [
+        (method, kind)
+        for method in ("warm", "spawn")
+        for kind in ("folder", "archive.zip", "-m package", "-c")
+    ]
     + [("warm", "-")],
 )
 def test_main_that_children_do_not_import(tmp_path: pathlib.Path, method: str, kind: str) -> None:
@@ -301,7 +308,9 @@ def test_main_that_children_do_not_import(tmp_path: pathlib.Path, method: str, k
 
 
 def test_program_without_multiprocessing_does_not_import_it(tmp_path: pathlib.Path) -> None:
-    source = "import sys; print([name for name in sys.modules if name.startswith('multiprocessing')])"
+    source = (
+        "import sys; print([name for name in sys.modules if name.startswith('multiprocessing')])"
+    )
     ended = run([*MODULE, "--start-method", "fork", "-c", source], tmp_path)
     assert ended.out == "[]\n"
 

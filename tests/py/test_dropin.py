@@ -300,7 +300,8 @@ def test_start_methods() -> None:
 
 
 def test_preload_is_checked() -> None:
-    assert run("""
+    assert (
+        run("""
         import leveret
         for arguments, options in (([[1]], {}), ([["json"]], {"on_error": "perhaps"})):
             for offer in (leveret, leveret.get_context("forkserver")):
@@ -309,9 +310,10 @@ def test_preload_is_checked() -> None:
                 except (TypeError, ValueError) as error:
                     print(type(error).__name__, error)
         leveret.set_forkserver_preload(["json"], on_error="fail")
-    """) == ["TypeError module_names must be a list of strings"] * 2 + [
-        "ValueError on_error must be 'ignore', 'warn', or 'fail', not 'perhaps'"
-    ] * 2
+    """)
+        == ["TypeError module_names must be a list of strings"] * 2
+        + ["ValueError on_error must be 'ignore', 'warn', or 'fail', not 'perhaps'"] * 2
+    )
 
 
 def test_platform_that_cannot_run_us() -> None:

@@ -27,7 +27,9 @@ def test_example(program: pathlib.Path) -> None:
         "fork": start("-m", "leveret", "--start-method", "fork", str(program)),
         "warm": start("-m", "leveret", "--start-method", "warm", str(program)),
     }
-    ended = {name: (*child.communicate(timeout=50), child.returncode) for name, child in runs.items()}
+    ended = {
+        name: (*child.communicate(timeout=50), child.returncode) for name, child in runs.items()
+    }
     assert ended["python"][0] != "" and ended["python"][1:] == ("", 0)
     assert ended["fork"] == ended["python"]
     assert ended["warm"] == ended["python"]
