@@ -8,10 +8,11 @@ FOLDERS = ("include/leveret", "src/base", "src/os", "src/core", "src/testing", "
            "python/leveret", "python/leveret/popen", "examples/c", "bench/c")  # fmt: skip
 
 
-def lists_of(folder: pathlib.Path) -> str:
-    """The nearest meson.build: popen/ is in the one of the package."""
-    own = folder / "meson.build"
-    return (own if own.exists() else folder.parent / "meson.build").read_text()
+def is_listed(file: pathlib.Path) -> bool:
+    """In the nearest meson.build: popen/ is in the one of the package."""
+    own = file.parent / "meson.build"
+    lists = own if own.exists() else file.parent.parent / "meson.build"
+    return f"'{file.relative_to(lists.parent)}'" in lists.read_text()
 
 
 def main() -> int:
@@ -19,9 +20,8 @@ def main() -> int:
     for name in FOLDERS:
         folder = ROOT / name
         patterns = ("*.h",) if name.startswith("include") else ("*.c", "*.py", "*.pyi", "py.typed")
-        for file in sorted(f for pattern in patterns for f in folder.glob(pattern)):
-            if f"'{file.name}'" not in lists_of(folder):
-                missing.append(file.relative_to(ROOT))
+        files = sorted(f for pattern in patterns for f in folder.glob(pattern))
+        missing += [file.relative_to(ROOT) for file in files if not is_listed(file)]
     for path in missing:
         print(f"{path} is in no meson.build")
     return bool(missing)
