@@ -573,8 +573,7 @@ TEST(a_gift_to_a_forked_child) {
 static void become_sleep(void *unused) {
   (void)unused;
   lvri_store_release_u64(&common->id, lvr_proc_self(session));
-  (void)execl("/bin/sleep", "sleep", "60", (char *)NULL);
-  CHECK(!"exec");
+  CHECK_INT(execl("/bin/sleep", "sleep", "60", (char *)NULL), 0);
 }
 
 TEST(who_execs_is_over) {
@@ -598,8 +597,7 @@ static void *exec_in_thread(void *unused) {
   (void)unused;
   CHECK_INT(lvr_session_map(lvr_session_fd(session), &s), 0);
   CHECK_INT(lvr_proc_adopt(s, lvri_load_acquire_u64(&common->id)), 0);
-  (void)execl("/bin/sleep", "sleep", "60", (char *)NULL);
-  CHECK(!"exec");
+  CHECK_INT(execl("/bin/sleep", "sleep", "60", (char *)NULL), 0);
   return NULL;
 }
 
