@@ -8,11 +8,11 @@ The names are those of the default context. They are looked up when they are fir
 importing this package costs next to nothing.
 """
 
+from __future__ import annotations
+
 import importlib
 import sys
 from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import Any
 
 from . import _core
 
@@ -20,6 +20,11 @@ _core.platform_check()
 
 from ._core import AbandonedLockWarning  # noqa: E402  (only where we can run)
 from .dropin import install  # noqa: E402
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
 
 __version__ = "0.1.0"
 

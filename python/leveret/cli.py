@@ -7,14 +7,19 @@ an exception goes to `sys.excepthook` without our frames. Little is imported her
 `multiprocessing` only if the program does.
 """
 
+from __future__ import annotations
+
 import os
 import sys
-from collections.abc import Callable
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
-from types import TracebackType
-from typing import Any
 
 from . import dropin, method
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any
 
 __all__ = ["main"]
 

@@ -11,14 +11,19 @@ ours. All of them hand out the same kinds of shared objects; they differ only in
 is born. What is not ours yet is the standard library's, made over our context.
 """
 
+from __future__ import annotations
+
 import importlib
 import sys
-from collections.abc import Callable, Sequence
 from multiprocessing import context as std
-from typing import Any
 
 from .method import METHODS, check_method, default_method
 from .process import Process as BaseProcess
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
 __all__ = [
     "DefaultContext",

@@ -10,13 +10,18 @@ and calls `restore()` before it imports the program's main module. Programs star
 `subprocess` are not told, and not changed.
 """
 
+from __future__ import annotations
+
 import importlib
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
-from typing import Any
 
 from . import method
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
 
 __all__ = ["complete", "install", "installed", "restore", "state"]
 

@@ -1,10 +1,15 @@
 """The standard library's managers; one made here without a context has a server of ours."""
 
+from __future__ import annotations
+
 from multiprocessing import managers as std
 from multiprocessing.managers import BaseProxy, Namespace, Token
-from typing import Any
 
 from .context import default_context
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["BaseManager", "BaseProxy", "Namespace", "SharedMemoryManager", "SyncManager", "Token"]
 

@@ -1,11 +1,16 @@
 """The standard library's pools; a pool made here without a context has ours."""
 
-from collections.abc import Callable, Iterable
+from __future__ import annotations
+
 from multiprocessing import pool as std
 from multiprocessing.pool import ThreadPool
-from typing import Any
 
 from .context import default_context
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
 __all__ = ["Pool", "ThreadPool"]
 

@@ -9,11 +9,16 @@ What a queue keeps inside must not be told like what a program keeps:
   that waits for a message holds this lock, and pools end their workers by killing them.
 """
 
+from __future__ import annotations
+
 from multiprocessing import queues as std
 from queue import Empty, Full
-from typing import Any
 
 from . import dropin
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 
@@ -39,21 +44,21 @@ def _inside(context: Any) -> Any:
     return context if isinstance(context, _Inside) else _Inside(context)
 
 
-class SimpleQueue(std.SimpleQueue[Any]):
+class SimpleQueue(std.SimpleQueue):  # type: ignore[type-arg]
     """A queue with nothing but get() and put(): a pipe and two locks."""
 
     def __init__(self, *, ctx: Any) -> None:
         super().__init__(ctx=_inside(ctx))
 
 
-class Queue(std.Queue[Any]):
+class Queue(std.Queue):  # type: ignore[type-arg]
     """A queue of messages, sent by a thread of the sender."""
 
     def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
         super().__init__(maxsize, ctx=_inside(ctx))
 
 
-class JoinableQueue(std.JoinableQueue[Any], Queue):
+class JoinableQueue(std.JoinableQueue, Queue):  # type: ignore[type-arg]
     """A queue whose messages are done only when task_done() says so."""
 
     def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:

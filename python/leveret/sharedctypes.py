@@ -1,10 +1,15 @@
 """The standard library's shared ctypes; one made here without a context has a lock of ours."""
 
+from __future__ import annotations
+
 from multiprocessing import sharedctypes as std
 from multiprocessing.sharedctypes import RawArray, RawValue, copy
-from typing import Any
 
 from .context import default_context
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
 
