@@ -63,7 +63,9 @@ def main() -> None:
         sys.stderr.write(f"leveret: {error}\n{usage}")
         sys.exit(2)
     dropin.install()
-    _run(_RUNNERS[kind](argv), start_zygote=default == "warm")
+    if default == "warm":
+        dropin.when_used(_start_zygote)
+    _run(_RUNNERS[kind](argv))
 
 
 # The command line.
@@ -240,12 +242,18 @@ def _prepare(
 # Running it.
 
 
-def _run(run: Callable[[], None], start_zygote: bool) -> None:
-    """Run the program; its exception is reported as if none of our frames had been there."""
-    if start_zygote:
-        from . import zygote
+def _start_zygote() -> None:
+    """Have a zygote warm up while the program goes on; if it cannot, the first start() will say."""
+    from . import zygote
 
+    try:
         zygote.ensure_running()
+    except (OSError, MemoryError):
+        return
+
+
+def _run(run: Callable[[], None]) -> None:
+    """Run the program; its exception is reported as if none of our frames had been there."""
     try:
         run()
     except SystemExit:

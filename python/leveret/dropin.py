@@ -20,10 +20,11 @@ from . import method
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
     from typing import Any
 
-__all__ = ["complete", "install", "installed", "restore", "state"]
+__all__ = ["complete", "install", "installed", "restore", "state", "when_used"]
 
 # Which names of which standard module are re-bound to the same names of which module of ours.
 RENAMED: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -33,6 +34,9 @@ RENAMED: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "multiprocessing.queues": ("leveret.queues", ("Queue", "JoinableQueue", "SimpleQueue")),
 }
+
+
+_when_used: list[Callable[[], object]] = []
 
 
 def install() -> None:
@@ -73,6 +77,11 @@ def restore(state: dict[str, Any]) -> None:
         context.default_context._actual_context = None
     else:
         context.force_start_method(state["actual"])
+
+
+def when_used(function: Callable[[], object]) -> None:
+    """Have FUNCTION called as soon as the program has imported `multiprocessing`."""
+    _when_used.append(function)
 
 
 def complete(name: str) -> None:
@@ -133,6 +142,8 @@ def _adopt_all(package: Any = None) -> None:
     executor: Any = sys.modules.get("concurrent.futures.process")
     if hasattr(executor, "_SafeQueue"):
         executor._SafeQueue.__bases__ = (_ours("queues", "Queue"),)
+    while _when_used:
+        _when_used.pop()()
 
 
 def _ours(module: str, name: str) -> Any:

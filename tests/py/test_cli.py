@@ -307,12 +307,22 @@ def test_main_that_children_do_not_import(tmp_path: pathlib.Path, method: str, k
     assert ended.out.split() == ["once", "child", "0"]
 
 
-def test_program_without_multiprocessing_does_not_import_it(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("method", ["warm", "fork"])
+def test_program_without_multiprocessing_pays_nothing(tmp_path: pathlib.Path, method: str) -> None:
+    """Neither is the package imported for it, nor is there a zygote."""
     source = (
-        "import sys; print([name for name in sys.modules if name.startswith('multiprocessing')])"
+        "import sys; print([name for name in sys.modules if name.startswith('multiprocessing')])\n"
+        "print(open('/proc/thread-self/children').read().split())"
     )
-    ended = run([*MODULE, "--start-method", "fork", "-c", source], tmp_path)
-    assert ended.out == "[]\n"
+    ended = run([*MODULE, "--start-method", method, "-c", source], tmp_path)
+    assert ended.out.splitlines() == ["[]", "[]"]
+
+
+def test_zygote_warms_up_from_the_import_on(tmp_path: pathlib.Path) -> None:
+    source = "import multiprocessing; print(len(open('/proc/thread-self/children').read().split()))"
+    for method, expected in (("warm", "1"), ("fork", "0")):
+        ended = run([*MODULE, "--start-method", method, "-c", source], tmp_path)
+        assert ended.out.split() == [expected]
 
 
 def test_program_runs_its_main_module_once(tmp_path: pathlib.Path) -> None:
