@@ -153,13 +153,14 @@ def helpers_are_up() -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(helpers_are_up: None) -> Iterator[None]:
+def nothing_left(request: pytest.FixtureRequest, helpers_are_up: None) -> Iterator[None]:
     import leveret
 
     gc.collect()
     leveret.active_children()
     before = Tally()
     yield
+    request.node.funcargs.clear()  # pytest would hold what the test's fixtures made
 
     def grown() -> dict[str, list[str]]:
         gc.collect()
