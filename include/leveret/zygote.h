@@ -43,6 +43,10 @@ struct lvr_zygote_service {
   void *context;
   int32_t (*fork)(void *context); /* as fork(2), negative errno on failure; NULL: fork() itself */
   void (*spare)(void *context);   /* in each spare, before it waits; may be NULL */
+  /* Once, in a process of its own that ends behind it: does what children do, so that spares can have the
+   * memory for that before they are needed. It may end the process itself, after lvr_zygote_learn().
+   * May be NULL. */
+  void (*rehearse)(void *context);
 };
 
 /* What a born child has been given. */
@@ -83,6 +87,11 @@ LVR_API LVR_MUST_CHECK int lvr_zygote_open(lvr_session *s, const struct lvr_zygo
  *          and the daemons that depend on it are dead), -EMFILE, -ENFILE, -ENOMEM, -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_zygote_serve(lvr_zygote *z, const struct lvr_zygote_service *service,
                                             struct lvr_birth *ret_birth);
+
+/* lvr_zygote_learn - what this process has touched of its memory, spares are to fetch beforehand.
+ * Caller:  the rehearsal, at its end.
+ * Crash:   learned wholly or not at all; nothing depends on it but time. */
+LVR_API void lvr_zygote_learn(lvr_zygote *z);
 
 /* lvr_zygote_send - ask for the birth of a prepared process. Sending again does no harm.
  * Owner:   fds are copied.

@@ -17,6 +17,9 @@ __all__ = ["end", "live", "live_forked"]
 # From 3.13 on a child runs the exit handlers that it registered itself.
 RUNS_EXIT_HANDLERS = sys.version_info >= (3, 13)
 
+# Of every life; another for a rehearsal.
+last_act = _core.end
+
 
 def live(process_obj, sentinel):
     """Be process_obj, to the end; never returns."""
@@ -36,7 +39,7 @@ def end(code):
         if RUNS_EXIT_HANDLERS:
             atexit._run_exitfuncs()
     finally:
-        _core.end(code)
+        last_act(code)
 
 
 def live_forked(process_obj, parent_pid, parent, parent_thread):

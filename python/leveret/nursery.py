@@ -1,8 +1,9 @@
 """What runs in the zygote and in those born from it.
 
     main()       the zygote: told the world, it imports the program's modules, freezes what there is, and serves
-    rehearse()   a spare, before it waits: what is to be done in every child and depends on nothing
+    get_ready()  a spare, before it waits: what is to be done in every child and depends on nothing
     be_born()    a child: its head, the changes in the world, its process object; then leveret.life
+    rehearse()   a process that does all this with nothing to do: what memory it touches, spares fetch beforehand
 
 A zygote that finds threads in itself after its imports cannot fork safely: it ends, and a bare one takes
 its place.
@@ -14,12 +15,13 @@ import pickle
 import signal
 import sys
 import threading
-from multiprocessing import process, spawn, util
+from multiprocessing import process, reduction, spawn, util
+from multiprocessing.context import set_spawning_popen
 
-from . import _core, life, zygote
+from . import _core, context, life, queues, synchronize, zygote
 from .popen.warm import FOLLOW, HEAD, STREAMS, TRACKER
 
-__all__ = ["be_born", "main", "received", "rehearse"]
+__all__ = ["be_born", "get_ready", "main", "received", "rehearse"]
 
 FORK_INSTEAD = "or let processes inherit everything: --start-method fork (LEVERET_START_METHOD=fork)"
 
@@ -48,7 +50,7 @@ def main(proc_id, maker, call_fd, serve_fd, desk_fd, arena_fd, config_fd, by_mai
     gc.freeze()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     signal.signal(signal.SIGINT, on_interrupt)
-    birth = desk.serve(rehearse, 0, 0)
+    birth = desk.serve(get_ready, lambda: rehearse(desk), 0, 0)
     if birth is None:
         os._exit(0)
     zygote.adopt(desk, world)
@@ -223,10 +225,39 @@ _APPLIERS = {
 # A spare and a child.
 
 
-def rehearse():
+def get_ready():
     """Do in a spare what every child needs and nobody has to wait for then."""
     if numpy_random := sys.modules.get("numpy.random"):
         numpy_random.seed()
+
+
+def rehearse(desk):
+    """Live the life of a process that has nothing to do; have what memory it touched learned."""
+
+    def leave(code):
+        desk.learn()
+        os._exit(code)
+
+    util._logger = None
+    life.last_act = leave
+    get_ready()
+    task = HEAD.pack(os.getppid(), 0, _core.umask(), 0, 0, 0) + _pickle_nothing()
+    view = memoryview(task)
+    process_obj, sentinel = _unpack(view, [], {})
+    view.release()
+    life.live(process_obj, sentinel)
+
+
+def _nothing():
+    """What the rehearsal does between a process's beginning and its end."""
+
+
+def _pickle_nothing():
+    set_spawning_popen(True)
+    try:
+        return bytes(reduction.ForkingPickler.dumps(context.WarmProcess(target=_nothing)))
+    finally:
+        set_spawning_popen(None)
 
 
 def be_born(world, proc_id, error, fds):

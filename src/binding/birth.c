@@ -594,12 +594,22 @@ static int32_t fork_interpreter(void *Py_UNUSED(context)) {
   return pid < 0 ? -code : (int32_t)pid;
 }
 
-static void warm_up(void *context) {
-  PyObject *result = PyObject_CallNoArgs((PyObject *)context);
+/* What serve() was given: called in every spare, and in the rehearsal. */
+struct callbacks {
+  PyObject *spare;
+  PyObject *rehearse;
+};
 
-  if (result == NULL) PyErr_WriteUnraisable((PyObject *)context);
+static void call(PyObject *function) {
+  PyObject *result = PyObject_CallNoArgs(function);
+
+  if (result == NULL) PyErr_WriteUnraisable(function);
   Py_XDECREF(result);
 }
+
+static void prepare_spare(void *context) { call(((struct callbacks *)context)->spare); }
+
+static void rehearse(void *context) { call(((struct callbacks *)context)->rehearse); }
 
 static PyObject *describe_birth(const struct lvr_birth *birth) {
   PyObject *fds = PyTuple_New((Py_ssize_t)birth->n_fds);
@@ -617,18 +627,26 @@ static PyObject *describe_birth(const struct lvr_birth *birth) {
 }
 
 static PyObject *zygote_serve(PyObject *self, PyObject *args) {
-  PyObject *spare;
-  struct lvr_zygote_service service = {.fork = fork_interpreter, .spare = warm_up};
+  struct callbacks callbacks;
+  struct lvr_zygote_service service = {.context = &callbacks,
+                                       .fork = fork_interpreter,
+                                       .spare = prepare_spare,
+                                       .rehearse = rehearse};
   struct lvr_birth birth;
 
-  if (!PyArg_ParseTuple(args, "OII:serve", &spare, &service.spares_least, &service.spares_most))
+  if (!PyArg_ParseTuple(args, "OOII:serve", &callbacks.spare, &callbacks.rehearse,
+                        &service.spares_least, &service.spares_most))
     return NULL;
-  service.context = spare;
   int code = lvr_zygote_serve(zygote_of(self), &service, &birth);
 
   if (code < 0) return lvri_raise(code, "be a zygote");
   if (code > 0) Py_RETURN_NONE;
   return describe_birth(&birth);
+}
+
+static PyObject *zygote_learn(PyObject *self, PyObject *Py_UNUSED(none)) {
+  lvr_zygote_learn(zygote_of(self));
+  Py_RETURN_NONE;
 }
 
 static PyObject *zygote_id(PyObject *self, void *Py_UNUSED(closure)) {
@@ -660,8 +678,11 @@ static PyMethodDef zygote_methods[] = {
      PyDoc_STR("birth($self, child, fds, /)\n--\n\n"
                "Have a prepared child born: its pid, or None if the zygote is dead.")},
     {"serve", zygote_serve, METH_VARARGS,
-     PyDoc_STR("serve($self, spare, least, most, /)\n--\n\n"
+     PyDoc_STR("serve($self, spare, rehearse, least, most, /)\n--\n\n"
                "Be the zygote: (id, error, fds) in each child, None in the zygote at its end.")},
+    {"learn", zygote_learn, METH_NOARGS,
+     PyDoc_STR("learn($self, /)\n--\n\n"
+               "What memory this process has touched, spares are to fetch beforehand.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -72,9 +72,15 @@ static void leave_the_stock(const struct lvri_spare *spare, uint64_t blocked) {
   lvri_os_signals_block(blocked);
 }
 
+static void fetch_memory(const struct lvri_desk_shm *desk) {
+  uint32_t n_runs = lvri_load_acquire_u32(&desk->zd_n_runs); /* pairs with lvr_zygote_learn() */
+  lvri_os_pages_fetch(desk->zd_runs, n_runs);
+}
+
 void lvri_spare_live(const struct lvri_spare *spare, struct lvr_birth *ret_birth) {
   struct lvri_request request;
 
+  fetch_memory(spare->z->desk);
   do {
     die_with_zygote(spare);
     receive(spare, &request, ret_birth);

@@ -19,6 +19,7 @@
 #define QUIET_NS     INT64_C(1000000000)
 #define SPARES_LEAST 2u
 #define SPARES_MOST  16u
+#define COPIES_BYTES (UINT64_C(4) << 20) /* of memory at most that a spare fetches for itself */
 
 /* A child that is none of the spares any more. */
 struct child {
@@ -34,6 +35,7 @@ struct stock {
   int bell_fd, maker_fd;
   struct lvri_signals signals;
   uint32_t least, most, wanted;
+  bool rehearsed;
   int64_t busy_ns; /* when a spare was last found taken */
   struct child *children;
   size_t n_children, room;
@@ -224,6 +226,28 @@ static void refuse(const struct stock *k, int32_t code) {
   }
 }
 
+/* --- the rehearsal ------------------------------------------------------------------------- */
+
+void lvr_zygote_learn(lvr_zygote *z) {
+  int found = lvri_os_pages_touched(z->desk->zd_runs, LVRI_DESK_RUNS, COPIES_BYTES);
+  if (found > 0) lvri_store_release_u32(&z->desk->zd_n_runs, (uint32_t)found);
+}
+
+/* In a child of its own, which is nobody's; only to see what memory a life touches. */
+_Noreturn static void live_as_rehearsal(struct stock *k) {
+  (void)lvri_os_die_with_parent(SIGKILL);
+  k->service->rehearse(k->service->context);
+  lvr_zygote_learn(k->z);
+  lvri_os_exit(0);
+}
+
+static void rehearse(struct stock *k) {
+  k->rehearsed = true;
+  if (k->service->rehearse && fork_nobody(k) == 0) live_as_rehearsal(k);
+}
+
+/* --- the size of the stock ----------------------------------------------------------------- */
+
 static void dismiss_one(const struct stock *k) {
   struct lvri_card *card = any_card(k, LVRI_CARD_IDLE);
   uint32_t idle = LVRI_CARD_IDLE;
@@ -270,7 +294,10 @@ static int keep_stock(struct stock *k, struct lvr_birth *ret_birth) {
     if (made >= 0) return made;
     if (idle == 0) refuse(k, made);
   }
-  go_to_sleep(k, idle);
+  if (idle >= k->wanted && !k->rehearsed)
+    rehearse(k);
+  else
+    go_to_sleep(k, idle);
   return 0;
 }
 

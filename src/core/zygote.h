@@ -11,10 +11,12 @@
 #include "core/session.h"
 #include "leveret/zygote.h"
 #include "os/link.h"
+#include "os/pages.h"
 
 #define LVRI_DESK_MAGIC   UINT32_C(0x6b736564) /* "desk" */
 #define LVRI_DESK_CARDS   64u
-#define LVRI_DESK_BYTES   4096u
+#define LVRI_DESK_RUNS    896u
+#define LVRI_DESK_BYTES   16384u
 #define LVRI_REQUEST_MARK UINT32_C(0x65726f62) /* "bore" */
 
 enum lvri_card_state {
@@ -44,6 +46,8 @@ _Static_assert(sizeof(struct lvri_card) == 16, "layout");
  *                changed sends again
  *   zd_refused   by the zygote: why the last fork failed, before it withdraws the child that asked
  *   zd_cards     above
+ *   zd_n_runs    once, by the rehearsal, behind zd_runs: whoever reads how many reads them
+ *   zd_runs      memory that a life touches, for spares to fetch beforehand
  * Crash: every field is one store by one writer. A zygote that dies leaves it to nobody; a spare that dies is
  * found by the zygote through its pid, whatever its card says. */
 struct lvri_desk_shm {
@@ -52,8 +56,10 @@ struct lvri_desk_shm {
   _Atomic int32_t zd_pid;
   _Atomic uint32_t zd_lost;
   _Atomic int32_t zd_refused;
-  uint32_t zd_pad[11];
+  _Atomic uint32_t zd_n_runs;
+  uint32_t zd_pad[10];
   struct lvri_card zd_cards[LVRI_DESK_CARDS];
+  struct lvri_page_run zd_runs[LVRI_DESK_RUNS];
 };
 _Static_assert(sizeof(struct lvri_desk_shm) <= LVRI_DESK_BYTES, "layout");
 

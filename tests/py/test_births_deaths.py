@@ -71,6 +71,7 @@ def is_there(pid: int) -> bool:
 def test_the_next_start_after_the_zygotes_death_works() -> None:
     before = zygote_pid()
     os.kill(before, signal.SIGKILL)
+    eventually(lambda: not is_there(before))
     live()
     assert zygote.ensure_running().pid != before
 
@@ -123,7 +124,7 @@ def test_starts_while_spares_are_killed() -> None:
     ours: set[int] = set()
 
     def hunt() -> None:
-        while not stop.wait(0.01):
+        while not stop.wait(0.03):
             for pid in children_of(mother)[-1:]:
                 if pid not in ours:
                     with contextlib.suppress(ProcessLookupError):

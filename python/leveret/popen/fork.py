@@ -10,6 +10,7 @@ import os
 import threading
 
 from .. import _core
+from ..life import live_forked
 from . import Popen as _Popen
 from . import flags_of
 
@@ -53,8 +54,6 @@ class Popen(_Popen):
             _core.proc_withdraw(self._id)
             raise
         if self.pid == 0:
-            from ..life import live_forked
-
             live_forked(process_obj, *parent)
         self._child_pid = self.pid
 
