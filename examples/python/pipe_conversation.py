@@ -1,4 +1,4 @@
-"""Two processes talk over a pipe: one asks, the other answers, until there are no more questions."""
+"""Two processes talk over a pipe: one asks, the other answers, until there is nothing to ask."""
 
 import multiprocessing
 

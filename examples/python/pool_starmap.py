@@ -1,4 +1,4 @@
-"""A function of several arguments for each task: how a sum of money grows under different conditions."""
+"""A function of several arguments: how a sum of money grows under different conditions."""
 
 import itertools
 import multiprocessing

@@ -20,6 +20,5 @@ if __name__ == "__main__":
         process.start()
     for process in processes:
         process.join()
-        print(
-            f"{process.name}: {'accepted' if process.exitcode == 0 else 'refused'} (status {process.exitcode})"
-        )
+        verdict = "accepted" if process.exitcode == 0 else "refused"
+        print(f"{process.name}: {verdict} (status {process.exitcode})")

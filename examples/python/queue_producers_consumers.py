@@ -1,4 +1,4 @@
-"""Producers put words into one queue, consumers take them out, results come back through another."""
+"""Producers put words into one queue, consumers count them, another queue brings the counts."""
 
 import collections
 import multiprocessing

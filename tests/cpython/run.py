@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Runs CPython's own test suites with Leveret in the place of multiprocessing, and compares with what may fail.
+"""Runs CPython's own test suites with Leveret in the place of multiprocessing.
 
     run.py --- one worker.py after the other, -j at a time, each with a few classes ---> the tests
 
-A test may fail only if a pattern of expected.txt matches its id, METHOD.Class.test. A test that takes longer
-than --timeout is killed with all its processes and counted as failed; those after it run in a new worker.
-Processes that outlive their worker by two seconds are a failure as well. The status is 0 if nothing failed
-that may not; the closing line is `N run, N ok, N skipped, N allowed to fail, N failed`.
+A test may fail only if a pattern of expected.txt matches its id, METHOD.Class.test. A test that
+takes longer than --timeout is killed with all its processes and counted as failed; those after
+it run in a new worker. Processes that outlive their worker by two seconds are a failure as
+well. The status is 0 if nothing failed that may not; the closing line is `N run, N ok, N
+skipped, N allowed to fail, N failed`.
 """
 
 import argparse
@@ -252,7 +253,7 @@ class Expected:
 
     @classmethod
     def read(cls, path, version):
-        """Each line is a pattern, or `not run before VERSION: ` and a pattern; a reason follows after `#`."""
+        """Lines of `pattern  # reason` or `not run before VERSION: pattern  # reason`."""
         may_fail, not_run = [], []
         for line in path.read_text().splitlines():
             pattern = line.partition("#")[0].strip()

@@ -1,11 +1,12 @@
-"""Runs some test classes of CPython's suites in one interpreter and reports each test as a line of JSON.
+"""Runs some tests of CPython's suites in one interpreter, and reports each as a line of JSON.
 
     run.py  --- starts, with a time limit --->  worker.py  --- forks, spawns, warms --->  children
        ^                                           |
-       +------------- one line per event ----------+     {"test": id, "outcome": "start" | "ok" | ...}
+       +------------- one line per event ----------+   {"test": id, "outcome": "start" | "ok" | ...}
 
-Started by `-c`, so that children find no main module to import, as under `python -m unittest`. The modules
-of the suites are made by `write_suites()` as files, since children import them by name.
+Started by `-c`, so that children find no main module to import, as under `python -m unittest`.
+The modules of the suites are made by `write_suites()` as files, since children import them by
+name.
 """
 
 import json
@@ -33,7 +34,7 @@ class CmdLineTest(suite.MultiProcessingCmdLineMixin, unittest.TestCase):
     )
 """
 
-# The classes of the standard suite for one method; those for the fork server stand for warm as well.
+# The classes of the suite for one method; those for the fork server stand for warm as well.
 CONCURRENT_FUTURES = """\
 import importlib, unittest
 try:
@@ -52,7 +53,7 @@ for name in names:
                 globals()[key] = value
 """
 
-# Parts of the standard library that use process pools and multiprocessing's queues, over the default method.
+# Parts of the standard library that use process pools and queues, over the default method.
 USERS = """\
 import importlib
 for name, classes in (
@@ -135,7 +136,7 @@ class Reporter(unittest.TestResult):
 
 
 def test_id(test):
-    """Class.test, which is the same for all methods; what fails outside a test keeps its description."""
+    """Class.test, the same for all methods; what fails outside a test keeps its description."""
     if isinstance(test, unittest.TestCase):
         return ".".join(test.id().split(".")[-2:])
     return str(test)
@@ -184,7 +185,7 @@ def prepare(task):
         signal.SIGINT, signal.default_int_handler
     )  # may be ignored: we may run in the background
     sys.argv = ["unittest"]
-    # Without this the interpreters that tests start ignore PYTHONPATH, and would not have Leveret in them.
+    # Without this the interpreters that tests start ignore PYTHONPATH, and would not have us.
     setattr(script_helper, "__cached_interp_requires_environment", True)
     if task["install"]:
         from leveret import method

@@ -1,4 +1,4 @@
-"""Puts Leveret into every interpreter that a suite starts (the suite runner has this folder on PYTHONPATH)."""
+"""Puts Leveret into every interpreter that a suite starts: this folder is on its PYTHONPATH."""
 
 import os
 
