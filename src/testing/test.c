@@ -175,7 +175,7 @@ double test_measure(unsigned rounds, uint64_t units, void (*body)(void *argument
 /* In the test's own process: leads a group, so that all its children can be ended with it. */
 _Noreturn static void run_in_child(const struct test_case *test) {
   (void)setpgid(0, 0);
-  (void)alarm(test->seconds);
+  (void)alarm(test->seconds * TEST_SLOWNESS);
   test->run();
   leave(0);
 }

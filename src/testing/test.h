@@ -22,6 +22,28 @@
 
 #define TEST_SECONDS 20
 
+/* What this is built with. GCC says it by a macro, clang by a feature. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TEST_TSAN 1
+#elif __has_feature(address_sanitizer)
+#define TEST_ASAN 1
+#endif
+#elif defined(__SANITIZE_THREAD__)
+#define TEST_TSAN 1
+#elif defined(__SANITIZE_ADDRESS__)
+#define TEST_ASAN 1
+#endif
+#ifndef TEST_TSAN
+#define TEST_TSAN 0
+#endif
+#ifndef TEST_ASAN
+#define TEST_ASAN 0
+#endif
+
+/* Limits of tests are that many times longer. */
+#define TEST_SLOWNESS (TEST_TSAN || TEST_ASAN ? 5U : 1U)
+
 struct test_case {
   const char *name;
   void (*run)(void);
