@@ -41,6 +41,8 @@ def test_units_of_the_killed_come_back_if_they_were_held(kind: Any, how: Any, le
     for _ in range(left):
         assert semaphore.acquire(timeout=10)
     assert not semaphore.acquire(timeout=0.2)
+    for _ in range(left):
+        semaphore.release()
 
 
 def test_who_waits_is_woken_by_the_death_of_the_holder() -> None:
@@ -51,6 +53,7 @@ def test_who_waits_is_woken_by_the_death_of_the_holder() -> None:
         waiter.asleep()
         holder.kill()
         assert waiter.result() is True
+    semaphore.release()
 
 
 def test_a_unit_of_the_dead_may_still_be_released() -> None:
@@ -89,8 +92,10 @@ def test_the_bound_of_nothing_at_all_is_kept_by_a_pickle() -> None:
 @both
 def test_a_copy_is_the_same_semaphore(kind: Any) -> None:
     semaphore = kind(2)
-    copy.deepcopy(semaphore).acquire()
+    again = copy.deepcopy(semaphore)
+    again.acquire()
     assert semaphore.get_value() == 1
+    semaphore.release()
 
 
 @both

@@ -32,6 +32,7 @@ class Wait:
     grant: Callable[[], Any]  # lets one waiter through
     timed: Callable[[float], Any]  # wait, for so many seconds in vain
     unchanged: Callable[[], bool]  # nothing is left of a wait that was given up
+    done: Callable[[], Any] = lambda: None  # lets go of what was held to make others wait
 
 
 def for_a_lock(kind: Any) -> Wait:
@@ -53,7 +54,12 @@ def for_with(kind: Any) -> Wait:
         with lock as got:
             return got
 
-    return dataclasses.replace(for_a_lock(kind), wait=enter, grant=lock.release)
+    return Wait(
+        enter,
+        lock.release,
+        lambda seconds: lock.acquire(timeout=seconds),
+        lambda: lock._is_mine() and not in_thread(lock.acquire, False),
+    )
 
 
 def for_a_semaphore(kind: Any) -> Wait:
@@ -64,6 +70,7 @@ def for_a_semaphore(kind: Any) -> Wait:
         semaphore.release,
         lambda seconds: semaphore.acquire(True, seconds),
         lambda: semaphore.get_value() == 0,
+        semaphore.release,
     )
 
 
@@ -137,9 +144,7 @@ WAITS: dict[str, Callable[[], Wait]] = {
 }
 
 
-@pytest.fixture(params=list(WAITS))
-def what(request: pytest.FixtureRequest) -> Wait:
-    return WAITS[request.param]()
+every_wait = pytest.mark.parametrize("name", WAITS)
 
 
 class Rung(Exception):
@@ -168,7 +173,9 @@ def waiting(what: Wait, handler: Any = None) -> Child:
     return child
 
 
-def test_a_handler_that_returns_does_not_end_the_wait(what: Wait) -> None:
+@every_wait
+def test_a_handler_that_returns_does_not_end_the_wait(name: str) -> None:
+    what = WAITS[name]()
     with waiting(what, handler_that_returns) as child:
         for _ in range(3):
             child.signal(signal.SIGUSR1)
@@ -178,20 +185,26 @@ def test_a_handler_that_returns_does_not_end_the_wait(what: Wait) -> None:
         assert child.result() is True
 
 
-def test_a_handler_that_raises_ends_the_wait(what: Wait) -> None:
+@every_wait
+def test_a_handler_that_raises_ends_the_wait(name: str) -> None:
+    what = WAITS[name]()
     with waiting(what, handler_that_raises) as child:
         child.signal(signal.SIGUSR1)
         with pytest.raises(Rung):
             child.result()
     assert what.unchanged()
+    what.done()
 
 
-def test_ctrl_c_ends_the_wait(what: Wait) -> None:
+@every_wait
+def test_ctrl_c_ends_the_wait(name: str) -> None:
+    what = WAITS[name]()
     with waiting(what) as child:
         child.signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             child.result()
     assert what.unchanged()
+    what.done()
 
 
 def wait_in_vain(what: Wait) -> tuple[bool, float]:
@@ -202,11 +215,14 @@ def wait_in_vain(what: Wait) -> tuple[bool, float]:
     return got, time.monotonic() - begin
 
 
-def test_signals_do_not_make_a_timeout_longer(what: Wait) -> None:
+@every_wait
+def test_signals_do_not_make_a_timeout_longer(name: str) -> None:
+    what = WAITS[name]()
     with Child(wait_in_vain, what) as child:
         got, seconds = child.result()
     assert got is False
     assert 0.2 <= seconds < 5
+    what.done()
 
 
 def test_a_handler_may_use_the_lock_that_a_wait_has_released() -> None:
