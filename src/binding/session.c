@@ -4,15 +4,21 @@
  * arena. It is made when something shared is first made, or joined by session_attach() at the birth of a
  * process that was not forked; it is never left, since the end of the process is noticed anyway.
  *
- * The only static of the binding is its pointer. It changes once, from NULL, by compare-and-swap: of two
- * interpreters that make a session at the same time one keeps the other's. No lock is held, so a fork
- * by another thread meets a session or none.
+ * The only statics of the binding are its pointer and the pid of who set it. The pointer changes from NULL,
+ * by compare-and-swap: of two interpreters that make a session at the same time one keeps the other's. No
+ * lock is held, so a fork by another thread meets a session or none.
+ *
+ * One process may change it again: a child of the standard fork server, if a module that was imported
+ * there ahead of it has made something shared. That session is the server's. The child joins its parent's
+ * before it runs anything; what the module made stays where it is, shared by the server's children.
  */
 #include "binding/state.h"
 
 #include <stdatomic.h>
+#include <unistd.h>
 
 static _Atomic(lvr_session *) the_session;
+static _Atomic(pid_t) the_member; /* who made or joined it; set after it, by the same thread */
 
 lvr_session *lvri_session_peek(void) {
   return atomic_load_explicit(&the_session,
@@ -22,8 +28,15 @@ lvr_session *lvri_session_peek(void) {
 bool lvri_session_keep(lvr_session *session) {
   lvr_session *none = NULL;
 
-  return atomic_compare_exchange_strong_explicit(&the_session, &none, session, memory_order_acq_rel,
-                                                 memory_order_acquire);
+  if (!atomic_compare_exchange_strong_explicit(&the_session, &none, session, memory_order_acq_rel,
+                                               memory_order_acquire))
+    return false;
+  atomic_store(&the_member, getpid());
+  return true;
+}
+
+static bool is_inherited(lvr_session *session) {
+  return session != NULL && atomic_load(&the_member) != getpid();
 }
 
 lvr_session *lvri_session(void) {
@@ -64,9 +77,13 @@ static PyObject *session_attach(PyObject *Py_UNUSED(module), PyObject *args) {
   lvr_session *session;
 
   if (!PyArg_ParseTuple(args, "i|K:session_attach", &fd, &as)) return NULL;
-  if (lvri_session_peek() != NULL) return raise_second_session();
+  lvr_session *found = lvri_session_peek();
+
+  if (found != NULL && !is_inherited(found)) return raise_second_session();
   int code = lvr_session_attach(fd, as, &session);
 
+  if (code == 0 && found != NULL)
+    (void)atomic_compare_exchange_strong(&the_session, &found, NULL); /* the server's */
   return code < 0 ? lvri_raise(code, "join the session") : keep_or_leave(session);
 }
 

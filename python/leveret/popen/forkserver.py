@@ -1,11 +1,34 @@
-"""Births by forkserver: the standard library's, joined to the session."""
+"""Births by forkserver: the standard library's, joined to the session.
 
-from multiprocessing import popen_forkserver
+The standard fork server knows nothing of sessions: what a module shares that is imported there belongs to the
+server. So the program's main module is not imported there, as the standard library would do, but in each child,
+when the child has joined its parent's session.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from multiprocessing import forkserver, popen_forkserver
+from typing import Any
 
 from .ticket import Boarding
 
 __all__ = ["Popen"]
 
 
+@contextlib.contextmanager
+def _main_kept_out() -> Iterator[None]:
+    server: Any = vars(forkserver)["_forkserver"]
+    preload = server._preload_modules
+    server._preload_modules = [name for name in preload if name != "__main__"]
+    try:
+        yield
+    finally:
+        server._preload_modules = preload
+
+
 class Popen(Boarding, popen_forkserver.Popen):
     """A child process of the standard fork server."""
+
+    def _launch(self, process_obj: Any) -> None:
+        with _main_kept_out():
+            super()._launch(process_obj)
