@@ -4,8 +4,6 @@
  * die, or the action to raise, the barrier is broken and the others are told.
  *
  * leveret.synchronize.Barrier is this class and threading.Barrier, whose methods are all hidden by these. */
-#include <errno.h>
-
 #include "binding/shared.h"
 
 struct barrier_object {

@@ -2,12 +2,13 @@
  *
  * Thin: which process is started how is decided in python/leveret/popen/; here are its system calls and
  * its waits, with the GIL released. Functions that begin with proc_ take process ids of the session. */
+#include "binding/state.h" /* first: Python.h says which system it is made for */
+
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "binding/state.h"
 #include "core/process.h"
 #include "core/wait.h"
 #include "os/link.h"

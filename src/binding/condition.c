@@ -5,8 +5,6 @@
  * handler that returned; leave the queue. Then the lock is taken back, whatever happened.
  *
  * A notification that arrives while a handler raises goes to the next one who waits: nothing is lost. */
-#include <errno.h>
-
 #include "binding/semlock.h"
 
 struct condition_object {

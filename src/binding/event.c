@@ -1,6 +1,4 @@
 /* event.c - Event: a flag that processes wait for. */
-#include <errno.h>
-
 #include "binding/shared.h"
 
 struct event_object {

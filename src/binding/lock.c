@@ -6,10 +6,9 @@
  * A lock whose holder died is acquired with a warning. If the warning is an error (python -W error),
  * acquiring failed: the lock is given back, marked abandoned as it was, before the exception leaves;
  * so __enter__ never raises with the lock held. */
-#include <errno.h>
-#include <stdio.h>
-
 #include "binding/semlock.h"
+
+#include <stdio.h>
 
 struct lock_object {
   struct lvri_shared shared;

@@ -7,6 +7,9 @@
  * Each file that adds types or functions to the module has one function lvri_exec_X(module, state), which
  * module.c calls once per interpreter, in the order of lvri_execs[] there.
  *
+ * Each file includes this one first, and Python.h is the first thing here: it says to the system's headers what
+ * they are to offer.
+ *
  * What belongs to the process and not to an interpreter is the session alone; session.c keeps it.
  */
 #ifndef LVRI_BINDING_STATE_H
