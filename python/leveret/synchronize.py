@@ -8,15 +8,24 @@
     killed                            "A" is dead                              and for A's life
                                  "B", abandoned  ------------> True, and an AbandonedLockWarning
 
-The classes are written in C, in `leveret._core`. They behave as those of `multiprocessing.synchronize`; beyond
-that they may be pickled at any time into any process of the session, and outlive the death of whoever
-holds them or waits for them.
+The classes are written in C, in `leveret._core`. They behave as those of the standard library do;
+they may also be pickled at any time into any process of the session, and they outlive the death of
+whoever holds them or waits for them.
 """
 
 import threading
 
 from . import _core
-from ._core import AbandonedLockWarning, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore, SemLock
+from ._core import (
+    AbandonedLockWarning,
+    BoundedSemaphore,
+    Condition,
+    Event,
+    Lock,
+    RLock,
+    Semaphore,
+    SemLock,
+)
 
 __all__ = [
     "AbandonedLockWarning",

@@ -25,7 +25,7 @@ PATIENCE_S = 20.0  # far beyond what anything here takes: waiting longer means h
 PR_SET_PDEATHSIG = 1
 
 
-class Died(Exception):
+class DiedError(Exception):
     """The child ended without an answer."""
 
 
@@ -44,9 +44,10 @@ class Child:
         os.close(says)
         self._over = False
 
-    def _run(self, function: Callable[..., Any], args: tuple[Any, ...], answers: int, says: int) -> None:
-        global _says
-        _says = says
+    def _run(
+        self, function: Callable[..., Any], args: tuple[Any, ...], answers: int, says: int
+    ) -> None:
+        _voice.append(says)
         status = 1
         try:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -79,7 +80,7 @@ class Child:
         """What the child said next: waits for it."""
         said = os.read(self.says, 1)
         if not said:
-            raise Died(f"process {self.pid} said nothing more")
+            raise DiedError(f"process {self.pid} said nothing more")
         return said.decode()
 
     def asleep(self) -> None:
@@ -101,19 +102,19 @@ class Child:
         os.waitpid(self.pid, 0)
         self._over = True
         if not answer:
-            raise Died(f"process {self.pid} ended without an answer")
+            raise DiedError(f"process {self.pid} ended without an answer")
         worked, value = pickle.loads(answer)
         if not worked:
             raise value
         return value
 
 
-_says = -1
+_voice: list[int] = []  # of a child: where it says something
 
 
 def say(word: str = ".") -> None:
     """In a child: one letter to the parent's heard()."""
-    os.write(_says, word.encode())
+    os.write(_voice[-1], word.encode())
 
 
 def in_child(function: Callable[..., Any], *args: Any) -> Any:
@@ -156,7 +157,7 @@ def in_thread(function: Callable[..., Any], *args: Any, name: str | None = None)
 
 
 def state_of(process: int | str) -> str:
-    """The kernel's letter for what a process or a thread does: R, S, Z, ...; none if there is none."""
+    """The kernel's letter for what a process or a thread does: R, S, Z, ...; "" if it is gone."""
     with contextlib.suppress(OSError):
         return pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     return ""

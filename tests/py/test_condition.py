@@ -46,14 +46,18 @@ def test_a_notification_does_not_go_to_the_dead() -> None:
 
 def test_the_death_of_some_who_wait_leaves_the_others_waiting() -> None:
     condition = Condition()
-    with Child(wait, condition) as one, Child(wait, condition) as two:
-        with Child(wait, condition) as three, Child(wait, condition) as four:
-            until(lambda: waiting(condition) == 4)
-            two.kill()
-            three.kill()
-            with condition:
-                condition.notify_all()
-            assert one.result() is True and four.result() is True
+    with (
+        Child(wait, condition) as one,
+        Child(wait, condition) as two,
+        Child(wait, condition) as three,
+        Child(wait, condition) as four,
+    ):
+        until(lambda: waiting(condition) == 4)
+        two.kill()
+        three.kill()
+        with condition:
+            condition.notify_all()
+        assert one.result() is True and four.result() is True
 
 
 def test_notifications_go_to_those_who_waited_longest() -> None:

@@ -1,7 +1,7 @@
 """Signals during every wait: a handler that returns, one that raises, and Ctrl-C.
 
-Each wait runs in the main thread of a child, where Python runs signal handlers, and says "w" before it
-begins; its handler says "h".
+Each wait runs in the main thread of a child, where Python runs signal handlers, and says "w" before
+it begins; its handler says "h".
 """
 
 import dataclasses
@@ -147,7 +147,7 @@ WAITS: dict[str, Callable[[], Wait]] = {
 every_wait = pytest.mark.parametrize("name", WAITS)
 
 
-class Rung(Exception):
+class RungError(Exception):
     """Raised by a handler."""
 
 
@@ -156,7 +156,7 @@ def handler_that_returns(signo: int, frame: Any) -> None:
 
 
 def handler_that_raises(signo: int, frame: Any) -> None:
-    raise Rung
+    raise RungError
 
 
 def begin(what: Wait, handler: Any) -> Any:
@@ -190,7 +190,7 @@ def test_a_handler_that_raises_ends_the_wait(name: str) -> None:
     what = WAITS[name]()
     with waiting(what, handler_that_raises) as child:
         child.signal(signal.SIGUSR1)
-        with pytest.raises(Rung):
+        with pytest.raises(RungError):
             child.result()
     assert what.unchanged()
     what.done()
@@ -255,7 +255,7 @@ def test_a_notification_that_meets_an_exception_goes_to_the_next() -> None:
     def notify_and_raise(signo: int, frame: Any) -> None:
         with condition:
             condition.notify()  # whoever has waited longest: us
-        raise Rung
+        raise RungError
 
     def wait_and_be_interrupted() -> None:
         signal.signal(signal.SIGUSR1, notify_and_raise)
@@ -271,7 +271,7 @@ def test_a_notification_that_meets_an_exception_goes_to_the_next() -> None:
         two = Thread(wait)
         until(lambda: repr(condition).endswith(", 2)>"))
         one.signal(signal.SIGUSR1)
-        with pytest.raises(Rung):
+        with pytest.raises(RungError):
             one.result()
         assert two.result() is True
 
