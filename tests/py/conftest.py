@@ -30,13 +30,6 @@ COUNTED = (
 )
 
 
-def session_stats() -> dict[str, int]:
-    from leveret import _core
-
-    _core.repair()
-    return _core.session_stats()
-
-
 def process_table() -> Iterator[tuple[int, int, int, str, str]]:
     """(pid, parent, session, state, command line) of every process there is."""
     for entry in pathlib.Path("/proc").iterdir():
@@ -81,7 +74,11 @@ def descriptors() -> dict[int, str]:
 
 
 def shared() -> dict[str, int]:
-    stats = session_stats()
+    """What is in use in the arena, once the dead are repaired."""
+    from leveret import _core
+
+    _core.repair()
+    stats = _core.session_stats()
     return {name: stats[name] for name in COUNTED}
 
 
