@@ -74,6 +74,7 @@ static struct lvri_handle *make_handle(lvr_session *s, uint32_t kind) {
 static void point(struct lvri_handle *h, lvri_off off, uint32_t index) {
   h->object = lvri_at(&h->session->arena, off);
   h->off = off;
+  h->serial = h->object->ob_serial;
   h->index = index;
 }
 
@@ -206,6 +207,24 @@ static int attach_new(lvr_session *s, const lvr_ref *ref, struct lvri_handle **r
   record(s, h);
   *ret_handle = h;
   return 0;
+}
+
+int lvri_object_carry(struct lvri_handle *h) {
+  lvr_session *s = h->session;
+  lvr_ref ref = {.off = h->off, .serial = h->serial, .kind = h->kind};
+  lvr_session_uuid(s, ref.session);
+  struct lvri_record *r = lvri_handles_find(&s->handles, h->off);
+  if (r) { /* a gift of the same object */
+    int error = check_ours(s, &ref);
+    if (error) return error;
+    h->index = r->index;
+    r->handle = h;
+    return 0;
+  }
+  int error = lvri_handles_reserve(&s->handles);
+  if (!error) error = enter_object(s, &ref, &h->index);
+  if (!error) record(s, h);
+  return error;
 }
 
 int lvri_object_attach(lvr_session *s, const lvr_ref *ref, uint32_t kind,

@@ -27,6 +27,7 @@ struct lvri_handle {
   lvr_session *session;
   struct lvri_object_shm *object; /* in this process's mapping */
   lvri_off off;
+  uint64_t serial; /* of the object; another one may be in its place when we are not looking */
   uint32_t kind;
   uint32_t index; /* of the ledger entry, in this process's ledger and in its forked children's */
   uint32_t uses;  /* under the session's mutex */
@@ -57,6 +58,11 @@ int lvri_object_send(struct lvri_handle *h, lvr_ref *ret_ref);
  * units are held: le_held is changed by the kind alone, by logged stores
  * under the object's stripe. NULL in a process without a slot. */
 struct lvri_ledger_entry *lvri_handle_entry(const struct lvri_handle *h);
+
+/* A handle that this process was forked with while it was nobody: enter it into the ledger that it
+ * has now. With the session's mutex held, or before anybody else has the session. 0, -ESTALE: the
+ * object is gone; -ENOMEM, -ENOTRECOVERABLE. */
+int lvri_object_carry(struct lvri_handle *h);
 
 /* --- for repair.c and process.c ----------------------------------------------------------- */
 

@@ -167,16 +167,21 @@ static lvr_session *make_past(const lvr_session *s) {
   return past;
 }
 
-/* Handles of the time before are stale for ever; whoever has them still may ask, and detach. */
-static int orphan_handles(lvr_session *s) {
+/* Handles of the time before are handles of the new process too: a spare has those that the zygote
+ * made when it imported the program. Where the object is gone they are stale for ever: whoever has
+ * them may still ask, and detach. */
+static int carry_handles(lvr_session *s, const struct lvri_handles *before) {
   lvr_session *past = NULL;
-  for (size_t at = 0; at < s->handles.room; at++) {
-    struct lvri_handle *handle = s->handles.records[at].handle;
-    if (!handle) continue;
-    if (!past && !(past = make_past(s))) return -ENOMEM;
-    handle->session = past;
+  for (size_t at = 0; at < before->room; at++) {
+    struct lvri_handle *handle = before->records[at].handle;
+    int error = handle ? lvri_object_carry(handle) : 0;
+    if (error == -ESTALE) {
+      if (!past && !(past = make_past(s))) return -ENOMEM;
+      handle->session = past;
+    } else if (error) {
+      return error;
+    }
   }
-  lvri_handles_fini(&s->handles);
   return 0;
 }
 
@@ -206,14 +211,17 @@ static void undo_become(lvr_session *s) {
 }
 
 int lvri_session_become(lvr_session *s, lvr_proc_id id) {
-  int error = orphan_handles(s);
-  if (!error) error = lvri_slot_adopt(&s->arena, id);
+  int error = lvri_slot_adopt(&s->arena, id);
   if (error) return error;
+  struct lvri_handles before = s->handles;
+  s->handles = (struct lvri_handles){0};
   lvri_sessions_lock();
   say_who_we_are(s, id);
   lvri_sessions_unlock();
   for (uint32_t i = 0; !error && i < lvri_ledger_len(&s->arena, s->slot->sl_ledger); i++)
     error = take_entry(s, id, i);
+  if (!error) error = carry_handles(s, &before);
+  lvri_handles_fini(&before);
   if (error) undo_become(s);
   return error;
 }

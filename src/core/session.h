@@ -67,8 +67,8 @@ void lvri_session_rearm(lvr_session *s);
 void lvri_session_lock(lvr_session *s);
 void lvri_session_unlock(lvr_session *s);
 
-/* Be that embryo: adopt it, take its ledger for ours, say who we are. Any handles that were there
- * are stale for ever. 0, -ESRCH, -ENOMEM, -ENOTRECOVERABLE. */
+/* Be that embryo: adopt it, take its ledger for ours, say who we are. Handles that were there come
+ * along; where the object is gone they are stale for ever. 0, -ESRCH, -ENOMEM, -ENOTRECOVERABLE. */
 int lvri_session_become(lvr_session *s, lvr_proc_id id);
 
 /* Nobody from now on: the slot is OVER, with that status if there is one; the alive word is let go,
