@@ -119,7 +119,8 @@ LVR_API bool lvr_zygote_watches(const lvr_zygote *z);
 /* lvr_zygote_spares - how many wait for a message now. */
 LVR_API uint32_t lvr_zygote_spares(const lvr_zygote *z);
 
-/* lvr_zygote_free - close and unmap; the zygote itself lives as long as its maker. NULL is fine. */
+/* lvr_zygote_free - close and unmap; the zygote itself lives as long as its maker, unless it has not taken
+ * its seat yet: then it never will. NULL is fine. */
 LVR_API void lvr_zygote_free(lvr_zygote *z);
 
 #ifdef __cplusplus

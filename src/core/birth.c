@@ -96,8 +96,15 @@ int lvr_zygote_open(lvr_session *s, const struct lvr_zygote_seat *seat, lvr_zygo
   return 0;
 }
 
+/* Unless it has been taken. */
+static void withdraw_seat(const struct lvr_zygote *z) {
+  int taken = z->id && lvri_os_pid() == z->maker ? lvr_proc_withdraw(z->session, z->id) : 0;
+  (void)taken;
+}
+
 void lvr_zygote_free(lvr_zygote *z) {
   if (!z) return;
+  withdraw_seat(z);
   if (z->desk) lvri_os_shm_unmap(z->desk, LVRI_DESK_BYTES);
   lvri_os_close(z->call_fd);
   lvri_os_close(z->serve_fd);

@@ -1,0 +1,344 @@
+/* A zygote without Python: births, what they are given, and what ends with whom. */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/atomic.h"
+#include "core/wait.h"
+#include "core/zygote.h"
+#include "leveret/zygote.h"
+#include "os/os.h"
+#include "testing/fixture.h"
+#include "testing/test.h"
+
+enum { PATIENCE_S = 10, MANY = 40 };
+
+/* What a child does, by its number. */
+enum task { LEAVE, STAY, TELL_FDS, TELL_SIGNALS, DIE };
+
+struct told {
+  _Atomic uint32_t task;
+  _Atomic uint32_t births;
+  _Atomic uint32_t rehearsals;
+  _Atomic uint32_t forks_to_fail; /* from now on, all */
+  _Atomic uint32_t n_fds;
+  _Atomic uint64_t blocked;
+  _Atomic uint32_t done;
+};
+
+struct house {
+  lvr_session *s;
+  lvr_zygote *z;
+  pid_t pid;
+  struct told *told;
+};
+
+static int64_t soon(void) { return lvri_os_now_ns() + PATIENCE_S * INT64_C(1000000000); }
+
+static void await(_Atomic uint32_t *word, uint32_t least) {
+  int64_t deadline_ns = soon();
+  while (lvri_load_acquire_u32(word) < least) {
+    CHECK(lvri_os_now_ns() < deadline_ns);
+    lvri_os_yield();
+  }
+}
+
+static bool lives(int32_t pid) {
+  uint64_t ticks;
+  char state = 'Z';
+  return lvri_os_process_start(pid, &ticks, &state) == 0 && state != 'Z' && state != 'X';
+}
+
+static void await_death(int32_t pid) {
+  int64_t deadline_ns = soon();
+  while (lives(pid)) {
+    CHECK(lvri_os_now_ns() < deadline_ns);
+    lvri_os_yield();
+  }
+}
+
+/* --- the zygote ---------------------------------------------------------------------------- */
+
+static void live(const struct house *h, const struct lvr_birth *birth) {
+  struct told *told = h->told;
+  uint32_t task = lvri_load_acquire_u32(&told->task);
+  atomic_store(&told->n_fds, birth->n_fds);
+  atomic_store(&told->blocked, lvri_os_signals_blocked());
+  if (task == TELL_FDS)
+    for (uint32_t i = 0; i < birth->n_fds; i++) CHECK_INT(write(birth->fds[i], "x", 1), 1);
+  (void)atomic_fetch_add(&told->births, 1);
+  while (task == STAY) (void)pause();
+  if (task == DIE) (void)raise(SIGSEGV);
+  lvr_proc_announce(h->s, 3);
+  _exit(3);
+}
+
+static int32_t fork_unless_told_not_to(void *context) {
+  struct told *told = context;
+  if (lvri_load_acquire_u32(&told->forks_to_fail)) return -EAGAIN;
+  pid_t pid = fork();
+  return pid < 0 ? -errno : (int32_t)pid;
+}
+
+static void rehearse(void *context) {
+  struct told *told = context;
+  (void)atomic_fetch_add(&told->rehearsals, 1);
+}
+
+_Noreturn static void serve(const struct house *h, const struct lvr_zygote_seat *seat) {
+  const struct lvr_zygote_service service = {
+      .context = h->told, .fork = fork_unless_told_not_to, .rehearse = rehearse};
+  struct lvr_birth birth;
+  lvr_zygote *z;
+  CHECK_INT(lvr_proc_adopt(h->s, seat->id), 0);
+  CHECK_INT(lvr_zygote_open(h->s, seat, &z), 0);
+  int part = lvr_zygote_serve(z, &service, &birth);
+  CHECK(part == 0 || part == 1);
+  if (part == 0) live(h, &birth);
+  _exit(0);
+}
+
+static void make_zygote(struct house *h) {
+  struct lvr_zygote_seat seat;
+  CHECK_INT(lvr_zygote_create(h->s, &h->z), 0);
+  lvr_zygote_seat(h->z, &seat);
+  CHECK_INT(lvr_proc_fork_next(h->s, LVR_PROC_NOBODY), 0);
+  h->pid = fork();
+  CHECK(h->pid >= 0);
+  if (h->pid == 0) serve(h, &seat);
+  CHECK_INT(lvr_zygote_seated(h->z, h->pid), 0);
+}
+
+static struct house open_house(void) {
+  struct house h = {.s = fixture_session(), .told = test_shared(sizeof(struct told))};
+  make_zygote(&h);
+  return h;
+}
+
+static void close_house(struct house *h) {
+  (void)kill(h->pid, SIGKILL);
+  (void)test_join(h->pid);
+  lvr_zygote_free(h->z);
+  while (fixture_stats(h->s).slots_running > 1 || fixture_stats(h->s).slots_over > 0)
+    CHECK(lvr_repair(h->s) >= 0);
+  CHECK_INT(fixture_stats(h->s).slots_embryo, 0);
+  fixture_check(h->s);
+  lvr_session_detach(h->s);
+}
+
+static lvr_proc_id give_birth(const struct house *h, enum task task, const int *fds, uint32_t n_fds,
+                              int32_t *ret_pid) {
+  lvr_proc_id child = fixture_prepare(h->s);
+  lvri_store_release_u32(&h->told->task, (uint32_t)task);
+  CHECK_INT(lvr_zygote_send(h->z, child, fds, n_fds), 0);
+  CHECK_INT(lvr_zygote_wait_until(h->z, child, fds, n_fds, soon(), ret_pid), 0);
+  return child;
+}
+
+static int32_t end_of(const struct house *h, lvr_proc_id child) {
+  int32_t status = 0;
+  int error = lvr_proc_wait_until(h->s, child, soon(), &status);
+  if (error == -ENODATA)
+    error = lvr_proc_wait_status_until(h->s, child, lvr_zygote_id(h->z), soon(), &status);
+  CHECK_INT(error, 0);
+  CHECK_INT(lvr_proc_forget(h->s, child), 0);
+  return status;
+}
+
+/* --- births -------------------------------------------------------------------------------- */
+
+TEST(a_child_is_born_and_announces_its_end) {
+  struct house h = open_house();
+  int32_t pid;
+  lvr_proc_id child = give_birth(&h, LEAVE, NULL, 0, &pid);
+  CHECK(pid > 0 && pid != h.pid);
+  CHECK_INT(end_of(&h, child), 3);
+  CHECK_INT(lvri_load_acquire_u32(&h.told->births), 1);
+  close_house(&h);
+}
+
+TEST(a_birth_that_is_asked_for_twice_is_one) {
+  struct house h = open_house();
+  lvr_proc_id child = fixture_prepare(h.s);
+  int32_t pid;
+  for (int i = 0; i < 5; i++) CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0), 0);
+  CHECK_INT(lvr_zygote_wait_until(h.z, child, NULL, 0, soon(), &pid), 0);
+  CHECK_INT(end_of(&h, child), 3);
+  CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
+  CHECK_INT(lvri_load_acquire_u32(&h.told->births), 2);
+  close_house(&h);
+}
+
+TEST(many_at_once) {
+  struct house h = open_house();
+  lvr_proc_id children[MANY];
+  int32_t pid;
+  for (int i = 0; i < MANY; i++) children[i] = fixture_prepare(h.s);
+  for (int i = 0; i < MANY; i++) CHECK_INT(lvr_zygote_send(h.z, children[i], NULL, 0), 0);
+  for (int i = 0; i < MANY; i++)
+    CHECK_INT(lvr_zygote_wait_until(h.z, children[i], NULL, 0, soon(), &pid), 0);
+  for (int i = 0; i < MANY; i++) CHECK_INT(end_of(&h, children[i]), 3);
+  CHECK_INT(lvri_load_acquire_u32(&h.told->births), MANY);
+  CHECK(lvr_zygote_spares(h.z) <= 16);
+  close_house(&h);
+}
+
+TEST(descriptors_are_handed_over) {
+  struct house h = open_house();
+  int ends[2], fds[LVR_BIRTH_FDS + 1];
+  char got[LVR_BIRTH_FDS];
+  int32_t pid;
+  CHECK_INT(pipe(ends), 0);
+  for (int i = 0; i <= LVR_BIRTH_FDS; i++) fds[i] = ends[1];
+  lvr_proc_id child = give_birth(&h, TELL_FDS, fds, LVR_BIRTH_FDS, &pid);
+  CHECK_INT(end_of(&h, child), 3);
+  CHECK_INT(read(ends[0], got, sizeof(got)), LVR_BIRTH_FDS);
+  child = fixture_prepare(h.s);
+  CHECK_INT(lvr_zygote_send(h.z, child, fds, LVR_BIRTH_FDS + 1), -EMSGSIZE);
+  CHECK_INT(lvr_proc_withdraw(h.s, child), 0);
+  CHECK_INT(close(ends[0]) + close(ends[1]), 0);
+  close_house(&h);
+}
+
+TEST(a_child_blocks_the_signals_of_its_caller) {
+  struct house h = open_house();
+  int32_t pid;
+  lvri_os_signals_block(LVRI_SIGNAL_BIT(SIGUSR2));
+  (void)end_of(&h, give_birth(&h, TELL_SIGNALS, NULL, 0, &pid));
+  CHECK(atomic_load(&h.told->blocked) == LVRI_SIGNAL_BIT(SIGUSR2));
+  lvri_os_signals_block(0);
+  (void)end_of(&h, give_birth(&h, TELL_SIGNALS, NULL, 0, &pid));
+  CHECK(atomic_load(&h.told->blocked) == 0);
+  close_house(&h);
+}
+
+TEST(a_withdrawn_child_is_not_born) {
+  struct house h = open_house();
+  int32_t pid;
+  lvr_proc_id child = fixture_prepare(h.s);
+  CHECK_INT(kill(h.pid, SIGSTOP), 0);
+  CHECK_INT(lvr_proc_withdraw(h.s, child), 0);
+  CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0), 0);
+  CHECK_INT(kill(h.pid, SIGCONT), 0);
+  CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
+  CHECK_INT(lvri_load_acquire_u32(&h.told->births), 1);
+  close_house(&h);
+}
+
+TEST(a_rehearsal_is_held_once_and_learned_from) {
+  struct house h = open_house();
+  int32_t pid;
+  await(&h.told->rehearsals, 1);
+  await(&h.z->desk->zd_n_runs, 1);
+  for (int i = 0; i < 5; i++) CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
+  CHECK_INT(lvri_load_acquire_u32(&h.told->rehearsals), 1);
+  close_house(&h);
+}
+
+/* --- want ---------------------------------------------------------------------------------- */
+
+TEST(want_of_processes_is_told) {
+  struct house h = open_house();
+  lvr_proc_id child;
+  int32_t pid;
+  int error = 0;
+  (void)end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid));
+  lvri_store_release_u32(&h.told->forks_to_fail, 1);
+  while (error == 0) { /* spares that were there already */
+    child = fixture_prepare(h.s);
+    CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0), 0);
+    error = lvr_zygote_wait_until(h.z, child, NULL, 0, soon(), &pid);
+    if (error == 0) (void)end_of(&h, child);
+  }
+  CHECK_INT(error, -EAGAIN);
+  lvri_store_release_u32(&h.told->forks_to_fail, 0);
+  while (error == -EAGAIN) { /* while it still refuses */
+    child = fixture_prepare(h.s);
+    CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0), 0);
+    error = lvr_zygote_wait_until(h.z, child, NULL, 0, soon(), &pid);
+  }
+  CHECK_INT(error, 0);
+  CHECK_INT(end_of(&h, child), 3);
+  close_house(&h);
+}
+
+/* --- deaths -------------------------------------------------------------------------------- */
+
+TEST(the_zygote_says_how_a_child_died) {
+  struct house h = open_house();
+  int32_t pid;
+  CHECK_INT(end_of(&h, give_birth(&h, DIE, NULL, 0, &pid)), -SIGSEGV);
+  lvr_proc_id child = give_birth(&h, STAY, NULL, 0, &pid);
+  await(&h.told->births, 2);
+  CHECK_INT(kill(pid, SIGTERM), 0);
+  CHECK_INT(end_of(&h, child), -SIGTERM);
+  close_house(&h);
+}
+
+TEST(a_dead_zygote_is_told_and_another_takes_the_birth_over) {
+  struct house h = open_house();
+  lvr_proc_id child = fixture_prepare(h.s);
+  int32_t pid;
+  CHECK_INT(kill(h.pid, SIGSTOP), 0);
+  while (lvr_zygote_spares(h.z) > 0) /* they are born; no others come */
+    (void)end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid));
+  CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0), 0);
+  CHECK_INT(kill(h.pid, SIGKILL), 0);
+  CHECK_INT(lvr_zygote_wait_until(h.z, child, NULL, 0, soon(), &pid), -EOWNERDEAD);
+  CHECK_INT(test_join(h.pid), -SIGKILL);
+  CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0), -EOWNERDEAD);
+  lvr_zygote_free(h.z);
+  make_zygote(&h);
+  CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0), 0);
+  CHECK_INT(lvr_zygote_wait_until(h.z, child, NULL, 0, soon(), &pid), 0);
+  CHECK_INT(end_of(&h, child), 3);
+  close_house(&h);
+}
+
+/* Runs in a process that is killed: tells its zygote's pid and those of a daemon and another child. */
+struct family {
+  _Atomic int32_t zygote, daemon, other;
+};
+
+static void be_a_maker(void *argument) {
+  struct family *family = argument;
+  struct house h = open_house();
+  int32_t pid;
+  lvr_proc_id daemon;
+  CHECK_INT(lvr_proc_prepare(h.s, LVR_PROC_DAEMON, &daemon), 0);
+  lvri_store_release_u32(&h.told->task, STAY);
+  CHECK_INT(lvr_zygote_send(h.z, daemon, NULL, 0), 0);
+  CHECK_INT(lvr_zygote_wait_until(h.z, daemon, NULL, 0, soon(), &pid), 0);
+  atomic_store(&family->daemon, pid);
+  (void)give_birth(&h, STAY, NULL, 0, &pid);
+  await(&h.told->births, 2);
+  atomic_store(&family->zygote, h.pid);
+  atomic_store(&family->other, pid);
+  for (;;) (void)pause();
+}
+
+TEST(the_zygote_and_daemons_end_with_the_maker_others_do_not) {
+  struct family *family = test_shared(sizeof(*family));
+  CHECK_INT(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+  pid_t maker = test_fork(be_a_maker, family);
+  while (!atomic_load(&family->other)) lvri_os_yield();
+  test_kill(maker);
+  await_death(atomic_load(&family->zygote));
+  await_death(atomic_load(&family->daemon));
+  CHECK(lives(atomic_load(&family->other)));
+  test_kill(atomic_load(&family->other));
+}
+
+TEST(quiet_shrinks_the_stock) {
+  struct house h = open_house();
+  lvr_proc_id children[MANY];
+  int32_t pid;
+  for (int i = 0; i < MANY; i++) children[i] = give_birth(&h, LEAVE, NULL, 0, &pid);
+  for (int i = 0; i < MANY; i++) CHECK_INT(end_of(&h, children[i]), 3);
+  while (lvr_zygote_spares(h.z) > 2) lvri_os_yield();
+  CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
+  close_house(&h);
+}
