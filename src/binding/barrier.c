@@ -1,9 +1,10 @@
 /* barrier.c - Barrier.
  *
- * The last one to arrive runs the action, with no lock of anybody's held, and then opens the barrier: were it to
- * die, or the action to raise, the barrier is broken and the others are told.
+ * The last one to arrive runs the action, with no lock of anybody's held, and then opens the
+ * barrier: were it to die, or the action to raise, the barrier is broken and the others are told.
  *
- * leveret.synchronize.Barrier is this class and threading.Barrier, whose methods are all hidden by these. */
+ * leveret.synchronize.Barrier is this class and threading.Barrier, whose methods are all hidden
+ * by these. */
 #include "binding/shared.h"
 
 struct barrier_object {

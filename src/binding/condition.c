@@ -1,10 +1,12 @@
 /* condition.c - Condition.
  *
- * A wait is three steps of the core's, because Python's signal handlers run in the middle of it, and must
- * run while this thread does not hold the lock: join the queue and release; sleep, and again after a
- * handler that returned; leave the queue. Then the lock is taken back, whatever happened.
+ * A wait is three steps of the core's, because Python's signal handlers run in the middle of it,
+ * and must run while this thread does not hold the lock: join the queue and release; sleep, and
+ * again after a handler that returned; leave the queue. Then the lock is taken back, whatever
+ * happened.
  *
- * A notification that arrives while a handler raises goes to the next one who waits: nothing is lost. */
+ * A notification that arrives while a handler raises goes to the next one who waits: nothing is
+ * lost. */
 #include "binding/semlock.h"
 
 struct condition_object {
@@ -70,8 +72,8 @@ static PyObject *condition_exit(PyObject *self, PyObject *const *args, Py_ssize_
 
 /* Waiting */
 
-/* One attempt to run the signal handlers with an exception possibly set; false if that raised, with the earlier
- * exception as the context of the new one. */
+/* One attempt to run the signal handlers with an exception possibly set; false if that raised,
+ * with the earlier exception as the context of the new one. */
 static bool handlers_returned(void) {
   PyObject *earlier = lvri_take_exception();
 
@@ -101,8 +103,8 @@ static int retake(struct lvr_condition_wait *wait) {
   return code == -EINTR ? LVRI_RAISED : code;
 }
 
-/* What wait() returns: `slept` is how the sleep ended, `ended` whether a notification came, `retaken` how the lock
- * was taken back. */
+/* What wait() returns: `slept` is how the sleep ended, `ended` whether a notification came,
+ * `retaken` how the lock was taken back. */
 static PyObject *wait_result(PyObject *self, int slept, int ended, int retaken) {
   struct condition_object *object = (struct condition_object *)self;
 
@@ -141,7 +143,8 @@ static PyObject *condition_wait(PyObject *self, PyObject *args, PyObject *kwargs
   return wait_until(self, lock, deadline_ns);
 }
 
-/* One wait of wait_for(), by the method so that a subclass may have its own; false when the time is up or on error. */
+/* One wait of wait_for(), by the method so that a subclass may have its own; false when the time
+ * is up or on error. */
 static bool waited(PyObject *self, int64_t deadline_ns) {
   double left_s = lvri_seconds_left(deadline_ns);
 
@@ -244,7 +247,8 @@ static int condition_init(PyObject *self, PyObject *args, PyObject *kwargs) {
   return -1;
 }
 
-/* There is no clear for the lock: what it refers to in turn are attributes, which its own clear drops. */
+/* There is no clear for the lock: what it refers to in turn are attributes, which its own clear
+ * drops. */
 static int condition_traverse(PyObject *self, visitproc visit, void *arg) {
   Py_VISIT(((struct condition_object *)self)->lock);
   return lvri_shared_traverse(self, visit, arg);

@@ -1,11 +1,11 @@
 /* deadline.c - from Python's timeouts to the core's deadlines, and waits that signals interrupt.
  *
- * The core knows absolute deadlines on CLOCK_MONOTONIC alone; so a wait that a signal interrupts simply
- * goes on with the same one. A timeout beyond the clock's range (292 years) is no limit.
+ * The core knows absolute deadlines on CLOCK_MONOTONIC alone; so a wait that a signal interrupts
+ * simply goes on with the same one. A timeout beyond the clock's range (292 years) is no limit.
  *
- * A signal that arrives after the last look for signals and before the sleep interrupts nothing, and its
- * handler would wait for as long as we do. So the main thread, which runs the handlers, sleeps for
- * SLICE_NS at a time and looks. */
+ * A signal that arrives after the last look for signals and before the sleep interrupts nothing,
+ * and its handler would wait for as long as we do. So the main thread, which runs the handlers,
+ * sleeps for SLICE_NS at a time and looks. */
 #include "binding/state.h"
 
 #include <math.h>

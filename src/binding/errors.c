@@ -1,7 +1,7 @@
 /* errors.c - from the core's codes to Python's exceptions, once.
  *
- * A text is read at three in the morning: "cannot " + what was tried + ": " + what is the matter and what helps.
- * A code that is not in the table is an OSError of that number.
+ * A text is read at three in the morning: "cannot " + what was tried + ": " + what is the matter
+ * and what helps. A code that is not in the table is an OSError of that number.
  */
 #include "binding/state.h"
 
@@ -18,19 +18,20 @@ struct error_row {
 
 static const struct error_row error_rows[] = {
     {-ENOMEM, RAISE_MEMORY,
-     "there is no memory left for it (see `ulimit -v`, the container's limit, and the size of /dev/shm's "
-     "file system type, tmpfs)"},
+     "there is no memory left for it (see `ulimit -v`, `ulimit -f` and the memory limit of the "
+     "container)"},
     {-EAGAIN, RAISE_OS, "the process table of this session is full; end some processes first"},
     {-EMFILE, RAISE_OS, "this process has too many open files (see `ulimit -n`)"},
     {-ENFILE, RAISE_OS, "the machine has too many open files"},
     {-ENOSYS, RAISE_OS,
      "the kernel, or a seccomp filter, does not offer a system call that is needed"},
     {-ESTALE, RAISE_RUNTIME,
-     "the object is gone, or this process is not part of its session: it was forked when the process table "
-     "was full or memory was short, or the last handle was dropped before this one arrived"},
+     "the object is gone, or this process is not part of its session: the last handle was dropped "
+     "before this one arrived, or this process was forked when the process table was full or memory "
+     "was short"},
     {-EXDEV, RAISE_RUNTIME,
-     "it belongs to another session of leveret; only processes started (directly or not) by the process that "
-     "made it share it, so hand it to a child of that process instead of sending it to a stranger"},
+     "it belongs to another session of leveret; only processes that were started (directly or not) "
+     "by the process that made it share it, so hand it to one of those"},
     {-EPROTO, RAISE_RUNTIME, "the arena was written by another version of leveret"},
     {-ESRCH, RAISE_RUNTIME, "there is no such process in this session (any more)"},
     {-EUCLEAN, RAISE_RUNTIME,

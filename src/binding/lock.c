@@ -1,11 +1,11 @@
 /* lock.c - Lock and RLock.
  *
- * The fast path is one call of the core with the GIL held: a compare-and-swap. Only when the lock is
- * taken the GIL is released, and the wait begins.
+ * The fast path is one call of the core with the GIL held: a compare-and-swap. Only when the lock
+ * is taken the GIL is released, and the wait begins.
  *
- * A lock whose holder died is acquired with a warning. If the warning is an error (python -W error),
- * acquiring failed: the lock is given back, marked abandoned as it was, before the exception leaves;
- * so __enter__ never raises with the lock held. */
+ * A lock whose holder died is acquired with a warning. If the warning is an error (python -W
+ * error), acquiring failed: the lock is given back, marked abandoned as it was, before the
+ * exception leaves; so __enter__ never raises with the lock held. */
 #include "binding/semlock.h"
 
 #include <stdio.h>

@@ -1,8 +1,9 @@
 /* module.c - the module `leveret._core`: its state and how it is put together.
  *
- * Multi-phase initialisation, so each interpreter has a module of its own; nothing of Python's is shared
- * between them. An interpreter with its own GIL may load it (3.12 and later). A free-threaded
- * build turns its GIL on when it loads us: the claim that it need not waits for a clean run under TSan.
+ * Multi-phase initialisation, so each interpreter has a module of its own; nothing of Python's is
+ * shared between them. An interpreter with its own GIL may load it (3.12 and later). A
+ * free-threaded build turns its GIL on when it loads us: the claim that it need not waits for a
+ * clean run under TSan.
  */
 #include "binding/state.h"
 

@@ -1,8 +1,8 @@
 /* semaphore.c - Semaphore and BoundedSemaphore.
  *
- * A unit of a BoundedSemaphore, and one taken with `with`, is held: it comes back if its holder dies, since
- * somebody was to give it back. A unit of a Semaphore that a bare acquire() took is consumed: it may have been a
- * signal, and giving it back would invent one. */
+ * A unit of a BoundedSemaphore, and one taken with `with`, is held: it comes back if its holder
+ * dies, since somebody was to give it back. A unit of a Semaphore that a bare acquire() took is
+ * consumed: it may have been a signal, and giving it back would invent one. */
 #include "binding/semlock.h"
 
 struct semaphore_object {

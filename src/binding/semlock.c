@@ -1,7 +1,7 @@
 /* semlock.c - SemLock, the class above Lock, RLock and the semaphores, and what they share.
  *
- * The standard library's queues, pools and tests read a lock's private counts through `_semlock`; here an object is its
- * own _semlock. */
+ * The standard library's queues, pools and tests read a lock's private counts through `_semlock`;
+ * here an object is its own _semlock. */
 #include "binding/semlock.h"
 
 const char lvri_acquire_doc[] =
@@ -9,7 +9,7 @@ const char lvri_acquire_doc[] =
     "Take it, waiting up to timeout seconds unless block is false; return whether that worked.";
 const char lvri_release_doc[] = "release($self, /)\n--\n\nGive it back.";
 const char lvri_locked_doc[] =
-    "locked($self, /)\n--\n\nWhether acquire() would have to wait, for a thread that holds nothing.";
+    "locked($self, /)\n--\n\nWhether a thread that holds nothing would have to wait.";
 const char lvri_enter_doc[] = "__enter__($self, /)\n--\n\nacquire()";
 const char lvri_exit_doc[] = "__exit__($self, /, *args)\n--\n\nrelease()";
 

@@ -1,10 +1,12 @@
-/* semlock.h - what the types with acquire() have in common, and what Condition uses of the locks. */
+/* semlock.h - what the types with acquire() have in common, and what Condition uses of the locks.
+ */
 #ifndef LVRI_BINDING_SEMLOCK_H
 #define LVRI_BINDING_SEMLOCK_H
 
 #include "binding/shared.h"
 
-/* semlock.c. Parses acquire(block=True, timeout=None); not to block is LVRI_TRY_ONCE. -1 with an error. */
+/* semlock.c. Parses acquire(block=True, timeout=None); not to block is LVRI_TRY_ONCE. -1 with an
+ * error. */
 int lvri_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                        int64_t *ret_deadline_ns);
 /* "MainProcess" or "MainProcess|Thread-1": who the calling thread is. */

@@ -1,16 +1,18 @@
 /* session.c - the one session of this process, as Python sees it.
  *
- * The session belongs to the process and not to an interpreter: every interpreter's objects live in the same
- * arena. It is made when something shared is first made, or joined by session_attach() at the birth of a
- * process that was not forked; it is never left, since the end of the process is noticed anyway.
+ * The session belongs to the process and not to an interpreter: every interpreter's objects live
+ * in the same arena. It is made when something shared is first made, or joined by
+ * session_attach() at the birth of a process that was not forked; it is never left, since the end
+ * of the process is noticed anyway.
  *
- * The only statics of the binding are its pointer and the pid of who set it. The pointer changes from NULL,
- * by compare-and-swap: of two interpreters that make a session at the same time one keeps the other's. No
- * lock is held, so a fork by another thread meets a session or none.
+ * The only statics of the binding are its pointer and the pid of who set it. The pointer changes
+ * from NULL, by compare-and-swap: of two interpreters that make a session at the same time one
+ * keeps the other's. No lock is held, so a fork by another thread meets a session or none.
  *
- * One process may change it again: a child of the standard fork server, if a module that was imported
- * there ahead of it has made something shared. That session is the server's. The child joins its parent's
- * before it runs anything; what the module made stays where it is, shared by the server's children.
+ * One process may change it again: a child of the standard fork server, if a module that was
+ * imported there ahead of it has made something shared. That session is the server's. The child
+ * joins its parent's before it runs anything; what the module made stays where it is, shared by
+ * the server's children.
  */
 #include "binding/state.h"
 

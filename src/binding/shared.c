@@ -1,4 +1,5 @@
-/* shared.c - what the types of shared objects have in common: attributes, weak references, pickling. */
+/* shared.c - what the types of shared objects have in common: attributes, weak references,
+ * pickling. */
 #include "binding/shared.h"
 
 #include <stddef.h>

@@ -1,12 +1,14 @@
 /* shared.h - what the types of shared objects have in common.
  *
- * Each starts with struct lvri_shared (attributes, weak references) and has one field more, the core's handle, which
- * __init__ or __setstate__ sets, once; it stays until the object is freed, so a thread that waits on it
- * without the GIL needs no reference of its own but the caller's to the object.
+ * Each starts with struct lvri_shared (attributes, weak references) and has one field more, the
+ * core's handle, which __init__ or __setstate__ sets, once; it stays until the object is freed,
+ * so a thread that waits on it without the GIL needs no reference of its own but the caller's to
+ * the object.
  *
- * A pickle is (copyreg.__newobj__, (class,), state); the state is a tuple that begins with a reference: the bytes of an
- * lvr_ref. Where a child of ours is being spawned the reference is entered into the child's ledger
- * (its Popen has a method give()); anywhere else it travels with a reference count of its own. */
+ * A pickle is (copyreg.__newobj__, (class,), state); the state is a tuple that begins with a
+ * reference: the bytes of an lvr_ref. Where a child of ours is being spawned the reference is
+ * entered into the child's ledger (its Popen has a method give()); anywhere else it travels with
+ * a reference count of its own. */
 #ifndef LVRI_BINDING_SHARED_H
 #define LVRI_BINDING_SHARED_H
 
@@ -40,7 +42,8 @@ int lvri_check_state(PyObject *self, const void *handle, PyObject *state);
 /* The class's name without its module; borrowed from the type. */
 const char *lvri_class_name(PyObject *self);
 
-/* The Popen of ours that is spawning a child in this thread, or NULL without an error; borrowed from *ret_popen. */
+/* The Popen of ours that is spawning a child in this thread, a new reference; or NULL. -1 with an
+ * error. */
 int lvri_spawning(PyObject **ret_popen);
 /* What goes into a pickle for ref; tells popen of it if there is one. */
 PyObject *lvri_reference(PyObject *popen, const lvr_ref *ref);

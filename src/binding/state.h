@@ -1,14 +1,14 @@
 /* state.h - what the files of the binding share.
  *
- * The module `leveret._core` keeps everything of Python's in its module state, one per interpreter: no
- * static object, no static type. The list LVRI_STATE_OBJECTS is the state's only description; the
- * struct, traverse and clear are made from it, in this order.
+ * The module `leveret._core` keeps everything of Python's in its module state, one per
+ * interpreter: no static object, no static type. The list LVRI_STATE_OBJECTS is the state's only
+ * description; the struct, traverse and clear are made from it, in this order.
  *
- * Each file that adds types or functions to the module has one function lvri_exec_X(module, state), which
- * module.c calls once per interpreter, in the order of lvri_execs[] there.
+ * Each file that adds types or functions to the module has one function lvri_exec_X(module,
+ * state), which module.c calls once per interpreter, in the order of lvri_execs[] there.
  *
- * Each file includes this one first, and Python.h is the first thing here: it says to the system's headers what
- * they are to offer.
+ * Each file includes this one first, and Python.h is the first thing here: it says to the
+ * system's headers what they are to offer.
  *
  * What belongs to the process and not to an interpreter is the session alone; session.c keeps it.
  */
@@ -65,16 +65,17 @@ lvr_session *lvri_session(void);              /* made when it is first needed; N
 bool lvri_session_keep(lvr_session *session); /* make it this process's; false if there is one */
 lvr_session *lvri_session_peek(void);         /* NULL without an error when there is none yet */
 
-/* deadline.c: a timeout of Python's, in seconds or None, to an absolute deadline. Negative is "try once";
- * -1 with an error when it is no number. */
+/* deadline.c: a timeout of Python's, in seconds or None, to an absolute deadline. Negative is
+ * "try once"; -1 with an error when it is no number. */
 int lvri_deadline_of(PyObject *timeout, int64_t *ret_deadline_ns);
 int64_t lvri_deadline_in(double seconds);
 double lvri_seconds_left(int64_t deadline_ns);
 
 #define LVRI_TRY_ONCE ((int64_t)0) /* a deadline that is over: try once */
 
-/* Waits with the GIL released until CALL is over or a signal handler raised: then code is LVRI_RAISED and the
- * exception is set. CALL is evaluated without the GIL, again after each handler that returned. */
+/* Waits with the GIL released until CALL is over or a signal handler raised: then code is
+ * LVRI_RAISED and the exception is set. CALL is evaluated without the GIL, again after each
+ * handler that returned. */
 #define LVRI_WAIT(code, CALL)                        \
   for ((code) = -EINTR; lvri_wait_again(&(code));) { \
     Py_BEGIN_ALLOW_THREADS(code)                     \
@@ -82,8 +83,9 @@ double lvri_seconds_left(int64_t deadline_ns);
     Py_END_ALLOW_THREADS                             \
   }
 
-/* The same for a CALL that may be cut short by a deadline and begun again: it waits until `until_ns`, which is
- * deadline_ns, or earlier so that a signal that came just before the sleep is not overlooked for long. */
+/* The same for a CALL that may be cut short by a deadline and begun again: it waits until
+ * `until_ns`, which is deadline_ns, or earlier so that a signal that came just before the sleep
+ * is not overlooked for long. */
 #define LVRI_WAIT_UNTIL(code, deadline_ns, CALL)                            \
   for ((code) = -EINTR; lvri_wait_again(&(code));) {                        \
     const int64_t until_ns = lvri_wait_slice(deadline_ns);                  \
