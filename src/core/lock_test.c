@@ -489,6 +489,39 @@ TEST(held_by_a_thread_that_ended) {
   CHECK_INT(lvr_lock_acquire_until(x.l, LVR_FOREVER), 1);
 }
 
+static void take_both_and_stay(void *argument) {
+  struct locks *x = argument;
+  for (int i = 0; i < 2; i++)
+    CHECK_INT(lvr_lock_acquire_until(x[i].l, LVR_FOREVER), 0);
+  lvri_store_release_u32(x->step, 1);
+  for (;;)
+    (void)pause();
+}
+
+static void inherit_one(void *argument) {
+  struct locks *x = argument;
+  CHECK_INT(lvr_lock_acquire_until(x->l, in_ns(10 * SEC)), 1);
+}
+
+/* The kernel tells one of those who sleep on the dead one's word: that one tells the rest. */
+TEST(all_heirs_are_told) {
+  struct locks x[2] = {locks_of(LVR_LOCK)};
+  pid_t heirs[2];
+  x[1] = x[0];
+  CHECK_INT(lvr_lock_create(x[0].s, LVR_LOCK, &x[1].l), 0);
+  pid_t holder = test_fork(take_both_and_stay, x);
+  await_u32(x[0].step, 1);
+  for (int i = 0; i < 2; i++) {
+    heirs[i] = test_fork(inherit_one, &x[i]);
+    await_asleep(heirs[i]);
+  }
+  int64_t killed_ns = lvri_os_now_ns();
+  test_kill(holder);
+  for (int i = 0; i < 2; i++)
+    CHECK_INT(test_join(heirs[i]), 0);
+  CHECK(lvri_os_now_ns() - killed_ns < LVRI_RELOOK_NS / 2);
+}
+
 /* Gives the lock back for a moment only, again and again. */
 static void hog(void *argument) {
   struct locks *x = argument;

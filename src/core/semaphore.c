@@ -48,24 +48,9 @@ int lvr_semaphore_attach(lvr_session *s, const lvr_ref *ref, lvr_semaphore **ret
   return error;
 }
 
-/* Units of this process's; under the stripe, or as a hint. */
-static uint32_t held_by_us(const lvr_semaphore *m) {
-  const struct lvri_ledger_entry *entry = lvri_handle_entry(&m->handle);
-  return entry ? entry->le_held : 0;
-}
-
+/* The ledger entry stays as long as it has units. */
 void lvr_semaphore_detach(lvr_semaphore *m) {
-  uint32_t pinned = 0;
-  if (!m) return;
-  if (held_by_us(m) != 0 && lvri_cas_acq_rel_u32(&m->pinned, &pinned, 1)) return;
-  lvri_object_detach(&m->handle);
-}
-
-/* The last unit was released: if its handle was kept for it alone, it goes. */
-static void unpin(lvr_semaphore *m) {
-  uint32_t pinned = 1;
-  if (lvri_load_relaxed_u32(&m->pinned) && lvri_cas_acq_rel_u32(&m->pinned, &pinned, 0))
-    lvri_object_detach(&m->handle);
+  if (m) lvri_object_detach(&m->handle);
 }
 
 void lvr_semaphore_ref(const lvr_semaphore *m, lvr_ref *ret_ref) {
@@ -200,12 +185,12 @@ int lvr_semaphore_acquire_until(lvr_semaphore *m, bool hold, int64_t deadline_ns
 
 /* --- releasing --------------------------------------------------------------------------- */
 
-/* Wakes one, if `word`, which we have just stored, says that somebody may be asleep. If nobody is,
- * takes WAITERS back; but only while there are units, for nobody goes to sleep then, and only from
- * that very word. */
+/* Wakes one, if `word`, which we have just stored with a unit in it, says that somebody may be
+ * asleep. If nobody is, takes WAITERS back; only from that very word, for nobody goes to sleep while
+ * there are units. */
 static void wake_one(struct lvr_semaphore_shm *shm, uint64_t word) {
   if (!(word & LVRI_SEMAPHORE_WAITERS)) return;
-  if (lvri_wake(futex_half(shm), 1) == 0 && value_of(word) != 0)
+  if (lvri_wake(futex_half(shm), 1) == 0)
     (void)lvri_cas_relaxed_u64(&shm->se_word, &word, word & ~LVRI_SEMAPHORE_WAITERS);
 }
 
@@ -258,10 +243,8 @@ static int put_held(lvr_semaphore *m) {
   } else if (returned) {
     lvri_set32(v.a, v.g, &v.shm->se_returned, v.shm->se_returned - 1);
   }
-  bool last = room && entry->le_held == 0;
   unlock(v);
   if (room) wake_one(v.shm, word);
-  if (last) unpin(m);
   return room || returned ? 0 : -EOVERFLOW;
 }
 

@@ -40,11 +40,8 @@ struct lvr_semaphore_shm {
 };
 _Static_assert(sizeof(struct lvr_semaphore_shm) <= 64, "a semaphore fits the smallest block");
 
-/* pinned: a use of the handle that its user gave back while this process holds units; it keeps the
- * ledger entry. */
 struct lvr_semaphore {
   struct lvri_handle handle;
-  _Atomic uint32_t pinned;
 };
 
 static inline struct lvr_semaphore_shm *lvri_semaphore_shm(const struct lvr_semaphore *m) {

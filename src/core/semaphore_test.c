@@ -214,6 +214,47 @@ TEST(as_many_wake_as_there_are_units) {
   CHECK_INT(lvr_semaphore_value(f.m), 0);
 }
 
+/* WAITERS was taken back between a wake-up and the return of who was woken: he sets it again, and
+ * wakes the next if there is more. */
+TEST(who_was_woken_cares_for_the_rest) {
+  struct fixture f = fixture_of(0, 0);
+  _Atomic uint64_t *word = &lvri_semaphore_shm(f.m)->se_word;
+  for (uint32_t units = 1; units <= 2; units++) {
+    pid_t pids[2];
+    lvri_store_release_u32(f.step, 0);
+    for (int i = 0; i < 2; i++)
+      pids[i] = test_fork(take_one, &f);
+    await_u32(f.step, 2);
+    for (int i = 0; i < 2; i++)
+      await_asleep(pids[i]);
+    int64_t start_ns = lvri_os_now_ns();
+    lvri_store_release_u64(word, units);
+    (void)lvri_wake((_Atomic uint32_t *)(void *)word, 1);
+    while (lvr_semaphore_value(f.m) != 0)
+      (void)sched_yield();
+    if (units == 1) put(&f, false);
+    for (int i = 0; i < 2; i++)
+      CHECK_INT(test_join(pids[i]), 0);
+    CHECK(lvri_os_now_ns() - start_ns < LVRI_RELOOK_NS / 2);
+  }
+}
+
+static void take_a_held_one(void *argument) { take(argument, true); }
+
+/* A swap waits for a guarded change that is under way: neither is lost. */
+TEST(a_swap_does_not_come_between) {
+  struct fixture f = fixture_of(3, 0);
+  pid_t stopped = crash_stop_at("semaphore.word.locked", 1, take_a_held_one, &f);
+  pid_t taker = test_fork(take_one, &f);
+  await_u32(f.step, 1);
+  await_asleep(taker);
+  CHECK_INT(lvr_semaphore_value(f.m), 3);
+  test_continue(stopped);
+  CHECK_INT(test_join(stopped), 0);
+  CHECK_INT(test_join(taker), 0);
+  CHECK_INT(lvr_semaphore_value(f.m), 1);
+}
+
 enum { ROUNDS = 20000 };
 
 static void produce(void *argument) {
