@@ -160,6 +160,7 @@ TEST(no_timeout_while_the_last_one_works) {
   struct lvr_barrier_ticket t;
   pid_t pid = test_fork(be_late, &f);
   await_waiting(&f, 1);
+  await_asleep(pid);
   CHECK_INT(lvr_barrier_enter_until(f.b, LVR_FOREVER, &t), 1);
   CHECK_INT(lvri_os_sleep_until(in_ns(60 * MS)), 0); /* past his deadline */
   CHECK_INT(lvr_barrier_open(&t), 0);
