@@ -94,18 +94,20 @@ LVR_API LVR_MUST_CHECK int lvr_zygote_serve(lvr_zygote *z, const struct lvr_zygo
 LVR_API void lvr_zygote_learn(lvr_zygote *z);
 
 /* lvr_zygote_send - ask for the birth of a prepared process. Sending again does no harm.
- * Owner:   fds are copied.
+ * Owner:   fds are copied. *mark belongs to lvr_zygote_wait_until().
  * Caller:  any thread of any process that has z, after lvr_zygote_seated() or in a child of it.
  * Returns: 0, -EOWNERDEAD (no zygote any more), -EINTR, -EMSGSIZE (too many descriptors), -EBADF,
  *          -ETOOMANYREFS. */
-LVR_API LVR_MUST_CHECK int lvr_zygote_send(lvr_zygote *z, lvr_proc_id child, const int *fds, uint32_t n_fds);
+LVR_API LVR_MUST_CHECK int lvr_zygote_send(lvr_zygote *z, lvr_proc_id child, const int *fds,
+                                           uint32_t n_fds, uint32_t *mark);
 
 /* lvr_zygote_wait_until - wait for the birth that was asked for; sends again what was lost with a spare.
- * Units:   the same child and fds as with lvr_zygote_send(); deadline_ns absolute CLOCK_MONOTONIC.
+ * Units:   child, fds and mark as with lvr_zygote_send(); deadline_ns absolute CLOCK_MONOTONIC.
  * Returns: 0, -EOWNERDEAD (the zygote died first: make another, send again), -ETIMEDOUT, -EINTR (wait on),
  *          what fork(2) answered in the zygote (-EAGAIN, -ENOMEM: the child is withdrawn), -ESRCH, -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_zygote_wait_until(lvr_zygote *z, lvr_proc_id child, const int *fds,
-                                                 uint32_t n_fds, int64_t deadline_ns, int32_t *ret_pid);
+                                                 uint32_t n_fds, uint32_t *mark, int64_t deadline_ns,
+                                                 int32_t *ret_pid);
 
 /* lvr_zygote_id - its process id in the session: who reaps what is born from it. */
 LVR_API lvr_proc_id lvr_zygote_id(const lvr_zygote *z);

@@ -569,14 +569,15 @@ static PyObject *zygote_birth(PyObject *self, PyObject *args) {
   PyObject *sequence;
   int fds[LVR_BIRTH_FDS], code;
   int32_t pid = 0;
+  uint32_t mark = 0;
 
   if (!PyArg_ParseTuple(args, "KO:birth", &child, &sequence)) return NULL;
   int n_fds = fds_of(sequence, fds);
 
   if (n_fds < 0) return NULL;
-  LVRI_WAIT(code, lvr_zygote_send(zygote_of(self), child, fds, (uint32_t)n_fds));
+  LVRI_WAIT(code, lvr_zygote_send(zygote_of(self), child, fds, (uint32_t)n_fds, &mark));
   if (code == 0)
-    LVRI_WAIT(code, lvr_zygote_wait_until(zygote_of(self), child, fds, (uint32_t)n_fds, LVR_FOREVER,
+    LVRI_WAIT(code, lvr_zygote_wait_until(zygote_of(self), child, fds, (uint32_t)n_fds, &mark, LVR_FOREVER,
                                           &pid));
   if (code == -EOWNERDEAD) Py_RETURN_NONE;
   if (code == -EAGAIN) return raise_too_many();

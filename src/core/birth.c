@@ -148,7 +148,10 @@ static int send_request(lvr_zygote *z, lvr_proc_id child, const int *fds, uint32
   return lvri_os_link_send(z->call_fd, &request, sizeof(request), fds, n_fds, wait);
 }
 
-int lvr_zygote_send(lvr_zygote *z, lvr_proc_id child, const int *fds, uint32_t n_fds) {
+/* How many spares were lost is counted before the message can be lost with one. */
+int lvr_zygote_send(lvr_zygote *z, lvr_proc_id child, const int *fds, uint32_t n_fds,
+                    uint32_t *mark) {
+  *mark = lvri_load_acquire_u32(&z->desk->zd_lost); /* pairs with the zygote's count */
   if (is_gone(z)) return -EOWNERDEAD;
   LVR_CRASHPOINT("birth.send");
   int error = send_request(z, child, fds, n_fds, true);
@@ -173,15 +176,19 @@ static int why_withdrawn(const lvr_zygote *z) {
   return code ? code : -ESRCH;
 }
 
-int lvr_zygote_wait_until(lvr_zygote *z, lvr_proc_id child, const int *fds, uint32_t n_fds,
-                          int64_t deadline_ns, int32_t *ret_pid) {
+static void send_if_lost(lvr_zygote *z, lvr_proc_id child, const int *fds, uint32_t n_fds,
+                         uint32_t *mark) {
   uint32_t lost = lvri_load_acquire_u32(&z->desk->zd_lost);
+  if (lost != *mark) (void)send_request(z, child, fds, n_fds, false);
+  *mark = lost;
+}
+
+int lvr_zygote_wait_until(lvr_zygote *z, lvr_proc_id child, const int *fds, uint32_t n_fds,
+                          uint32_t *mark, int64_t deadline_ns, int32_t *ret_pid) {
   for (;;) {
+    send_if_lost(z, child, fds, n_fds, mark);
     int error = wait_a_while(z, child, deadline_ns, ret_pid);
     if (error == -ESRCH) return why_withdrawn(z);
     if (error != -EAGAIN) return error;
-    uint32_t now_lost = lvri_load_acquire_u32(&z->desk->zd_lost);
-    if (now_lost != lost) (void)send_request(z, child, fds, n_fds, false);
-    lost = now_lost;
   }
 }

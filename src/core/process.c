@@ -270,6 +270,18 @@ static int look_at_birth(const struct lvri_slot *slot, int32_t *ret_pid) {
   return 0;
 }
 
+/* The same behind the guard: what was seen before it may be the work of one who died without a commit,
+ * and is taken back by whoever enters. */
+static int confirm_birth(lvr_session *s, lvr_proc_id id, int32_t *ret_pid) {
+  struct lvri_guard *g = lvri_arena_guard(&s->arena);
+  int error = lvri_guard_enter(&s->arena, g);
+  if (error) return error;
+  const struct lvri_slot *slot = lvri_slot_of(&s->arena, id);
+  int result = slot ? look_at_birth(slot, ret_pid) : -ESRCH;
+  lvri_guard_leave(&s->arena, g);
+  return result;
+}
+
 int lvri_proc_wait_born_until(lvr_session *s, lvr_proc_id id, lvr_proc_id watch,
                               int64_t deadline_ns, int32_t *ret_pid) {
   for (;;) {
@@ -280,8 +292,8 @@ int lvri_proc_wait_born_until(lvr_session *s, lvr_proc_id id, lvr_proc_id watch,
     if (!slot) return -ESRCH;
     bool orphan = watch && lvri_slot_over(&s->arena, watch); /* read first */
     int result = look_at_birth(slot, &pid);
+    if (result != -EAGAIN) result = confirm_birth(s, id, &pid);
     if (result != -EAGAIN) {
-      result = still(s, id, result);
       if (!result) *ret_pid = pid;
       return result;
     }

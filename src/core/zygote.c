@@ -111,23 +111,23 @@ static void end_daemons_of(const struct stock *k, lvr_proc_id parent) {
       (void)lvri_os_signal(k->children[i].pid, SIGKILL);
 }
 
-/* Unless it has announced. */
-static void say_how_it_ended(const struct stock *k, lvr_proc_id id, int32_t status) {
-  int known = lvr_proc_set_status(k->z->session, id, status);
-  (void)known;
+/* Somebody has died who may have had a message in his hands. */
+static void note_loss(struct stock *k) {
+  (void)lvri_fetch_add_release_u32(&k->z->desk->zd_lost, 1);
 }
 
+/* Unless it has announced. One that died inside its adoption, before the commit, looked like the child
+ * while the guard had not taken that back: it was a spare. */
 static void bury_child(struct stock *k, struct child *child, int32_t status) {
   struct child was = *child;
   *child = k->children[--k->n_children];
-  say_how_it_ended(k, was.id, status);
+  if (lvr_proc_set_status(k->z->session, was.id, status) == -ESRCH) note_loss(k);
   end_daemons_of(k, was.id);
 }
 
-/* It may have had a message in its hands. */
 static void bury_spare(struct stock *k, struct lvri_card *card) {
   free_card(card);
-  (void)lvri_fetch_add_release_u32(&k->z->desk->zd_lost, 1);
+  note_loss(k);
 }
 
 /* The status is said before the pid can become somebody else's. */

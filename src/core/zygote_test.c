@@ -36,6 +36,8 @@ struct house {
   struct told *told;
 };
 
+static uint32_t mark; /* of the last request */
+
 static int64_t soon(void) { return lvri_os_now_ns() + PATIENCE_S * INT64_C(1000000000); }
 
 static void await(_Atomic uint32_t *word, uint32_t least) {
@@ -71,7 +73,7 @@ static void live(const struct house *h, const struct lvr_birth *birth) {
     for (uint32_t i = 0; i < birth->n_fds; i++) CHECK_INT(write(birth->fds[i], "x", 1), 1);
   (void)atomic_fetch_add(&told->births, 1);
   while (task == STAY) (void)pause();
-  if (task == DIE) (void)raise(SIGSEGV);
+  if (task == DIE) (void)raise(SIGUSR1);
   lvr_proc_announce(h->s, 3);
   _exit(3);
 }
@@ -133,8 +135,8 @@ static lvr_proc_id give_birth(const struct house *h, enum task task, const int *
                               int32_t *ret_pid) {
   lvr_proc_id child = fixture_prepare(h->s);
   lvri_store_release_u32(&h->told->task, (uint32_t)task);
-  CHECK_INT(lvr_zygote_send(h->z, child, fds, n_fds), 0);
-  CHECK_INT(lvr_zygote_wait_until(h->z, child, fds, n_fds, soon(), ret_pid), 0);
+  CHECK_INT(lvr_zygote_send(h->z, child, fds, n_fds, &mark), 0);
+  CHECK_INT(lvr_zygote_wait_until(h->z, child, fds, n_fds, &mark, soon(), ret_pid), 0);
   return child;
 }
 
@@ -164,8 +166,8 @@ TEST(a_birth_that_is_asked_for_twice_is_one) {
   struct house h = open_house();
   lvr_proc_id child = fixture_prepare(h.s);
   int32_t pid;
-  for (int i = 0; i < 5; i++) CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0), 0);
-  CHECK_INT(lvr_zygote_wait_until(h.z, child, NULL, 0, soon(), &pid), 0);
+  for (int i = 0; i < 5; i++) CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0, &mark), 0);
+  CHECK_INT(lvr_zygote_wait_until(h.z, child, NULL, 0, &mark, soon(), &pid), 0);
   CHECK_INT(end_of(&h, child), 3);
   CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
   CHECK_INT(lvri_load_acquire_u32(&h.told->births), 2);
@@ -177,9 +179,9 @@ TEST(many_at_once) {
   lvr_proc_id children[MANY];
   int32_t pid;
   for (int i = 0; i < MANY; i++) children[i] = fixture_prepare(h.s);
-  for (int i = 0; i < MANY; i++) CHECK_INT(lvr_zygote_send(h.z, children[i], NULL, 0), 0);
+  for (int i = 0; i < MANY; i++) CHECK_INT(lvr_zygote_send(h.z, children[i], NULL, 0, &mark), 0);
   for (int i = 0; i < MANY; i++)
-    CHECK_INT(lvr_zygote_wait_until(h.z, children[i], NULL, 0, soon(), &pid), 0);
+    CHECK_INT(lvr_zygote_wait_until(h.z, children[i], NULL, 0, &mark, soon(), &pid), 0);
   for (int i = 0; i < MANY; i++) CHECK_INT(end_of(&h, children[i]), 3);
   CHECK_INT(lvri_load_acquire_u32(&h.told->births), MANY);
   CHECK(lvr_zygote_spares(h.z) <= 16);
@@ -197,7 +199,7 @@ TEST(descriptors_are_handed_over) {
   CHECK_INT(end_of(&h, child), 3);
   CHECK_INT(read(ends[0], got, sizeof(got)), LVR_BIRTH_FDS);
   child = fixture_prepare(h.s);
-  CHECK_INT(lvr_zygote_send(h.z, child, fds, LVR_BIRTH_FDS + 1), -EMSGSIZE);
+  CHECK_INT(lvr_zygote_send(h.z, child, fds, LVR_BIRTH_FDS + 1, &mark), -EMSGSIZE);
   CHECK_INT(lvr_proc_withdraw(h.s, child), 0);
   CHECK_INT(close(ends[0]) + close(ends[1]), 0);
   close_house(&h);
@@ -221,7 +223,7 @@ TEST(a_withdrawn_child_is_not_born) {
   lvr_proc_id child = fixture_prepare(h.s);
   CHECK_INT(kill(h.pid, SIGSTOP), 0);
   CHECK_INT(lvr_proc_withdraw(h.s, child), 0);
-  CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0), 0);
+  CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0, &mark), 0);
   CHECK_INT(kill(h.pid, SIGCONT), 0);
   CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
   CHECK_INT(lvri_load_acquire_u32(&h.told->births), 1);
@@ -249,16 +251,16 @@ TEST(want_of_processes_is_told) {
   lvri_store_release_u32(&h.told->forks_to_fail, 1);
   while (error == 0) { /* spares that were there already */
     child = fixture_prepare(h.s);
-    CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0), 0);
-    error = lvr_zygote_wait_until(h.z, child, NULL, 0, soon(), &pid);
+    CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0, &mark), 0);
+    error = lvr_zygote_wait_until(h.z, child, NULL, 0, &mark, soon(), &pid);
     if (error == 0) (void)end_of(&h, child);
   }
   CHECK_INT(error, -EAGAIN);
   lvri_store_release_u32(&h.told->forks_to_fail, 0);
   while (error == -EAGAIN) { /* while it still refuses */
     child = fixture_prepare(h.s);
-    CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0), 0);
-    error = lvr_zygote_wait_until(h.z, child, NULL, 0, soon(), &pid);
+    CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0, &mark), 0);
+    error = lvr_zygote_wait_until(h.z, child, NULL, 0, &mark, soon(), &pid);
   }
   CHECK_INT(error, 0);
   CHECK_INT(end_of(&h, child), 3);
@@ -270,7 +272,7 @@ TEST(want_of_processes_is_told) {
 TEST(the_zygote_says_how_a_child_died) {
   struct house h = open_house();
   int32_t pid;
-  CHECK_INT(end_of(&h, give_birth(&h, DIE, NULL, 0, &pid)), -SIGSEGV);
+  CHECK_INT(end_of(&h, give_birth(&h, DIE, NULL, 0, &pid)), -SIGUSR1);
   lvr_proc_id child = give_birth(&h, STAY, NULL, 0, &pid);
   await(&h.told->births, 2);
   CHECK_INT(kill(pid, SIGTERM), 0);
@@ -285,15 +287,15 @@ TEST(a_dead_zygote_is_told_and_another_takes_the_birth_over) {
   CHECK_INT(kill(h.pid, SIGSTOP), 0);
   while (lvr_zygote_spares(h.z) > 0) /* they are born; no others come */
     (void)end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid));
-  CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0), 0);
+  CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0, &mark), 0);
   CHECK_INT(kill(h.pid, SIGKILL), 0);
-  CHECK_INT(lvr_zygote_wait_until(h.z, child, NULL, 0, soon(), &pid), -EOWNERDEAD);
+  CHECK_INT(lvr_zygote_wait_until(h.z, child, NULL, 0, &mark, soon(), &pid), -EOWNERDEAD);
   CHECK_INT(test_join(h.pid), -SIGKILL);
-  CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0), -EOWNERDEAD);
+  CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0, &mark), -EOWNERDEAD);
   lvr_zygote_free(h.z);
   make_zygote(&h);
-  CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0), 0);
-  CHECK_INT(lvr_zygote_wait_until(h.z, child, NULL, 0, soon(), &pid), 0);
+  CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0, &mark), 0);
+  CHECK_INT(lvr_zygote_wait_until(h.z, child, NULL, 0, &mark, soon(), &pid), 0);
   CHECK_INT(end_of(&h, child), 3);
   close_house(&h);
 }
@@ -310,8 +312,8 @@ static void be_a_maker(void *argument) {
   lvr_proc_id daemon;
   CHECK_INT(lvr_proc_prepare(h.s, LVR_PROC_DAEMON, &daemon), 0);
   lvri_store_release_u32(&h.told->task, STAY);
-  CHECK_INT(lvr_zygote_send(h.z, daemon, NULL, 0), 0);
-  CHECK_INT(lvr_zygote_wait_until(h.z, daemon, NULL, 0, soon(), &pid), 0);
+  CHECK_INT(lvr_zygote_send(h.z, daemon, NULL, 0, &mark), 0);
+  CHECK_INT(lvr_zygote_wait_until(h.z, daemon, NULL, 0, &mark, soon(), &pid), 0);
   atomic_store(&family->daemon, pid);
   (void)give_birth(&h, STAY, NULL, 0, &pid);
   await(&h.told->births, 2);
