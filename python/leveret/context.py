@@ -19,6 +19,7 @@ from multiprocessing import context as std
 
 from .method import METHODS, check_method, default_method
 from .process import Process as BaseProcess
+from .process import active_children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def _supported(**options: Any) -> dict[str, Any]:
 
 class LeveretContext(std.BaseContext):
     """What the contexts of all start methods have in common: the objects that are ours."""
+
+    active_children = staticmethod(active_children)
 
     def Lock(self) -> Any:
         """Return a lock; its holder's death is noticed."""

@@ -59,7 +59,9 @@ def processes() -> dict[int, str]:
     }
     wanted = (family | orphans) - {os.getpid()}
     return {
-        pid: f"{table[pid][4] or '(ended)'} [{table[pid][3]}]" for pid in wanted if pid in table
+        pid: f"{table[pid][4] or '(ended)'} [{table[pid][3]}], child of {table[pid][1]}"
+        for pid in wanted
+        if pid in table
     }
 
 

@@ -332,16 +332,19 @@ def test_ctrl_c_reaches_a_started_child(method: str, tmp_path: Path) -> None:
         textwrap.dedent(
             """
             import threading, leveret
-            def work():
+            def work(started):
                 try:
+                    started.wait()
                     print("ready", flush=True)
                     threading.Event().wait()
                 except KeyboardInterrupt:
                     print("child interrupted", flush=True)
             if __name__ == "__main__":
-                child = leveret.get_context({method!r}).Process(target=work)
-                child.start()
+                started = leveret.Event()
+                child = leveret.get_context({method!r}).Process(target=work, args=(started,))
                 try:
+                    child.start()
+                    started.set()
                     child.join()
                 except KeyboardInterrupt:
                     child.join()

@@ -106,7 +106,7 @@ class Popen(_Popen):
         return b"".join((head, name, changes, body)), fds + self._fds
 
     def _undo(self):
-        """Nothing is to be left of a start that failed; a child that was born nevertheless has not lived yet."""
+        """Nothing is to be left of a start that failed; a child that was born nevertheless is ended."""
         if not _core.proc_withdraw(self._id):
             _core.proc_kill(self._id)
             _core.proc_forget(self._id)
