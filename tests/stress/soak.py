@@ -272,9 +272,9 @@ class Soak:
 
 
 def still_running():
-    """Processes of the session beyond those that were there at first."""
+    """How many more processes there are in the session than at first; the zygote may be gone."""
     _core.repair()
-    return _core.session_stats()["slots_running"] - BASE["slots_running"]
+    return max(0, _core.session_stats()["slots_running"] - BASE["slots_running"])
 
 
 def wait_for(condition, seconds=10):
