@@ -29,11 +29,11 @@ typedef struct lvr_zygote lvr_zygote;
 
 /* What the process that serves needs to know: inherited descriptors and a number. */
 struct lvr_zygote_seat {
-  lvr_proc_id id;   /* the prepared process that the zygote is to be */
-  int32_t maker;    /* pid of the process that made it */
-  int call_fd;      /* callers' end of the socket */
-  int serve_fd;     /* the spares' end */
-  int desk_fd;      /* memory that callers, zygote and spares share */
+  lvr_proc_id id; /* the prepared process that the zygote is to be */
+  int32_t maker;  /* pid of the process that made it */
+  int call_fd;    /* callers' end of the socket */
+  int serve_fd;   /* the spares' end */
+  int desk_fd;    /* memory that callers, zygote and spares share */
   uint32_t reserved;
 };
 
@@ -52,7 +52,7 @@ struct lvr_zygote_service {
 /* What a born child has been given. */
 struct lvr_birth {
   lvr_proc_id id;
-  int32_t error;  /* 0; -EMFILE: its descriptors did not all fit, so it has none of them */
+  int32_t error; /* 0; -EMFILE: its descriptors did not all fit, so it has none of them */
   uint32_t n_fds;
   int fds[LVR_BIRTH_FDS]; /* close-on-exec, the child's own */
 };
@@ -106,8 +106,8 @@ LVR_API LVR_MUST_CHECK int lvr_zygote_send(lvr_zygote *z, lvr_proc_id child, con
  * Returns: 0, -EOWNERDEAD (the zygote died first: make another, send again), -ETIMEDOUT, -EINTR (wait on),
  *          what fork(2) answered in the zygote (-EAGAIN, -ENOMEM: the child is withdrawn), -ESRCH, -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_zygote_wait_until(lvr_zygote *z, lvr_proc_id child, const int *fds,
-                                                 uint32_t n_fds, uint32_t *mark, int64_t deadline_ns,
-                                                 int32_t *ret_pid);
+                                                 uint32_t n_fds, uint32_t *mark,
+                                                 int64_t deadline_ns, int32_t *ret_pid);
 
 /* lvr_zygote_id - its process id in the session: who reaps what is born from it. */
 LVR_API lvr_proc_id lvr_zygote_id(const lvr_zygote *z);

@@ -18,12 +18,14 @@ import threading
 from multiprocessing import process, reduction, spawn, util
 from multiprocessing.context import set_spawning_popen
 
-from . import _core, context, life, queues, synchronize, zygote
+from . import _core, context, life, zygote
 from .popen.warm import FOLLOW, HEAD, STREAMS, TRACKER
 
 __all__ = ["be_born", "get_ready", "main", "received", "rehearse"]
 
-FORK_INSTEAD = "or let processes inherit everything: --start-method fork (LEVERET_START_METHOD=fork)"
+FORK_INSTEAD = (
+    "or let processes inherit everything: --start-method fork (LEVERET_START_METHOD=fork)"
+)
 
 # Descriptors that came with this process's birth; by index from its pickled arguments.
 received = []
@@ -94,8 +96,11 @@ def _import_all(world, orders):
         else:
             _import_module(name, orders["on_error"])
     if threading.active_count() > 1:
-        _complain("importing the program's modules starts threads, so processes are born from an interpreter that has "
-                  'not imported them, which is slower; start threads under `if __name__ == "__main__":`, ' + FORK_INSTEAD)
+        _complain(
+            "importing the program's modules starts threads, so processes are born from an interpreter that has "
+            'not imported them, which is slower; start threads under `if __name__ == "__main__":`, '
+            + FORK_INSTEAD
+        )
         os._exit(zygote.NEEDS_BARE)
 
 
@@ -133,8 +138,10 @@ def _complain_about_main():
     import traceback
 
     traceback.print_exc()
-    _complain("the main module cannot be imported by the processes it starts (traceback above): "
-              'what it does as a program belongs under `if __name__ == "__main__":`, ' + FORK_INSTEAD)
+    _complain(
+        "the main module cannot be imported by the processes it starts (traceback above): "
+        'what it does as a program belongs under `if __name__ == "__main__":`, ' + FORK_INSTEAD
+    )
 
 
 def import_main(world):
@@ -266,7 +273,10 @@ def be_born(world, proc_id, error, fds):
     process_obj = None
     try:
         if error:
-            raise OSError(-error, "the descriptors that came with its arguments are more than this process may have")
+            raise OSError(
+                -error,
+                "the descriptors that came with its arguments are more than this process may have",
+            )
         view = _core.proc_get_task(proc_id)
         process_obj, sentinel = _unpack(view, list(fds), world)
         view.release()
@@ -286,7 +296,9 @@ def _unpack(view, fds, world):
     parent_pid, parent, umask, flags, name_bytes, changes_bytes = HEAD.unpack_from(view)
     name_end = HEAD.size + name_bytes
     changes_end = name_end + changes_bytes
-    process.current_process()._name = bytes(view[HEAD.size : name_end]).decode("utf-8", "surrogatepass")
+    process.current_process()._name = bytes(view[HEAD.size : name_end]).decode(
+        "utf-8", "surrogatepass"
+    )
     os.umask(umask)
     _take_special(flags, fds, parent)
     received = fds
@@ -334,12 +346,20 @@ def _report(error):
     name = process.current_process().name
     sys.stderr.write(f"Process {name}:\n")
     traceback.print_exception(error)
-    if isinstance(error, AttributeError) and "__main__" in str(error) or "__mp_main__" in str(error):
-        why = f"importing it failed ({_main_error})" if _main_error else (
-            'a process born by the start method "warm" imports it anew, and finds there only what is defined at top '
-            'level, outside `if __name__ == "__main__":`'
+    if (isinstance(error, AttributeError) and "__main__" in str(error)) or "__mp_main__" in str(
+        error
+    ):
+        why = (
+            f"importing it failed ({_main_error})"
+            if _main_error
+            else (
+                'a process born by the start method "warm" imports it anew, and finds there only what is defined at top '
+                'level, outside `if __name__ == "__main__":`'
+            )
         )
-        sys.stderr.write(f"leveret: {name} looked into the main module: {why}. Define it at top level, {FORK_INSTEAD}\n")
+        sys.stderr.write(
+            f"leveret: {name} looked into the main module: {why}. Define it at top level, {FORK_INSTEAD}\n"
+        )
 
 
 def _explain_missing_globals(process_obj):
@@ -352,8 +372,8 @@ def _explain_missing_globals(process_obj):
         except NameError as error:
             if _is_of_main(error):
                 error.add_note(
-                    f"leveret: {error.name!r} may be set under `if __name__ == \"__main__\":`, which does not run in a "
-                    f"process born by the start method \"warm\"; set it outside, pass it as an argument, {FORK_INSTEAD}"
+                    f'leveret: {error.name!r} may be set under `if __name__ == "__main__":`, which does not run in a '
+                    f'process born by the start method "warm"; set it outside, pass it as an argument, {FORK_INSTEAD}'
                 )
             raise
 
@@ -364,4 +384,7 @@ def _is_of_main(error):
     at = error.__traceback__
     while at.tb_next is not None:
         at = at.tb_next
-    return at.tb_frame.f_globals is vars(_main) or at.tb_frame.f_globals.get("__name__") == "__mp_main__"
+    return (
+        at.tb_frame.f_globals is vars(_main)
+        or at.tb_frame.f_globals.get("__name__") == "__mp_main__"
+    )

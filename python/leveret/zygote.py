@@ -18,7 +18,16 @@ import threading
 
 from . import _core
 
-__all__ = ["Zygote", "adopt", "ensure_running", "freeze_support", "get", "replace", "set_preload", "streams"]
+__all__ = [
+    "Zygote",
+    "adopt",
+    "ensure_running",
+    "freeze_support",
+    "get",
+    "replace",
+    "set_preload",
+    "streams",
+]
 
 FROZEN_ARGUMENT = "leveret_zygote="
 NEEDS_BARE = 77  # exit code of a zygote that found threads in itself
@@ -134,16 +143,26 @@ def _command(numbers):
     from multiprocessing import spawn, util
 
     if getattr(sys, "frozen", False):
-        return os.fsencode(sys.executable), [sys.executable, "--multiprocessing-fork", FROZEN_ARGUMENT + numbers]
+        return os.fsencode(sys.executable), [
+            sys.executable,
+            "--multiprocessing-fork",
+            FROZEN_ARGUMENT + numbers,
+        ]
     ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    code = f"import sys; sys.path.append({ours!r}); from leveret.nursery import main; main({numbers})"
+    code = (
+        f"import sys; sys.path.append({ours!r}); from leveret.nursery import main; main({numbers})"
+    )
     executable = spawn.get_executable()
     return executable, [executable, *util._args_from_interpreter_flags(), "-c", code]
 
 
 def freeze_support():
     """Be a zygote if this frozen executable was started as one: never returns then."""
-    if len(sys.argv) == 3 and sys.argv[1] == "--multiprocessing-fork" and sys.argv[2].startswith(FROZEN_ARGUMENT):
+    if (
+        len(sys.argv) == 3
+        and sys.argv[1] == "--multiprocessing-fork"
+        and sys.argv[2].startswith(FROZEN_ARGUMENT)
+    ):
         from .nursery import main
 
         main(*map(int, sys.argv[2].removeprefix(FROZEN_ARGUMENT).split(",")))

@@ -58,13 +58,15 @@ static PyObject *proc_give(PyObject *Py_UNUSED(module), PyObject *args) {
   lvr_ref ref;
   lvr_session *session = lvri_session();
 
-  if (session == NULL || !PyArg_ParseTuple(args, "Ky#:proc_give", &child, &bytes, &len)) return NULL;
+  if (session == NULL || !PyArg_ParseTuple(args, "Ky#:proc_give", &child, &bytes, &len))
+    return NULL;
   if (len != sizeof(ref)) {
     PyErr_SetString(PyExc_ValueError, "that is no reference to a shared object");
     return NULL;
   }
   memcpy(&ref, bytes, sizeof(ref));
-  return none_or_raise(lvr_proc_give(session, child, &ref), "hand a shared object to a new process");
+  return none_or_raise(lvr_proc_give(session, child, &ref),
+                       "hand a shared object to a new process");
 }
 
 PyDoc_STRVAR(proc_fork_next_doc,
@@ -209,17 +211,19 @@ static PyObject *await(struct mortal *m, int64_t deadline_ns) {
 
   LVRI_WAIT(code, wait_for_end(m, deadline_ns));
   if (code == -ENODATA && m->reaper != 0)
-    LVRI_WAIT(code, lvr_proc_wait_status_until(m->session, m->id, m->reaper, LVR_FOREVER, &m->status));
+    LVRI_WAIT(code,
+              lvr_proc_wait_status_until(m->session, m->id, m->reaper, LVR_FOREVER, &m->status));
   if (code == -ETIMEDOUT) Py_RETURN_NONE;
   if (code == -ENODATA || code == -ESRCH) return PyLong_FromLong(UNKNOWN_STATUS);
   return code < 0 ? lvri_raise(code, "wait for a process") : PyLong_FromLong(m->status);
 }
 
-PyDoc_STRVAR(proc_wait_doc,
-             "proc_wait($module, child, reaper, pid, timeout, /)\n--\n\n"
-             "The exit code of a child; None if it goes on after timeout seconds (None: wait on).\n\n"
-             "UNKNOWN_STATUS if it is over and nobody says how: reaper is waited for to say so; 0 if\n"
-             "this process reaps it, as its child pid.");
+PyDoc_STRVAR(
+    proc_wait_doc,
+    "proc_wait($module, child, reaper, pid, timeout, /)\n--\n\n"
+    "The exit code of a child; None if it goes on after timeout seconds (None: wait on).\n\n"
+    "UNKNOWN_STATUS if it is over and nobody says how: reaper is waited for to say so; 0 if\n"
+    "this process reaps it, as its child pid.");
 
 static PyObject *proc_wait(PyObject *Py_UNUSED(module), PyObject *args) {
   unsigned long long id, reaper;
@@ -261,7 +265,8 @@ static PyObject *proc_set_status(PyObject *Py_UNUSED(module), PyObject *args) {
   int status;
   lvr_session *session = lvri_session();
 
-  if (session == NULL || !PyArg_ParseTuple(args, "Ki:proc_set_status", &child, &status)) return NULL;
+  if (session == NULL || !PyArg_ParseTuple(args, "Ki:proc_set_status", &child, &status))
+    return NULL;
   int known = lvr_proc_set_status(session, child, status);
 
   (void)known; /* the first word counts */
@@ -323,10 +328,11 @@ static PyObject *proc_die_with(PyObject *Py_UNUSED(module), PyObject *arg) {
   return none_or_raise(lvr_proc_die_with(session, parent), "end with its parent");
 }
 
-PyDoc_STRVAR(die_with_parent_doc,
-             "die_with_parent($module, pid, /)\n--\n\n"
-             "Have the kernel kill this process when the thread that made it ends; at once if its parent "
-             "is not pid. 0 takes it back.");
+PyDoc_STRVAR(
+    die_with_parent_doc,
+    "die_with_parent($module, pid, /)\n--\n\n"
+    "Have the kernel kill this process when the thread that made it ends; at once if its parent "
+    "is not pid. 0 takes it back.");
 
 static PyObject *die_with_parent(PyObject *Py_UNUSED(module), PyObject *arg) {
   long pid = PyLong_AsLong(arg);
@@ -349,7 +355,8 @@ static PyObject *repair(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) 
   if (session == NULL) return NULL;
   int code = lvr_repair(session);
 
-  return code < 0 ? lvri_raise(code, "clean up after processes that are over") : PyLong_FromLong(code);
+  return code < 0 ? lvri_raise(code, "clean up after processes that are over")
+                  : PyLong_FromLong(code);
 }
 
 /* --- descriptors that tell of a death ------------------------------------------------------ */
@@ -393,9 +400,10 @@ static PyObject *proc_sentinel(PyObject *Py_UNUSED(module), PyObject *args) {
   return fd < 0 ? lvri_raise(fd, "watch a process") : PyLong_FromLong(fd);
 }
 
-PyDoc_STRVAR(pidfd_status_doc,
-             "pidfd_status($module, fd, /)\n--\n\n"
-             "The exit code of a process that somebody else reaped, or None where the kernel does not tell.");
+PyDoc_STRVAR(
+    pidfd_status_doc,
+    "pidfd_status($module, fd, /)\n--\n\n"
+    "The exit code of a process that somebody else reaped, or None where the kernel does not tell.");
 
 static PyObject *pidfd_status(PyObject *Py_UNUSED(module), PyObject *arg) {
   int32_t status;
@@ -406,10 +414,11 @@ static PyObject *pidfd_status(PyObject *Py_UNUSED(module), PyObject *arg) {
   return PyLong_FromLong(status);
 }
 
-PyDoc_STRVAR(reap_doc,
-             "reap($module, pid, /)\n--\n\n"
-             "Reap a child if it is over: its exit code, None if it is not, UNKNOWN_STATUS if it is no child "
-             "(any more).");
+PyDoc_STRVAR(
+    reap_doc,
+    "reap($module, pid, /)\n--\n\n"
+    "Reap a child if it is over: its exit code, None if it is not, UNKNOWN_STATUS if it is no child "
+    "(any more).");
 
 static PyObject *reap(PyObject *Py_UNUSED(module), PyObject *arg) {
   int32_t status = 0;
@@ -444,9 +453,10 @@ static void say_farewell(lvr_session *session, int32_t status) {
   (void)known;
 }
 
-PyDoc_STRVAR(end_doc,
-             "end($module, status, /)\n--\n\n"
-             "End this process: close every descriptor, announce the status, leave without looking back.");
+PyDoc_STRVAR(
+    end_doc,
+    "end($module, status, /)\n--\n\n"
+    "End this process: close every descriptor, announce the status, leave without looking back.");
 
 static PyObject *end(PyObject *Py_UNUSED(module), PyObject *arg) {
   long long status = PyLong_AsLongLong(arg);
@@ -522,8 +532,8 @@ static PyObject *zygote_seat(PyObject *self, PyObject *Py_UNUSED(none)) {
   struct lvr_zygote_seat seat;
 
   lvr_zygote_seat(zygote_of(self), &seat);
-  return Py_BuildValue("(Kiiii)", (unsigned long long)seat.id, seat.maker, seat.call_fd, seat.serve_fd,
-                       seat.desk_fd);
+  return Py_BuildValue("(Kiiii)", (unsigned long long)seat.id, seat.maker, seat.call_fd,
+                       seat.serve_fd, seat.desk_fd);
 }
 
 static PyObject *zygote_seated(PyObject *self, PyObject *arg) {
@@ -555,9 +565,10 @@ static int fds_of(PyObject *sequence, int *ret_fds) {
 
 /* The zygote's fork() said so. */
 static PyObject *raise_too_many(void) {
-  PyObject *args = Py_BuildValue("(is)", EAGAIN,
-                                 "cannot start a process: there are too many (see `ulimit -u`, and the "
-                                 "limit of pids of the container)");
+  PyObject *args =
+      Py_BuildValue("(is)", EAGAIN,
+                    "cannot start a process: there are too many (see `ulimit -u`, and the "
+                    "limit of pids of the container)");
 
   if (args != NULL) PyErr_SetObject(PyExc_OSError, args);
   Py_XDECREF(args);
@@ -577,8 +588,8 @@ static PyObject *zygote_birth(PyObject *self, PyObject *args) {
   if (n_fds < 0) return NULL;
   LVRI_WAIT(code, lvr_zygote_send(zygote_of(self), child, fds, (uint32_t)n_fds, &mark));
   if (code == 0)
-    LVRI_WAIT(code, lvr_zygote_wait_until(zygote_of(self), child, fds, (uint32_t)n_fds, &mark, LVR_FOREVER,
-                                          &pid));
+    LVRI_WAIT(code, lvr_zygote_wait_until(zygote_of(self), child, fds, (uint32_t)n_fds, &mark,
+                                          LVR_FOREVER, &pid));
   if (code == -EOWNERDEAD) Py_RETURN_NONE;
   if (code == -EAGAIN) return raise_too_many();
   return code < 0 ? lvri_raise(code, "start a process") : PyLong_FromLong(pid);

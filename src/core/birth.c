@@ -141,10 +141,10 @@ static bool is_gone(const lvr_zygote *z) {
 
 /* --- a birth ------------------------------------------------------------------------------- */
 
-static int send_request(lvr_zygote *z, lvr_proc_id child, const int *fds, uint32_t n_fds, bool wait) {
-  struct lvri_request request = {.zr_mark = LVRI_REQUEST_MARK,
-                                 .zr_child = child,
-                                 .zr_blocked = lvri_os_signals_blocked()};
+static int send_request(lvr_zygote *z, lvr_proc_id child, const int *fds, uint32_t n_fds,
+                        bool wait) {
+  struct lvri_request request = {
+      .zr_mark = LVRI_REQUEST_MARK, .zr_child = child, .zr_blocked = lvri_os_signals_blocked()};
   return lvri_os_link_send(z->call_fd, &request, sizeof(request), fds, n_fds, wait);
 }
 

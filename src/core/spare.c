@@ -21,7 +21,8 @@ static void die_with_zygote(const struct lvri_spare *spare) {
 }
 
 static void close_all(struct lvr_birth *birth) {
-  while (birth->n_fds > 0) lvri_os_close(birth->fds[--birth->n_fds]);
+  while (birth->n_fds > 0)
+    lvri_os_close(birth->fds[--birth->n_fds]);
 }
 
 /* The next message that makes sense; ends the process when there will be none. */

@@ -41,9 +41,13 @@ struct stock {
   size_t n_children, room;
 };
 
-static struct lvri_card *card_at(const struct stock *k, uint32_t i) { return &k->z->desk->zd_cards[i]; }
+static struct lvri_card *card_at(const struct stock *k, uint32_t i) {
+  return &k->z->desk->zd_cards[i];
+}
 
-static uint32_t state_of(const struct lvri_card *card) { return lvri_load_acquire_u32(&card->zc_state); }
+static uint32_t state_of(const struct lvri_card *card) {
+  return lvri_load_acquire_u32(&card->zc_state);
+}
 
 static int32_t pid_of(const struct lvri_card *card) {
   return atomic_load_explicit(&card->zc_pid, memory_order_relaxed);
@@ -100,7 +104,8 @@ static struct child *child_of(const struct stock *k, int32_t pid) {
 
 static struct lvri_card *card_of(const struct stock *k, int32_t pid) {
   for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++)
-    if (state_of(card_at(k, i)) != LVRI_CARD_FREE && pid_of(card_at(k, i)) == pid) return card_at(k, i);
+    if (state_of(card_at(k, i)) != LVRI_CARD_FREE && pid_of(card_at(k, i)) == pid)
+      return card_at(k, i);
   return NULL;
 }
 
@@ -143,14 +148,16 @@ static void bury(struct stock *k, int32_t pid, int32_t status) {
 
 static void bury_the_dead(struct stock *k) {
   int32_t pid, status;
-  while (lvri_os_child_over(&pid, &status) == 1) bury(k, pid, status);
+  while (lvri_os_child_over(&pid, &status) == 1)
+    bury(k, pid, status);
 }
 
 /* --- spares -------------------------------------------------------------------------------- */
 
 static uint32_t count(const struct stock *k, enum lvri_card_state state) {
   uint32_t found = 0;
-  for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++) found += state_of(card_at(k, i)) == state;
+  for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++)
+    found += state_of(card_at(k, i)) == state;
   return found;
 }
 
@@ -218,7 +225,8 @@ static void refuse(const struct stock *k, int32_t code) {
     n_fds = 0;
     request.zr_mark = 0;
     int got = lvri_os_link_receive(k->z->serve_fd, &request, sizeof(request), fds, &n_fds, false);
-    while (n_fds > 0) lvri_os_close(fds[--n_fds]);
+    while (n_fds > 0)
+      lvri_os_close(fds[--n_fds]);
     if (request.zr_mark == LVRI_REQUEST_MARK)
       withdraw(k, request.zr_child);
     else if (got <= 0)
@@ -258,7 +266,8 @@ static void dismiss_one(const struct stock *k) {
 /* Again, in case the first nudge came before the spare slept. */
 static void nudge_the_dismissed(const struct stock *k) {
   for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++)
-    if (state_of(card_at(k, i)) == LVRI_CARD_LEAVE) (void)lvri_os_signal(pid_of(card_at(k, i)), SIGURG);
+    if (state_of(card_at(k, i)) == LVRI_CARD_LEAVE)
+      (void)lvri_os_signal(pid_of(card_at(k, i)), SIGURG);
 }
 
 static void grow(struct stock *k) { k->wanted = 2 * k->wanted < k->most ? 2 * k->wanted : k->most; }
@@ -268,7 +277,8 @@ static void shrink(struct stock *k, uint32_t idle) {
   if (now_ns - k->busy_ns < QUIET_NS) return;
   nudge_the_dismissed(k);
   if (k->wanted > k->least) k->wanted = k->wanted / 2 > k->least ? k->wanted / 2 : k->least;
-  for (; idle > k->wanted; idle--) dismiss_one(k);
+  for (; idle > k->wanted; idle--)
+    dismiss_one(k);
   k->busy_ns = now_ns;
 }
 
@@ -306,7 +316,8 @@ static void end_all(struct stock *k) {
   (void)settle(k);
   if (lvr_proc_info(k->z->session, k->z->id, &info) == 0) end_daemons_of(k, info.parent);
   for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++)
-    if (state_of(card_at(k, i)) == LVRI_CARD_IDLE) (void)lvri_os_signal(pid_of(card_at(k, i)), SIGKILL);
+    if (state_of(card_at(k, i)) == LVRI_CARD_IDLE)
+      (void)lvri_os_signal(pid_of(card_at(k, i)), SIGKILL);
 }
 
 static int serve(struct stock *k, struct lvr_birth *ret_birth) {

@@ -90,8 +90,8 @@ struct lvri_spare {
   struct lvr_zygote *z;
   struct lvri_card *card;
   int32_t zygote_pid;
-  int bell_fd;  /* to be rung once it is born */
-  int maker_fd; /* to be closed */
+  int bell_fd;                        /* to be rung once it is born */
+  int maker_fd;                       /* to be closed */
   const struct lvri_signals *signals; /* to be restored */
 };
 

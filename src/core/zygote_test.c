@@ -70,9 +70,11 @@ static void live(const struct house *h, const struct lvr_birth *birth) {
   atomic_store(&told->n_fds, birth->n_fds);
   atomic_store(&told->blocked, lvri_os_signals_blocked());
   if (task == TELL_FDS)
-    for (uint32_t i = 0; i < birth->n_fds; i++) CHECK_INT(write(birth->fds[i], "x", 1), 1);
+    for (uint32_t i = 0; i < birth->n_fds; i++)
+      CHECK_INT(write(birth->fds[i], "x", 1), 1);
   (void)atomic_fetch_add(&told->births, 1);
-  while (task == STAY) (void)pause();
+  while (task == STAY)
+    (void)pause();
   if (task == DIE) (void)raise(SIGUSR1);
   lvr_proc_announce(h->s, 3);
   _exit(3);
@@ -166,7 +168,8 @@ TEST(a_birth_that_is_asked_for_twice_is_one) {
   struct house h = open_house();
   lvr_proc_id child = fixture_prepare(h.s);
   int32_t pid;
-  for (int i = 0; i < 5; i++) CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0, &mark), 0);
+  for (int i = 0; i < 5; i++)
+    CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0, &mark), 0);
   CHECK_INT(lvr_zygote_wait_until(h.z, child, NULL, 0, &mark, soon(), &pid), 0);
   CHECK_INT(end_of(&h, child), 3);
   CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
@@ -178,11 +181,14 @@ TEST(many_at_once) {
   struct house h = open_house();
   lvr_proc_id children[MANY];
   int32_t pid;
-  for (int i = 0; i < MANY; i++) children[i] = fixture_prepare(h.s);
-  for (int i = 0; i < MANY; i++) CHECK_INT(lvr_zygote_send(h.z, children[i], NULL, 0, &mark), 0);
+  for (int i = 0; i < MANY; i++)
+    children[i] = fixture_prepare(h.s);
+  for (int i = 0; i < MANY; i++)
+    CHECK_INT(lvr_zygote_send(h.z, children[i], NULL, 0, &mark), 0);
   for (int i = 0; i < MANY; i++)
     CHECK_INT(lvr_zygote_wait_until(h.z, children[i], NULL, 0, &mark, soon(), &pid), 0);
-  for (int i = 0; i < MANY; i++) CHECK_INT(end_of(&h, children[i]), 3);
+  for (int i = 0; i < MANY; i++)
+    CHECK_INT(end_of(&h, children[i]), 3);
   CHECK_INT(lvri_load_acquire_u32(&h.told->births), MANY);
   CHECK(lvr_zygote_spares(h.z) <= 16);
   close_house(&h);
@@ -194,7 +200,8 @@ TEST(descriptors_are_handed_over) {
   char got[LVR_BIRTH_FDS];
   int32_t pid;
   CHECK_INT(pipe(ends), 0);
-  for (int i = 0; i <= LVR_BIRTH_FDS; i++) fds[i] = ends[1];
+  for (int i = 0; i <= LVR_BIRTH_FDS; i++)
+    fds[i] = ends[1];
   lvr_proc_id child = give_birth(&h, TELL_FDS, fds, LVR_BIRTH_FDS, &pid);
   CHECK_INT(end_of(&h, child), 3);
   CHECK_INT(read(ends[0], got, sizeof(got)), LVR_BIRTH_FDS);
@@ -235,7 +242,8 @@ TEST(a_rehearsal_is_held_once_and_learned_from) {
   int32_t pid;
   await(&h.told->rehearsals, 1);
   await(&h.z->desk->zd_n_runs, 1);
-  for (int i = 0; i < 5; i++) CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
+  for (int i = 0; i < 5; i++)
+    CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
   CHECK_INT(lvri_load_acquire_u32(&h.told->rehearsals), 1);
   close_house(&h);
 }
@@ -319,14 +327,16 @@ static void be_a_maker(void *argument) {
   await(&h.told->births, 2);
   atomic_store(&family->zygote, h.pid);
   atomic_store(&family->other, pid);
-  for (;;) (void)pause();
+  for (;;)
+    (void)pause();
 }
 
 TEST(the_zygote_and_daemons_end_with_the_maker_others_do_not) {
   struct family *family = test_shared(sizeof(*family));
   CHECK_INT(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
   pid_t maker = test_fork(be_a_maker, family);
-  while (!atomic_load(&family->other)) lvri_os_yield();
+  while (!atomic_load(&family->other))
+    lvri_os_yield();
   test_kill(maker);
   await_death(atomic_load(&family->zygote));
   await_death(atomic_load(&family->daemon));
@@ -338,9 +348,12 @@ TEST(quiet_shrinks_the_stock) {
   struct house h = open_house();
   lvr_proc_id children[MANY];
   int32_t pid;
-  for (int i = 0; i < MANY; i++) children[i] = give_birth(&h, LEAVE, NULL, 0, &pid);
-  for (int i = 0; i < MANY; i++) CHECK_INT(end_of(&h, children[i]), 3);
-  while (lvr_zygote_spares(h.z) > 2) lvri_os_yield();
+  for (int i = 0; i < MANY; i++)
+    children[i] = give_birth(&h, LEAVE, NULL, 0, &pid);
+  for (int i = 0; i < MANY; i++)
+    CHECK_INT(end_of(&h, children[i]), 3);
+  while (lvr_zygote_spares(h.z) > 2)
+    lvri_os_yield();
   CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
   close_house(&h);
 }

@@ -25,7 +25,8 @@
 #define ENTRY_EXCLUSIVE (UINT64_C(1) << 56) /* mapped by this process alone */
 
 enum { ENTRIES_AT_ONCE = 512, LINE_BYTES = 512 };
-#define MAPPING_MOST_BYTES (UINT64_C(256) << 20) /* larger ones are not a program's, but its data's */
+#define MAPPING_MOST_BYTES \
+  (UINT64_C(256) << 20) /* larger ones are not a program's, but its data's */
 
 struct walk {
   int pagemap;
@@ -66,7 +67,8 @@ static void look_at_mapping(struct walk *w, uint64_t from, uint64_t to) {
                         (off_t)(from / w->page_bytes * sizeof(*entries)));
     if (got <= 0) return;
     count = (uint64_t)got / sizeof(*entries);
-    for (uint64_t i = 0; i < count; i++) look_at_entry(w, from + i * w->page_bytes, entries[i]);
+    for (uint64_t i = 0; i < count; i++)
+      look_at_entry(w, from + i * w->page_bytes, entries[i]);
     from += count * w->page_bytes;
   }
 }
@@ -84,7 +86,8 @@ static int walk_mappings(struct walk *w) {
   char line[LINE_BYTES];
   FILE *maps = fopen("/proc/self/maps", "re");
   if (!maps) return -errno;
-  while (fgets(line, sizeof(line), maps)) look_at_line(w, line);
+  while (fgets(line, sizeof(line), maps))
+    look_at_line(w, line);
   (void)fclose(maps);
   return (int)w->n_runs;
 }

@@ -10,7 +10,7 @@
 
 /* Pages that lie side by side. */
 struct lvri_page_run {
-  uint64_t first;   /* address */
+  uint64_t first; /* address */
   uint32_t bytes;
   uint32_t written; /* 1: the process has a copy of its own; 0: it only reads them */
 };

@@ -10,9 +10,8 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-
 import leveret
+import pytest
 from leveret import zygote
 
 METHODS = ("warm", "fork", "spawn", "forkserver")
@@ -53,7 +52,9 @@ def zygote_pid() -> int:
 
 def children_of(pid: int) -> list[int]:
     try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
     except (FileNotFoundError, ProcessLookupError):
         return []
 
@@ -382,7 +383,9 @@ def test_a_normal_end_joins_children_and_ends_daemons(tmp_path: Path) -> None:
             """
         )
     )
-    ended = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=50)
+    ended = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, timeout=50
+    )
     daemon, late = ended.stdout.split()
     assert (late, ended.stderr, ended.returncode) == ("late", "", 0)
     eventually(lambda: not is_there(int(daemon)), GONE_WITHIN_S)

@@ -9,9 +9,8 @@ import time
 from multiprocessing import connection, process
 from pathlib import Path
 
-import pytest
-
 import leveret
+import pytest
 
 METHODS = ("warm", "fork", "spawn", "forkserver")
 
@@ -278,7 +277,9 @@ def test_join_with_a_timeout(sleeper) -> None:
 
 def test_join_is_interrupted_by_signal_handlers(sleeper) -> None:
     caught: list[int] = []
-    before = signal.signal(signal.SIGALRM, lambda number, frame: caught.append(number) or sleeper.kill())
+    before = signal.signal(
+        signal.SIGALRM, lambda number, frame: caught.append(number) or sleeper.kill()
+    )
     signal.setitimer(signal.ITIMER_REAL, 0.05)
     try:
         sleeper.join()
@@ -344,7 +345,14 @@ def test_nothing_can_be_asked_of_the_closed(ctx) -> None:
     child.join()
     child.close()
     child.close()
-    for question in (child.join, child.is_alive, child.kill, child.terminate, child.interrupt, child.start):
+    for question in (
+        child.join,
+        child.is_alive,
+        child.kill,
+        child.terminate,
+        child.interrupt,
+        child.start,
+    ):
         with pytest.raises(ValueError, match="process object is closed"):
             question()
     for name in ("exitcode", "pid", "sentinel"):
@@ -375,7 +383,9 @@ def test_repr_tells_the_state(ctx) -> None:
 
 # The standard fork server's environment is as it was when the server was made.
 @pytest.mark.parametrize("ctx", ["warm", "fork", "spawn"], indirect=True)
-def test_child_sees_the_parent_as_of_start(ctx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_sees_the_parent_as_of_start(
+    ctx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LEVERET_TEST_HARE", "brown")
     monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
@@ -493,7 +503,9 @@ if __name__ == "__main__":
 def test_unflushed_output_is_printed_once(method: str, tmp_path: Path) -> None:
     program = tmp_path / "prints.py"
     program.write_text(PRINTS.format(method=method))
-    ended = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=50)
+    ended = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, timeout=50
+    )
     assert (ended.stdout, ended.stderr, ended.returncode) == ("parent child end", "", 0)
 
 

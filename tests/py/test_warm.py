@@ -10,9 +10,8 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-
 import leveret
+import pytest
 from leveret import zygote
 
 ctx = leveret.get_context("warm")
@@ -227,7 +226,9 @@ def test_main_as_a_module(tmp_path: Path) -> None:
 
 def test_main_as_a_folder(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "burrow.py").write_text(textwrap.dedent(GOOD).partition("if __name__")[0])
+    (tmp_path / "folder" / "burrow.py").write_text(
+        textwrap.dedent(GOOD).partition("if __name__")[0]
+    )
     text = textwrap.dedent(GOOD).replace("def work():", "from burrow import work\ndef unused():")
     ended = run(tmp_path, text, name="folder/__main__.py", command=["folder"])
     assert (ended.stdout, ended.stderr, ended.returncode) == ("burrow []\n", "", 0)
@@ -241,7 +242,9 @@ def test_main_as_a_command(tmp_path: Path) -> None:
 
 
 def test_main_from_standard_input(tmp_path: Path) -> None:
-    ended = run(tmp_path, "", command=["-"], input=textwrap.dedent(GOOD).replace("work()", "print()", 0))
+    ended = run(
+        tmp_path, "", command=["-"], input=textwrap.dedent(GOOD).replace("work()", "print()", 0)
+    )
     assert ended.returncode == 1
     assert "Can't get attribute 'work'" in ended.stderr
     assert "--start-method fork" in ended.stderr
@@ -265,7 +268,11 @@ def test_main_is_imported_once_however_many_are_born(tmp_path: Path) -> None:
         """,
     )
     assert ended.stderr == ""
-    assert ended.stdout.splitlines() == ["imported as __main__", "imported as __mp_main__", "[0, 0, 0, 0, 0]"]
+    assert ended.stdout.splitlines() == [
+        "imported as __main__",
+        "imported as __mp_main__",
+        "[0, 0, 0, 0, 0]",
+    ]
 
 
 def test_main_without_a_guard(tmp_path: Path) -> None:
@@ -323,7 +330,10 @@ def test_a_global_that_is_set_under_the_guard(tmp_path: Path) -> None:
     )
     assert ended.stdout == "exit code 1\n"
     assert "NameError: name 'SETTINGS' is not defined" in ended.stderr
-    assert "leveret: 'SETTINGS' may be set under" in ended.stderr and "--start-method fork" in ended.stderr
+    assert (
+        "leveret: 'SETTINGS' may be set under" in ended.stderr
+        and "--start-method fork" in ended.stderr
+    )
 
 
 def test_a_main_that_fails_says_so_once(tmp_path: Path) -> None:
@@ -403,19 +413,26 @@ PRELOADS = """
 
 
 def test_preloaded_modules_are_there_before_the_child(tmp_path: Path) -> None:
-    (tmp_path / "burrow.py").write_text("import os\nprint('imported by', os.getpid(), flush=True)\n")
-    text = PRELOADS.replace("print, args=(\"born\",)", "exec, args=(\"import burrow\",)")
+    (tmp_path / "burrow.py").write_text(
+        "import os\nprint('imported by', os.getpid(), flush=True)\n"
+    )
+    text = PRELOADS.replace('print, args=("born",)', 'exec, args=("import burrow",)')
     ended = run(tmp_path, text.format(modules=["burrow"], on_error="warn"))
     assert ended.stderr == "" and ended.stdout.count("imported by") == 1
 
 
 @pytest.mark.parametrize(
-    ("on_error", "said", "born", "status"), [("ignore", 0, 2, 0), ("warn", 1, 2, 0), ("fail", 1, 0, 1)]
+    ("on_error", "said", "born", "status"),
+    [("ignore", 0, 2, 0), ("warn", 1, 2, 0), ("fail", 1, 0, 1)],
 )
-def test_a_preload_that_fails(tmp_path: Path, on_error: str, said: int, born: int, status: int) -> None:
+def test_a_preload_that_fails(
+    tmp_path: Path, on_error: str, said: int, born: int, status: int
+) -> None:
     ended = run(tmp_path, PRELOADS.format(modules=["no_such_burrow"], on_error=on_error))
     assert ended.stdout == "born\n" * born
-    assert ended.stderr.count("leveret: cannot preload 'no_such_burrow': ModuleNotFoundError") == said
+    assert (
+        ended.stderr.count("leveret: cannot preload 'no_such_burrow': ModuleNotFoundError") == said
+    )
     assert ended.returncode == status
     if on_error == "fail":
         assert "RuntimeError: cannot start a process" in ended.stderr

@@ -1,8 +1,8 @@
 """Births by fork(): the child is a copy of this process, and has its slot before it exists.
 
-    start()   slot prepared -> os.fork() -> the child adopts it among its first instructions
-    join()    returns when the child announces its end; the kernel takes it apart meanwhile. What is left of it
-              (its pid, until somebody reaps it) goes at the next start, poll or exit, without waiting
+start()   slot prepared -> os.fork() -> the child adopts it among its first instructions
+join()    returns when the child announces its end; the kernel takes it apart meanwhile. What is left of it
+          (its pid, until somebody reaps it) goes at the next start, poll or exit, without waiting
 """
 
 import atexit

@@ -20,7 +20,7 @@ from .. import _core, dropin, zygote
 from . import Popen as _Popen
 from . import flags_of
 
-__all__ = ["HEAD", "STREAMS", "TRACKER", "FOLLOW", "Popen"]
+__all__ = ["FOLLOW", "HEAD", "STREAMS", "TRACKER", "Popen"]
 
 # Parent's pid and process id, umask, flags; lengths of the name and of the changes in the world.
 HEAD = struct.Struct("=qQIIII")
@@ -137,7 +137,9 @@ def _world(process_obj):
 def _pickle_changes(now, then):
     """Pickle what is not any more as it was when the zygote was told."""
     global _last_changes
-    changes = {name: value for name, value in now.items() if name not in then or then[name] != value}
+    changes = {
+        name: value for name, value in now.items() if name not in then or then[name] != value
+    }
     if changes != _last_changes[0]:
         _last_changes = changes, _pickle_secretly(changes)
     return _last_changes[1]
