@@ -123,7 +123,10 @@ static int parse_value(PyObject *args, PyObject *kwargs, uint32_t *ret_value) {
 
   if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|i$O:__init__", keywords, &value, &ctx))
     return -1;
-  if (value < 0) return lvri_raise_os(EINVAL, "a semaphore's value cannot be negative");
+  if (value < 0) {
+    (void)lvri_raise_os(EINVAL, "a semaphore's value cannot be negative");
+    return -1;
+  }
   *ret_value = (uint32_t)value;
   return 0;
 }

@@ -64,6 +64,11 @@ static void await_death(int32_t pid) {
 
 /* --- the zygote ---------------------------------------------------------------------------- */
 
+_Noreturn static void stay(void) {
+  for (;;)
+    (void)pause();
+}
+
 static void live(const struct house *h, const struct lvr_birth *birth) {
   struct told *told = h->told;
   uint32_t task = lvri_load_acquire_u32(&told->task);
@@ -73,8 +78,7 @@ static void live(const struct house *h, const struct lvr_birth *birth) {
     for (uint32_t i = 0; i < birth->n_fds; i++)
       CHECK_INT(write(birth->fds[i], "x", 1), 1);
   (void)atomic_fetch_add(&told->births, 1);
-  while (task == STAY)
-    (void)pause();
+  if (task == STAY) stay();
   if (task == DIE) (void)raise(SIGUSR1);
   lvr_proc_announce(h->s, 3);
   _exit(3);

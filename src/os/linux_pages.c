@@ -2,9 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -73,11 +73,25 @@ static void look_at_mapping(struct walk *w, uint64_t from, uint64_t to) {
   }
 }
 
-/* "7f00a000-7f00c000 rw-p 00000000 ..."; the kernel's own have names like [vdso]. */
+/* "7f00a000-7f00c000 rw-p 00000000 ..." */
+static bool parse_range(const char *line, uint64_t *ret_from, uint64_t *ret_to,
+                        const char **ret_rights) {
+  char *hyphen, *blank;
+  uint64_t from = strtoull(line, &hyphen, 16);
+  if (hyphen == line || *hyphen != '-') return false;
+  uint64_t to = strtoull(hyphen + 1, &blank, 16);
+  if (*blank != ' ' || strlen(blank + 1) < strlen("rw-p")) return false;
+  *ret_from = from;
+  *ret_to = to;
+  *ret_rights = blank + 1;
+  return true;
+}
+
+/* The kernel's own have names like [vdso]. */
 static void look_at_line(struct walk *w, const char *line) {
   uint64_t from, to;
-  char rights[5];
-  if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s", &from, &to, rights) != 3) return;
+  const char *rights;
+  if (!parse_range(line, &from, &to, &rights)) return;
   if (rights[3] != 'p' || rights[0] != 'r' || strstr(line, "[v")) return;
   if (to - from <= MAPPING_MOST_BYTES) look_at_mapping(w, from, to);
 }
