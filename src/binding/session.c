@@ -5,7 +5,7 @@
  * session_attach() at the birth of a process that was not forked; it is never left, since the end
  * of the process is noticed anyway.
  *
- * The only statics of the binding are its pointer and the pid of who set it. The pointer changes
+ * The only static data of the binding: its pointer, and the pid of who set it. The pointer changes
  * from NULL, by compare-and-swap: of two interpreters that make a session at the same time one
  * keeps the other's. No lock is held, so a fork by another thread meets a session or none.
  *
