@@ -73,7 +73,10 @@ static void leave_the_stock(const struct lvri_spare *spare, uint64_t blocked) {
   lvri_os_signals_block(blocked);
 }
 
-static void fetch_memory(const struct lvri_desk_shm *desk) {
+/* It costs more than the faults that it saves, but while nobody waits. */
+static void fetch_memory(const struct lvri_spare *spare) {
+  const struct lvri_desk_shm *desk = spare->z->desk;
+  if (lvri_os_is_ready(spare->z->serve_fd)) return;
   uint32_t n_runs = lvri_load_acquire_u32(&desk->zd_n_runs); /* pairs with lvr_zygote_learn() */
   lvri_os_pages_fetch(desk->zd_runs, n_runs);
 }
@@ -81,7 +84,7 @@ static void fetch_memory(const struct lvri_desk_shm *desk) {
 void lvri_spare_live(const struct lvri_spare *spare, struct lvr_birth *ret_birth) {
   struct lvri_request request;
 
-  fetch_memory(spare->z->desk);
+  fetch_memory(spare);
   do {
     die_with_zygote(spare);
     receive(spare, &request, ret_birth);

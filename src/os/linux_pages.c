@@ -34,7 +34,11 @@ struct walk {
   struct lvri_page_run *runs;
   uint32_t n_runs, room;
   uint64_t left_bytes; /* of copies */
+  uint64_t around;     /* the last window of a file that was added */
 };
+
+/* The kernel maps so much of a file around a page that is read: fault_around_bytes. */
+#define AROUND_BYTES (UINT64_C(64) << 10)
 
 static bool is_next(const struct lvri_page_run *run, uint64_t address, bool written) {
   return run->first + run->bytes == address && run->written == written;
@@ -50,10 +54,17 @@ static void add_page(struct walk *w, uint64_t address, bool written) {
     w->runs[w->n_runs++] = (struct lvri_page_run){address, (uint32_t)w->page_bytes, written};
 }
 
+/* One page of each window: the others come with it. */
+static void add_file_page(struct walk *w, uint64_t address) {
+  uint64_t window = address / AROUND_BYTES + 1;
+  if (window != w->around) add_page(w, address, false);
+  w->around = window;
+}
+
 static void look_at_entry(struct walk *w, uint64_t address, uint64_t entry) {
   if (!(entry & ENTRY_PRESENT)) return;
   if (entry & ENTRY_FILE)
-    add_page(w, address, false);
+    add_file_page(w, address);
   else if (entry & ENTRY_EXCLUSIVE)
     add_page(w, address, true);
 }
