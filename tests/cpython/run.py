@@ -332,7 +332,12 @@ def parse():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--python", default=sys.executable type=os.path.abspath,, help="the Python whose suites are run")
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        type=os.path.abspath,
+        help="the Python whose suites are run",
+    )
     parser.add_argument(
         "--method", action="append", choices=worker.METHODS, help="default: all four"
     )
