@@ -51,6 +51,20 @@ def start_join(context: Any, seconds: float) -> list[float]:
     return samples_for(seconds, sample)
 
 
+def start_join_apart(context: Any, seconds: float) -> list[float]:
+    """With a pause before each, as in a program that does other things, too."""
+
+    def sample() -> float:
+        time.sleep(0.005)
+        begin = time.perf_counter_ns()
+        process = context.Process(target=targets.nothing)
+        process.start()
+        process.join()
+        return time.perf_counter_ns() - begin
+
+    return samples_for(seconds, sample)
+
+
 def start_running(context: Any, seconds: float) -> list[float]:
     """From the call of start() until the target runs."""
     with tempfile.TemporaryDirectory() as folder:
@@ -228,6 +242,7 @@ WORKS: dict[str, Callable[[Any, float], list[float]]] = {
         start_running,
         many_at_once,
         start_join_1_gib,
+        start_join_apart,
         start_join_100_threads,
         with_lock,
         acquire_release,

@@ -21,6 +21,8 @@ class Row:
 ROWS = (
     Row("start + join, warm", "start_join", factor=4, aim=0.6e6),
     Row("start + join, fork", "start_join", ours="fork", factor=4, aim=0.6e6),
+    Row("start + join, 5 ms apart, warm", "start_join_apart", factor=4, aim=0.6e6),
+    Row("start + join, 5 ms apart, fork", "start_join_apart", ours="fork", factor=4, aim=0.6e6),
     Row("target runs after start(), warm", "start_running", aim=0.15e6),
     Row("target runs after start(), fork", "start_running", ours="fork", aim=0.15e6),
     Row("32 at once, then join, each, warm", "many_at_once", factor=4, aim=0.5e6),
