@@ -1,16 +1,27 @@
-"""What a born child does with its life: the process object's run(), between a beginning and an end of ours.
+"""What a born child does with its life: its object's run(), between a beginning and an end of ours.
 
-The end is the standard library's (threads joined, finalizers and exit handlers run, streams flushed) and then
-ours: every descriptor is closed, so that pipes report end of file and ports are free; the status is announced
-in the slot; the process leaves. Whoever joined it goes on at the announcement.
+The end is the standard library's (threads joined, finalizers and exit handlers run, streams
+flushed) and then ours: every descriptor is closed, so that pipes report end of file and ports are
+free; the status is announced in the slot; the process leaves. Whoever joined it goes on at the
+announcement.
 """
+
+from __future__ import annotations
 
 import atexit
 import os
 import sys
-from multiprocessing import util
 
 from . import _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    util: Any  # its stub leaves out what we call
+else:
+    from multiprocessing import util
 
 __all__ = ["end", "live", "live_forked"]
 
@@ -18,10 +29,10 @@ __all__ = ["end", "live", "live_forked"]
 RUNS_EXIT_HANDLERS = sys.version_info >= (3, 13)
 
 # Of every life; another for a rehearsal.
-last_act = _core.end
+last_act: Callable[[int], NoReturn] = _core.end
 
 
-def live(process_obj, sentinel):
+def live(process_obj: Any, sentinel: int) -> NoReturn:
     """Be process_obj, to the end; never returns."""
     code = 1
     try:
@@ -33,7 +44,7 @@ def live(process_obj, sentinel):
         end(code)
 
 
-def end(code):
+def end(code: int) -> NoReturn:
     """End this process as a child of ours ends; never returns."""
     try:
         if RUNS_EXIT_HANDLERS:
@@ -42,7 +53,7 @@ def end(code):
         last_act(code)
 
 
-def live_forked(process_obj, parent_pid, parent, parent_thread):
+def live_forked(process_obj: Any, parent_pid: int, parent: int, parent_thread: int) -> NoReturn:
     """The same in a child that was just forked by that thread of that process; never returns."""
     try:
         if process_obj.daemon:
@@ -55,8 +66,11 @@ def live_forked(process_obj, parent_pid, parent, parent_thread):
     live(process_obj, sentinel)
 
 
-def _follow(parent_pid, parent, parent_thread):
-    """End with the parent. The kernel does it, but ends with a thread: only the main thread is the process."""
+def _follow(parent_pid: int, parent: int, parent_thread: int) -> None:
+    """End with the parent.
+
+    The kernel does it, but watches a thread: only the main thread ends with the process.
+    """
     if parent_thread == parent_pid:
         _core.die_with_parent(parent_pid)
     else:

@@ -1,13 +1,17 @@
 """What runs in the zygote and in those born from it.
 
-    main()       the zygote: told the world, it imports the program's modules, freezes what there is, and serves
+    main()       the zygote: told the world, it imports the program's modules, freezes what there
+                 is, and serves
     get_ready()  a spare, before it waits: what is to be done in every child and depends on nothing
     be_born()    a child: its head, the changes in the world, its process object; then leveret.life
-    rehearse()   a process that does all this with nothing to do: what memory it touches, spares fetch beforehand
+    rehearse()   a process that does all this with nothing to do: what memory it touches, spares
+                 fetch beforehand
 
-A zygote that finds threads in itself after its imports cannot fork safely: it ends, and a bare one takes
-its place.
+A zygote that finds threads in itself after its imports cannot fork safely: it ends, and a bare one
+takes its place.
 """
+
+from __future__ import annotations
 
 import gc
 import os
@@ -15,30 +19,57 @@ import pickle
 import signal
 import sys
 import threading
-from multiprocessing import process, reduction, spawn, util
-from multiprocessing.context import set_spawning_popen
+from multiprocessing import reduction
 
 from . import _core, context, life, zygote
 from .popen.warm import FOLLOW, HEAD, STREAMS, TRACKER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import ModuleType
+    from typing import Any, NoReturn
+
+    # Their stubs leave out what we use of them.
+    process: Any
+    set_spawning_popen: Any
+    spawn: Any
+    util: Any
+else:
+    from multiprocessing import process, spawn, util
+    from multiprocessing.context import set_spawning_popen
 
 __all__ = ["be_born", "get_ready", "main", "received", "rehearse"]
 
 FORK_INSTEAD = (
     "or let processes inherit everything: --start-method fork (LEVERET_START_METHOD=fork)"
 )
+ONLY_TOP_LEVEL = (
+    'a process born by the start method "warm" imports it anew, and finds there only what is '
+    'defined at top level, outside `if __name__ == "__main__":`'
+)
 
 # Descriptors that came with this process's birth; by index from its pickled arguments.
-received = []
+received: list[int] = []
 
 # Of the program's main module: None if it is not imported here, and why it failed if it did.
-_main = None
-_main_error = None
+_main: ModuleType | None = None
+_main_error: str | None = None
 
 
 # The zygote.
 
 
-def main(proc_id, maker, call_fd, serve_fd, desk_fd, arena_fd, config_fd, by_main_thread):
+def main(
+    proc_id: int,
+    maker: int,
+    call_fd: int,
+    serve_fd: int,
+    desk_fd: int,
+    arena_fd: int,
+    config_fd: int,
+    by_main_thread: int,
+) -> NoReturn:
     """Be the zygote of the process MAKER; children return from here into their lives."""
     on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -59,7 +90,9 @@ def main(proc_id, maker, call_fd, serve_fd, desk_fd, arena_fd, config_fd, by_mai
     be_born(world, *birth)
 
 
-def _sit_down(proc_id, maker, call_fd, serve_fd, desk_fd, arena_fd):
+def _sit_down(
+    proc_id: int, maker: int, call_fd: int, serve_fd: int, desk_fd: int, arena_fd: int
+) -> _core.Zygote:
     for fd in (call_fd, serve_fd, desk_fd):
         os.set_inheritable(fd, False)
     _core.session_attach(arena_fd, proc_id)
@@ -70,14 +103,15 @@ def _sit_down(proc_id, maker, call_fd, serve_fd, desk_fd, arena_fd):
     return desk
 
 
-def _keep_stdin():
+def _keep_stdin() -> None:
     """The zygote has replaced standard input; its children need not."""
 
 
-def _learn_world(config_fd):
+def _learn_world(config_fd: int) -> dict[str, Any]:
     """Wait to be told the world and import what there is to import."""
     try:
         with open(config_fd, "rb") as pipe:
+            world: dict[str, Any]
             world, orders = pickle.load(pipe)
     except EOFError:
         os._exit(0)  # our maker ended before it needed us
@@ -89,7 +123,7 @@ def _learn_world(config_fd):
     return world
 
 
-def _import_all(world, orders):
+def _import_all(world: dict[str, Any], orders: dict[str, Any]) -> None:
     for name in orders["preload"]:
         if name == "__main__":
             _import_main(world, orders["on_error"])
@@ -97,14 +131,14 @@ def _import_all(world, orders):
             _import_module(name, orders["on_error"])
     if threading.active_count() > 1:
         _complain(
-            "importing the program's modules starts threads, so processes are born from an interpreter that has "
-            'not imported them, which is slower; start threads under `if __name__ == "__main__":`, '
-            + FORK_INSTEAD
+            "importing the program's modules starts threads, so processes are born from an "
+            "interpreter that has not imported them, which is slower; start threads under "
+            '`if __name__ == "__main__":`, ' + FORK_INSTEAD
         )
         os._exit(zygote.NEEDS_BARE)
 
 
-def _import_module(name, on_error):
+def _import_module(name: str, on_error: str) -> None:
     try:
         __import__(name)
     except Exception as error:
@@ -113,7 +147,7 @@ def _import_module(name, on_error):
         _fail_if_told_to(on_error)
 
 
-def _import_main(world, on_error):
+def _import_main(world: dict[str, Any], on_error: str) -> None:
     global _main_error
     try:
         import_main(world)
@@ -123,18 +157,18 @@ def _import_main(world, on_error):
         _fail_if_told_to(on_error)
 
 
-def _fail_if_told_to(on_error):
+def _fail_if_told_to(on_error: str) -> None:
     if on_error == "fail":
         os._exit(1)
 
 
-def _complain(text):
+def _complain(text: str) -> None:
     util._flush_std_streams()
     sys.stderr.write(f"leveret: {text}\n")
     sys.stderr.flush()
 
 
-def _complain_about_main():
+def _complain_about_main() -> None:
     import traceback
 
     traceback.print_exc()
@@ -144,7 +178,7 @@ def _complain_about_main():
     )
 
 
-def import_main(world):
+def import_main(world: dict[str, Any]) -> None:
     """Import the program's main module as __mp_main__, by the rules of spawn."""
     global _main
     process.current_process()._inheriting = True
@@ -161,61 +195,62 @@ def import_main(world):
 # The world.
 
 
-def _apply(changes):
+def _apply(changes: dict[str, Any]) -> None:
     """Make this process's world what changes says."""
     for name, value in changes.items():
         if name in _APPLIERS:
             _APPLIERS[name](value)
 
 
-def _apply_path(value):
+def _apply_path(value: list[str]) -> None:
     sys.path[:] = value
 
 
-def _apply_argv(value):
+def _apply_argv(value: list[str]) -> None:
     sys.argv = value
 
 
-def _apply_environ(value):
-    gone = [key for key in os.environ._data if key not in value]
+def _apply_environ(value: dict[bytes, bytes]) -> None:
+    environ: Any = os.environ
+    gone = [key for key in environ._data if key not in value]
     for key in gone:
         del os.environb[key]
     for key, text in value.items():
-        if os.environ._data.get(key) != text:
+        if environ._data.get(key) != text:
             os.environb[key] = text
 
 
-def _apply_orig_dir(value):
+def _apply_orig_dir(value: str) -> None:
     process.ORIGINAL_DIR = value
 
 
-def _apply_authkey(value):
+def _apply_authkey(value: bytes) -> None:
     process.current_process().authkey = value
 
 
-def _apply_log_to_stderr(value):
+def _apply_log_to_stderr(value: bool) -> None:
     if value:
         util.log_to_stderr()
 
 
-def _apply_log_level(value):
+def _apply_log_level(value: int) -> None:
     util.get_logger().setLevel(value)
 
 
-def _apply_start_method(value):
+def _apply_start_method(value: str | None) -> None:
     if value is not None:
         import multiprocessing
 
         multiprocessing.set_start_method(value, force=True)
 
 
-def _apply_dropin(value):
+def _apply_dropin(value: dict[str, Any]) -> None:
     from . import dropin
 
     dropin.restore(value)
 
 
-_APPLIERS = {
+_APPLIERS: dict[str, Callable[[Any], None]] = {
     "sys_path": _apply_path,
     "sys_argv": _apply_argv,
     "environ": _apply_environ,
@@ -232,16 +267,16 @@ _APPLIERS = {
 # A spare and a child.
 
 
-def get_ready():
+def get_ready() -> None:
     """Do in a spare what every child needs and nobody has to wait for then."""
     if numpy_random := sys.modules.get("numpy.random"):
         numpy_random.seed()
 
 
-def rehearse(desk):
+def rehearse(desk: _core.Zygote) -> NoReturn:
     """Live the life of a process that has nothing to do; have what memory it touched learned."""
 
-    def leave(code):
+    def leave(code: int) -> NoReturn:
         desk.learn()
         os._exit(code)
 
@@ -255,11 +290,11 @@ def rehearse(desk):
     life.live(process_obj, sentinel)
 
 
-def _nothing():
+def _nothing() -> None:
     """What the rehearsal does between a process's beginning and its end."""
 
 
-def _pickle_nothing():
+def _pickle_nothing() -> bytes:
     set_spawning_popen(True)
     try:
         return bytes(reduction.ForkingPickler.dumps(context.WarmProcess(target=_nothing)))
@@ -267,7 +302,7 @@ def _pickle_nothing():
         set_spawning_popen(None)
 
 
-def be_born(world, proc_id, error, fds):
+def be_born(world: dict[str, Any], proc_id: int, error: int, fds: Iterable[int]) -> NoReturn:
     """Live the life that lies in the arena for process proc_id; never returns."""
     global received
     process_obj = None
@@ -290,7 +325,7 @@ def be_born(world, proc_id, error, fds):
     life.live(process_obj, sentinel)
 
 
-def _unpack(view, fds, world):
+def _unpack(view: memoryview, fds: list[int], world: dict[str, Any]) -> tuple[Any, int]:
     """The process object, and the sentinel of its parent."""
     global received
     parent_pid, parent, umask, flags, name_bytes, changes_bytes = HEAD.unpack_from(view)
@@ -314,7 +349,7 @@ def _unpack(view, fds, world):
         del process.current_process()._inheriting
 
 
-def _take_special(flags, fds, parent):
+def _take_special(flags: int, fds: list[int], parent: int) -> None:
     """Take off the descriptors and do the things that the flags tell of."""
     if flags & STREAMS:
         for number in (1, 2):
@@ -323,12 +358,13 @@ def _take_special(flags, fds, parent):
     if flags & TRACKER:
         from multiprocessing import resource_tracker
 
-        resource_tracker._resource_tracker._fd = fds.pop(0)
+        tracker: Any = resource_tracker._resource_tracker
+        tracker._fd = fds.pop(0)
     if flags & FOLLOW:
         _core.proc_die_with(parent)
 
 
-def _load(body, world):
+def _load(body: memoryview, world: dict[str, Any]) -> Any:
     """Unpickle the process object; a bare zygote's child imports the main module itself."""
     if _main is None and _main_error is None:
         import_main(world)
@@ -339,49 +375,43 @@ def _load(body, world):
 # What goes wrong for lack of inheritance.
 
 
-def _report(error):
+def _report(error: BaseException) -> None:
     """Say why this process cannot live its life."""
     import traceback
 
     name = process.current_process().name
     sys.stderr.write(f"Process {name}:\n")
     traceback.print_exception(error)
-    if (isinstance(error, AttributeError) and "__main__" in str(error)) or "__mp_main__" in str(
-        error
-    ):
-        why = (
-            f"importing it failed ({_main_error})"
-            if _main_error
-            else (
-                'a process born by the start method "warm" imports it anew, and finds there only what is defined at top '
-                'level, outside `if __name__ == "__main__":`'
-            )
-        )
+    text = str(error)
+    if (isinstance(error, AttributeError) and "__main__" in text) or "__mp_main__" in text:
+        why = f"importing it failed ({_main_error})" if _main_error else ONLY_TOP_LEVEL
         sys.stderr.write(
-            f"leveret: {name} looked into the main module: {why}. Define it at top level, {FORK_INSTEAD}\n"
+            f"leveret: {name} looked into the main module: {why}. "
+            f"Define it at top level, {FORK_INSTEAD}\n"
         )
 
 
-def _explain_missing_globals(process_obj):
+def _explain_missing_globals(process_obj: Any) -> None:
     """Let a NameError in the main module say that guarded code has not run here."""
     run = process_obj.run
 
-    def explained():
+    def explained() -> None:
         try:
             run()
         except NameError as error:
             if _is_of_main(error):
                 error.add_note(
-                    f'leveret: {error.name!r} may be set under `if __name__ == "__main__":`, which does not run in a '
-                    f'process born by the start method "warm"; set it outside, pass it as an argument, {FORK_INSTEAD}'
+                    f"leveret: {error.name!r} may be set under "
+                    '`if __name__ == "__main__":`, which does not run in a process born by the '
+                    'start method "warm"; set it outside, pass it as an argument, ' + FORK_INSTEAD
                 )
             raise
 
     process_obj.run = explained
 
 
-def _is_of_main(error):
-    at = error.__traceback__
+def _is_of_main(error: BaseException) -> bool:
+    at: Any = error.__traceback__
     while at.tb_next is not None:
         at = at.tb_next
     return (

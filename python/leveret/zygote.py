@@ -1,14 +1,17 @@
 """The zygote, as its callers see it: a clean interpreter that gives birth to processes.
 
-    ensure_running()            exec: an interpreter with leveret and multiprocessing imported, waiting
-    the first start()           tells it the world: sys.path, argv, cwd, __main__, the list of preloads
-    the zygote                  imports them, freezes, forks spares                     (leveret.nursery)
-    every start()               one message; what has changed in the world since goes with it
+    ensure_running()        exec: an interpreter with leveret and multiprocessing imported, waiting
+    the first start()       tells it the world: sys.path, argv, cwd, __main__, the list of preloads
+    the zygote              imports them, freezes, forks spares                   (leveret.nursery)
+    every start()           one message; what has changed in the world since goes with it
 
-It ends with the process that made it. That process's forked children, and the children born from it, use it as
-well; whoever finds it dead makes another. If importing the program's main module starts threads, or has
-killed a zygote, births come from a bare one that imports nothing; each child then does it for itself.
+It ends with the process that made it. That process's forked children, and the children born from
+it, use it as well; whoever finds it dead makes another. If importing the program's main module
+starts threads, or has killed a zygote, births come from a bare one that imports nothing; each child
+then does it for itself.
 """
+
+from __future__ import annotations
 
 import os
 import pickle
@@ -17,6 +20,11 @@ import sys
 import threading
 
 from . import _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
 
 __all__ = [
     "Zygote",
@@ -34,15 +42,15 @@ NEEDS_BARE = 77  # exit code of a zygote that found threads in itself
 TRIES = 5  # zygotes that die before they serve, until we give up
 
 _lock = threading.Lock()
-_current = None
+_current: Zygote | None = None
 _bare = False
 _failures = 0
-_preload = ["__main__"]
+_preload: list[str] = ["__main__"]
 _on_error = "warn"
 
 
-def set_preload(modules, *, on_error="warn"):
-    """Name the modules that zygotes import before they give birth, and what becomes of one that fails."""
+def set_preload(modules: Iterable[str], *, on_error: str = "warn") -> None:
+    """Name what zygotes import before they give birth, and what becomes of one that fails."""
     global _preload, _on_error, _current
     with _lock:
         _preload, _on_error = list(modules), on_error
@@ -53,10 +61,10 @@ def set_preload(modules, *, on_error="warn"):
 class Zygote:
     """One zygote: the process, and what it knows of the world."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.desk = _core.Zygote.create()
         self.told = False
-        self.world = None
+        self.world: Any = None  # until it is told
         self._maker = os.getpid()
         self._streams = streams()
         config, self._pipe = os.pipe()
@@ -69,7 +77,7 @@ class Zygote:
         finally:
             os.close(config)
 
-    def tell(self, world, orders):
+    def tell(self, world: dict[str, Any], orders: dict[str, Any]) -> None:
         """Tell it the world that it is to be born into, once: it begins to serve then."""
         self.told, self.world = True, {**world, "streams": self._streams}
         try:
@@ -78,8 +86,8 @@ class Zygote:
         except BrokenPipeError:
             pass
 
-    def bury(self):
-        """Reap it, once it is known to be over; how it ended, or None if only another process can know."""
+    def bury(self) -> int | None:
+        """Reap it, once it is over; how it ended, or None if only another process can know."""
         if self._maker != os.getpid():
             return None
         try:
@@ -89,26 +97,26 @@ class Zygote:
             return None
 
 
-class Inherited:
+class Inherited(Zygote):
     """The zygote that this process was born from, to be used by it in turn."""
 
     told = True
     pid = 0
 
-    def __init__(self, desk, world):
+    def __init__(self, desk: _core.Zygote, world: dict[str, Any]) -> None:
         self.desk, self.world = desk, world
 
-    def bury(self):
+    def bury(self) -> int | None:
         """That is up to its parent."""
         return None
 
 
-def streams():
+def streams() -> tuple[tuple[int, int] | None, ...]:
     """Which files standard output and error are."""
     return tuple(map(_identity, (1, 2)))
 
 
-def _identity(fd):
+def _identity(fd: int) -> tuple[int, int] | None:
     try:
         about = os.fstat(fd)
     except OSError:
@@ -116,12 +124,12 @@ def _identity(fd):
     return about.st_dev, about.st_ino
 
 
-def _plain(world):
+def _plain(world: dict[str, Any]) -> dict[str, Any]:
     """The world with the key of an ordinary type: this pipe is ours alone."""
     return {name: bytes(value) if name == "authkey" else value for name, value in world.items()}
 
 
-def _exec(seat, config):
+def _exec(seat: tuple[int, ...], config: int) -> int:
     """Start the interpreter; it is deaf to Ctrl-C from its first instruction on."""
     from multiprocessing import util
 
@@ -135,11 +143,11 @@ def _exec(seat, config):
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
-def _by_main_thread():
+def _by_main_thread() -> int:
     return int(threading.get_native_id() == os.getpid())
 
 
-def _command(numbers):
+def _command(numbers: str) -> tuple[Any, list[str]]:
     from multiprocessing import spawn, util
 
     if getattr(sys, "frozen", False):
@@ -153,10 +161,11 @@ def _command(numbers):
         f"import sys; sys.path.append({ours!r}); from leveret.nursery import main; main({numbers})"
     )
     executable = spawn.get_executable()
-    return executable, [executable, *util._args_from_interpreter_flags(), "-c", code]
+    flags = vars(util)["_args_from_interpreter_flags"]()
+    return executable, [executable, *flags, "-c", code]
 
 
-def freeze_support():
+def freeze_support() -> None:
     """Be a zygote if this frozen executable was started as one: never returns then."""
     if (
         len(sys.argv) == 3
@@ -168,7 +177,7 @@ def freeze_support():
         main(*map(int, sys.argv[2].removeprefix(FROZEN_ARGUMENT).split(",")))
 
 
-def ensure_running():
+def ensure_running() -> Zygote:
     """Have a zygote started, if there is none; it waits to be told the world."""
     global _current
     with _lock:
@@ -177,7 +186,7 @@ def ensure_running():
         return _current
 
 
-def get(world):
+def get(world: dict[str, Any]) -> Zygote:
     """The zygote to be born from; it is told the world if nobody has yet."""
     zygote = ensure_running()
     if not zygote.told:
@@ -187,12 +196,12 @@ def get(world):
     return zygote
 
 
-def _orders():
+def _orders() -> dict[str, Any]:
     return {"bare": _bare, "preload": [] if _bare else _preload, "on_error": _on_error}
 
 
-def replace(dead):
-    """Note that a zygote is dead, and why; the next get() makes another, or says that it is hopeless."""
+def replace(dead: Zygote) -> None:
+    """Note that a zygote is dead, and why: get() makes another then, unless that is hopeless."""
     global _current, _bare, _failures
     code = dead.bury()
     with _lock:
@@ -208,25 +217,26 @@ def replace(dead):
         _bare = _bare or not killed
 
 
-def _may_go_bare(code):
+def _may_go_bare(code: int | None) -> bool:
     return not _bare and (code == NEEDS_BARE or _on_error != "fail")
 
 
-def _why_hopeless(code):
+def _why_hopeless(code: int | None) -> str:
     how = "" if code is None else f" (exit code {code})"
     return (
-        f"cannot start a process: the interpreter that is to give birth to it ended before it could{how}; "
-        "see its message on standard error, or use another start method (--start-method fork)"
+        "cannot start a process: the interpreter that is to give birth to it ended before it "
+        f"could{how}; see its message on standard error, or use another start method "
+        "(--start-method fork)"
     )
 
 
-def adopt(desk, world):
+def adopt(desk: _core.Zygote, world: dict[str, Any]) -> None:
     """In a child that was born from a zygote: use it in turn."""
     global _current
     _current = Inherited(desk, world)
 
 
-def _renew_lock():
+def _renew_lock() -> None:
     global _lock
     _lock = threading.Lock()
 

@@ -1,19 +1,27 @@
-"""How a process is born and how its end is awaited: one module per start method, each with a class Popen.
+"""How a process is born and how its end is awaited: per start method a module with a class Popen.
 
-    fork  warm              born here: the slot in the arena tells of birth and end   (Popen below)
-    spawn  forkserver       the standard library's birth, joined to the session        (popen.ticket)
+    fork  warm             born here: the slot in the arena tells of birth and end   (Popen below)
+    spawn  forkserver      the standard library's birth, joined to the session       (popen.ticket)
 
-The end of a process of ours has two sides. The slot says that it is over: announced by the process itself as
-its last act, or noticed by the kernel. The kernel then takes the process apart, which takes a millisecond more,
-and only after that does its sentinel (a pidfd) become readable. Who never asked for the sentinel is told at
-the first; who has one sees one truth: over means that the sentinel is readable as well.
+The end of a process of ours has two sides. The slot says that it is over: announced by the process
+itself as its last act, or noticed by the kernel. The kernel then takes the process apart, which
+takes a millisecond more, and only after that does its sentinel (a pidfd) become readable. Who never
+asked for the sentinel is told at the first; who has one sees one truth: over means that the
+sentinel is readable as well.
 """
 
+from __future__ import annotations
+
+import contextlib
 import os
 import signal
 import threading
 
 from .. import _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Popen", "flags_of"]
 
@@ -21,7 +29,7 @@ WATCHED, DAEMON = 1, 2
 LOST = 255  # the exit code of a process whose end nobody can tell, as with the standard forkserver
 
 
-def flags_of(process_obj):
+def flags_of(process_obj: Any) -> int:
     """What the process table is to know of a process that is about to be born."""
     return WATCHED | (DAEMON if process_obj.daemon else 0)
 
@@ -29,39 +37,42 @@ def flags_of(process_obj):
 class Popen:
     """A child process with a slot in the session; subclasses give birth to it in _launch()."""
 
-    method = None
+    method: str | None = None
 
-    def __init__(self, process_obj):
+    def __init__(self, process_obj: Any) -> None:
         from multiprocessing import util
 
-        self.returncode = None
+        self.returncode: int | None = None
         self.finalizer = None
-        self.pid = None
+        self.pid: Any = None  # until it is born
         self._id = 0
         self._reaper = 0  # the zygote's process id; 0: we reap it ourselves,
         self._child_pid = 0  # and this is our child
         self._sentinel = -1
         self._maker = os.getpid()
         self._ending = threading.Lock()
-        util._flush_std_streams()
+        vars(util)["_flush_std_streams"]()
         self._launch(process_obj)
 
-    def duplicate_for_child(self, fd):
+    def _launch(self, process_obj: Any) -> None:
+        raise NotImplementedError
+
+    def duplicate_for_child(self, fd: int) -> int:
         """Say how the child will know a descriptor of this process."""
         return fd
 
-    def give(self, ref):
+    def give(self, ref: bytes) -> None:
         """Let the child have a handle of the shared object that ref names, from its birth on."""
         _core.proc_give(self._id, ref)
 
     @property
-    def sentinel(self):
+    def sentinel(self) -> int:
         """A descriptor that is readable once the process is gone."""
         if self._sentinel < 0:
             self._sentinel = _core.proc_sentinel(self._id, self.pid)
         return self._sentinel
 
-    def poll(self, flag=os.WNOHANG):
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, or None if the process lives; wait for its end if flag is 0."""
         if flag == 0:
             return self.wait()
@@ -71,8 +82,8 @@ class Popen:
             return None
         return self._settle(_core.proc_poll(self._id, self._reaper, self._child_pid))
 
-    def wait(self, timeout=None):
-        """Wait for the end; return the exit code, or None if the process still lives after timeout seconds."""
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the end; return the exit code, or None if it lives on after timeout seconds."""
         if self.returncode is not None:
             return self.returncode
         if timeout is not None and timeout <= 0:
@@ -81,7 +92,7 @@ class Popen:
             return None
         return self._settle(_core.proc_wait(self._id, self._reaper, self._child_pid, timeout))
 
-    def _settle(self, status):
+    def _settle(self, status: int | None) -> int | None:
         """Take note of the end, if it has come, and give the slot back."""
         if status is not None:
             with self._ending:
@@ -90,44 +101,42 @@ class Popen:
                     _core.proc_forget(self._id)
         return self.returncode
 
-    def _exit_code(self, status):
+    def _exit_code(self, status: int) -> int:
         """The exit code; where the slot does not know it, what the kernel kept, if anything."""
         if status != _core.UNKNOWN_STATUS:
             return status
         kept = _core.pidfd_status(self._sentinel) if self._sentinel >= 0 else None
         return LOST if kept is None else kept
 
-    def _send_signal(self, number):
+    def _send_signal(self, number: int) -> None:
         if self.returncode is None:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.sentinel, number)
-            except ProcessLookupError:
-                pass
 
-    def interrupt(self):
+    def interrupt(self) -> None:
         """Send SIGINT."""
         self._send_signal(signal.SIGINT)
 
-    def terminate(self):
+    def terminate(self) -> None:
         """Send SIGTERM."""
         self._send_signal(signal.SIGTERM)
 
-    def kill(self):
+    def kill(self) -> None:
         """Send SIGKILL."""
         self._send_signal(signal.SIGKILL)
 
-    def close(self):
+    def close(self) -> None:
         """Give back what is kept of the process."""
         if self._sentinel >= 0:
             os.close(self._sentinel)
             self._sentinel = -1
 
-    def __del__(self):
+    def __del__(self) -> None:
         if self._maker == os.getpid():
             self.close()
 
 
-def _is_readable(fd, timeout):
+def _is_readable(fd: int, timeout: float | None) -> bool:
     from multiprocessing.connection import wait
 
     return bool(wait([fd], timeout))

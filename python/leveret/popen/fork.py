@@ -1,9 +1,12 @@
 """Births by fork(): the child is a copy of this process, and has its slot before it exists.
 
 start()   slot prepared -> os.fork() -> the child adopts it among its first instructions
-join()    returns when the child announces its end; the kernel takes it apart meanwhile. What is left of it
-          (its pid, until somebody reaps it) goes at the next start, poll or exit, without waiting
+join()    returns when the child announces its end; the kernel takes it apart meanwhile. What is
+          left of it (its pid, until somebody reaps it) goes at the next start, poll or exit,
+          without waiting
 """
+
+from __future__ import annotations
 
 import atexit
 import os
@@ -14,13 +17,17 @@ from ..life import live_forked
 from . import Popen as _Popen
 from . import flags_of
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 __all__ = ["Popen"]
 
 # Children that are over and whose pids are still taken.
-_ended = set()
+_ended: set[int] = set()
 
 
-def reap_ended():
+def reap_ended() -> None:
     """Reap those children whose end is known, as far as the kernel is done with them."""
     for pid in list(_ended):
         if _core.reap(pid) is not None:
@@ -36,13 +43,13 @@ class Popen(_Popen):
 
     method = "fork"
 
-    def poll(self, flag=os.WNOHANG):
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, or None if the process lives."""
         if _ended:
             reap_ended()
         return super().poll(flag)
 
-    def _launch(self, process_obj):
+    def _launch(self, process_obj: Any) -> None:
         if _ended:
             reap_ended()
         parent = os.getpid(), _core.proc_self(), threading.get_native_id()
@@ -57,8 +64,8 @@ class Popen(_Popen):
             live_forked(process_obj, *parent)
         self._child_pid = self.pid
 
-    def _exit_code(self, status):
-        """Who has announced an end is reaped later; of any other death only the kernel knows how."""
+    def _exit_code(self, status: int) -> int:
+        """Who has announced an end is reaped later; how others died, only the kernel knows."""
         if status != _core.UNKNOWN_STATUS:
             _ended.add(self.pid)
             return status

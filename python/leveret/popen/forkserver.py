@@ -1,16 +1,21 @@
 """Births by forkserver: the standard library's, joined to the session.
 
-The standard fork server knows nothing of sessions: what a module shares that is imported there belongs to the
-server. So the program's main module is not imported there, as the standard library would do, but in each child,
-when the child has joined its parent's session.
+The standard fork server knows nothing of sessions: what a module shares that is imported there
+belongs to the server. So the program's main module is not imported there, as the standard library
+would do, but in each child, when the child has joined its parent's session.
 """
 
+from __future__ import annotations
+
 import contextlib
-from collections.abc import Iterator
 from multiprocessing import forkserver, popen_forkserver
-from typing import Any
 
 from .ticket import Boarding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
 __all__ = ["Popen"]
 

@@ -1,14 +1,17 @@
-"""How a child that the standard library gives birth to joins the session: by a ticket in its preparation data.
+"""How a child of the standard library's joins the session: by a ticket in its preparation data.
 
-    parent                                            child
-    Popen of ours, over the standard one              reads its preparation data
-        slot prepared                                     the process's name is pickled as a call of board():
-        process object's name  = the ticket  ------>      attaches as the prepared process, takes our choices over
-        process object                       ------>  reads its process object: its handles are its own already
+    parent                                   child
+    Popen of ours, over the standard one     reads its preparation data
+        slot prepared                            the process's name is pickled as a call of board():
+        process object's name, a ticket --->     attaches as the prepared process, takes over
+                                                 our choices
+        process object ---------------->     reads its process object: its handles are its own
 
-The name is what the standard Popen asks of the process object before it writes anything, and what the child
-reads before anything of the program is imported.
+The name is what the standard Popen asks of the process object before it writes anything, and what
+the child reads before anything of the program is imported.
 """
+
+from __future__ import annotations
 
 import os
 import signal
@@ -16,34 +19,41 @@ import signal
 from .. import _core, dropin
 from . import flags_of
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 __all__ = ["Boarding", "board"]
 
 OURS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BOARD = "__import__('sys').path.append(ours) or __import__('importlib').import_module('leveret.popen.ticket').board(*ticket)"
+BOARD = (
+    "__import__('sys').path.append(ours) or "
+    "__import__('importlib').import_module('leveret.popen.ticket').board(*ticket)"
+)
 
 
 class _Passenger:
     """A process object on its way, whose name is a ticket."""
 
-    def __init__(self, popen, process_obj):
+    def __init__(self, popen: Any, process_obj: Any) -> None:
         self._process_obj = process_obj
         self._name = _Ticket(popen, process_obj)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _arrived, (self._process_obj,)
 
 
-def _arrived(process_obj):
+def _arrived(process_obj: Any) -> Any:
     return process_obj
 
 
 class _Ticket:
     """Pickles as a call of board(), which gives the name."""
 
-    def __init__(self, popen, process_obj):
+    def __init__(self, popen: Any, process_obj: Any) -> None:
         self._popen, self._process_obj = popen, process_obj
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         popen = self._popen
         fd = popen.DupFd(popen.duplicate_for_child(_core.session_fd()))
         mourned = _core.proc_self() if self._process_obj.daemon else 0
@@ -51,7 +61,7 @@ class _Ticket:
         return eval, (BOARD, {"ours": OURS, "ticket": ticket})
 
 
-def board(name, fd, proc_id, mourned, choices):
+def board(name: str, fd: Any, proc_id: int, mourned: int, choices: dict[str, Any]) -> str:
     """Join the session as that prepared process; a daemon ends with its parent."""
     arena_fd = fd.detach()
     _core.session_attach(arena_fd, proc_id)
@@ -65,31 +75,37 @@ def board(name, fd, proc_id, mourned, choices):
 class Boarding:
     """Mixed into a standard Popen class: its child has a slot in the session."""
 
-    def _launch(self, process_obj):
+    # The standard class's.
+    returncode: int | None
+    _send_signal: Any
+
+    def _launch(self, process_obj: Any) -> None:
+        standard: Any = super()
         self._id = _core.proc_prepare(flags_of(process_obj))
         try:
-            super()._launch(_Passenger(self, process_obj))
+            standard._launch(_Passenger(self, process_obj))
         except BaseException:
             self._give_up_slot()
             raise
 
-    def give(self, ref):
+    def give(self, ref: bytes) -> None:
         """Let the child have a handle of the shared object that ref names, from its birth on."""
         _core.proc_give(self._id, ref)
 
-    def poll(self, flag=os.WNOHANG):
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Return the exit code, or None if the process lives."""
         known = self.returncode is not None
-        code = super().poll(flag)
+        standard: Any = super()
+        code: int | None = standard.poll(flag)
         if code is not None and not known:
             self._give_up_slot()
         return code
 
-    def _give_up_slot(self):
+    def _give_up_slot(self) -> None:
         if not _core.proc_withdraw(self._id):
             _core.proc_poll(self._id, 0, 0)
             _core.proc_forget(self._id)
 
-    def interrupt(self):
+    def interrupt(self) -> None:
         """Send SIGINT."""
         self._send_signal(signal.SIGINT)

@@ -1,12 +1,16 @@
 """Births from the zygote: the child is a spare that was forked beforehand from a clean interpreter.
 
-    start()   slot prepared; head, world and process object pickled into the arena, as the slot's task;
-              one message to the spares; whoever receives it adopts the slot and unpickles   (leveret.nursery)
-    join()    returns when the child announces its end; the zygote reaps, and says how a child ended that did not
+    start()   slot prepared; head, world and process object pickled into the arena, as the slot's
+              task; one message to the spares; whoever receives it adopts the slot and unpickles
+              (leveret.nursery)
+    join()    returns when the child announces its end; the zygote reaps, and says how a child
+              ended that did not
 
-The child starts from the zygote's world, as it was at the first start. What has changed since (environment, working
-directory, path, streams, ...) goes with each start.
+The child starts from the zygote's world, as it was at the first start. What has changed since
+(environment, working directory, path, streams, ...) goes with each start.
 """
+
+from __future__ import annotations
 
 import io
 import os
@@ -14,11 +18,21 @@ import pickle
 import struct
 import sys
 from multiprocessing import reduction, spawn
-from multiprocessing.context import get_spawning_popen, set_spawning_popen
 
 from .. import _core, dropin, zygote
 from . import Popen as _Popen
 from . import flags_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    # Their stubs know only the standard classes as what is being spawned.
+    get_spawning_popen: Any
+    set_spawning_popen: Any
+else:
+    from multiprocessing.context import get_spawning_popen, set_spawning_popen
 
 __all__ = ["FOLLOW", "HEAD", "STREAMS", "TRACKER", "Popen"]
 
@@ -26,17 +40,17 @@ __all__ = ["FOLLOW", "HEAD", "STREAMS", "TRACKER", "Popen"]
 HEAD = struct.Struct("=qQIIII")
 STREAMS, TRACKER, FOLLOW = 1, 2, 4
 
-# What the last start sent as its changes, and their pickle: they seldom differ from one to the next.
-_last_changes = ({}, b"")
+# What the last start sent as its changes, and their pickle: the next one's seldom differ.
+_last_changes: tuple[dict[str, Any], bytes] = ({}, b"")
 
 
 class _DupFd:
     """A descriptor on its way to the child, known by its place among those that are sent."""
 
-    def __init__(self, index):
+    def __init__(self, index: int) -> None:
         self.index = index
 
-    def detach(self):
+    def detach(self) -> int:
         """Return the child's descriptor."""
         from ..nursery import received
 
@@ -49,13 +63,13 @@ class Popen(_Popen):
     method = "warm"
     DupFd = _DupFd
 
-    def duplicate_for_child(self, fd):
+    def duplicate_for_child(self, fd: int) -> int:
         """Send a descriptor along; its index is how the child knows it."""
         self._fds.append(fd)
         return len(self._fds) - 1
 
-    def _launch(self, process_obj):
-        self._fds = []
+    def _launch(self, process_obj: Any) -> None:
+        self._fds: list[int] = []
         world = _world(process_obj)
         self._id = _core.proc_prepare(flags_of(process_obj))
         try:
@@ -65,7 +79,7 @@ class Popen(_Popen):
             self._undo()
             raise
 
-    def _pickle(self, process_obj):
+    def _pickle(self, process_obj: Any) -> bytes:
         buffer = io.BytesIO()
         set_spawning_popen(self)
         try:
@@ -77,7 +91,7 @@ class Popen(_Popen):
             set_spawning_popen(None)
         return buffer.getvalue()
 
-    def _give_birth(self, process_obj, world, body):
+    def _give_birth(self, process_obj: Any, world: dict[str, Any], body: bytes) -> None:
         mother = zygote.get(world)
         task, fds = self._task(mother, process_obj, world, body)
         _core.proc_put_task(self._id, task)
@@ -90,9 +104,12 @@ class Popen(_Popen):
         if mother is first or _parent_of(pid) == mother.pid:
             self._reaper = mother.desk.id
 
-    def _task(self, mother, process_obj, world, body):
+    def _task(
+        self, mother: zygote.Zygote, process_obj: Any, world: dict[str, Any], body: bytes
+    ) -> tuple[bytes, list[int]]:
         """What lies in the arena for the child, and the descriptors that go with the message."""
-        flags, fds = 0, []
+        flags = 0
+        fds: list[int] = []
         if zygote.streams() != mother.world["streams"]:
             flags, fds = STREAMS, [1, 2]
         if tracker := sys.modules.get("multiprocessing.resource_tracker"):
@@ -105,14 +122,14 @@ class Popen(_Popen):
         head = HEAD.pack(*parent, _core.umask(), flags, len(name), len(changes))
         return b"".join((head, name, changes, body)), fds + self._fds
 
-    def _undo(self):
-        """Nothing is to be left of a start that failed; a child that was born nevertheless is ended."""
+    def _undo(self) -> None:
+        """Leave nothing of a start that failed; a child that was born nevertheless is ended."""
         if not _core.proc_withdraw(self._id):
             _core.proc_kill(self._id)
             _core.proc_forget(self._id)
 
 
-def _parent_of(pid):
+def _parent_of(pid: int) -> int | None:
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             return int(file.read().rpartition(")")[2].split()[1])
@@ -123,18 +140,20 @@ def _parent_of(pid):
 # The world.
 
 
-def _world(process_obj):
+def _world(process_obj: Any) -> dict[str, Any]:
     """Everything that a child has from its parent beside its arguments, as of now."""
-    world = {"dropin": dropin.state()}  # taken over first: the rest may speak of our start methods
+    # Our choices are taken over first: the rest may speak of our start methods.
+    world: dict[str, Any] = {"dropin": dropin.state()}
     world |= spawn.get_preparation_data(process_obj.name)
     del world["name"]
     if not os.path.exists(world.get("init_main_from_path", "/")):
         del world["init_main_from_path"]  # standard input, for one, cannot be read again
-    world["environ"] = dict(os.environ._data)
+    environ: Any = os.environ
+    world["environ"] = dict(environ._data)
     return world
 
 
-def _pickle_changes(now, then):
+def _pickle_changes(now: dict[str, Any], then: dict[str, Any]) -> bytes:
     """Pickle what is not any more as it was when the zygote was told."""
     global _last_changes
     changes = {
@@ -145,7 +164,7 @@ def _pickle_changes(now, then):
     return _last_changes[1]
 
 
-def _pickle_secretly(changes):
+def _pickle_secretly(changes: dict[str, Any]) -> bytes:
     """Pickle as for a child that is being spawned: authentication keys go to nobody else."""
     before = get_spawning_popen()
     set_spawning_popen(changes)
@@ -158,7 +177,7 @@ def _pickle_secretly(changes):
 # Whom to blame.
 
 
-def _parts(process_obj):
+def _parts(process_obj: Any) -> Iterator[tuple[str, Any]]:
     """What there is to pickle in a process object, with names."""
     yield "the target", process_obj._target
     for index, value in enumerate(process_obj._args):
@@ -171,7 +190,7 @@ def _parts(process_obj):
             yield f"attribute {name!r}", value
 
 
-def _name_culprit(error, process_obj):
+def _name_culprit(error: Exception, process_obj: Any) -> None:
     """Say in the error which argument cannot be sent, and what helps."""
     where = "the process object itself"
     for label, value in _parts(process_obj):
@@ -180,8 +199,10 @@ def _name_culprit(error, process_obj):
         except Exception:
             where = f"{label}: {repr(value)[:200]}"
             break
-    hint = f"(in process {process_obj.name!r}, {where}; the start method 'warm' sends arguments by pickle: "
-    hint += "use what can be imported, or --start-method fork)"
+    hint = (
+        f"(in process {process_obj.name!r}, {where}; the start method 'warm' sends arguments by "
+        "pickle: use what can be imported, or --start-method fork)"
+    )
     if len(error.args) == 1 and isinstance(error.args[0], str):
         error.args = (f"{error.args[0]} {hint}",)
     else:
