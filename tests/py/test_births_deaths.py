@@ -244,7 +244,8 @@ FAMILY = """
         pipe.send((name, os.getpid()))
         threading.Event().wait()
     def have_daemon(context, pipe):
-        child = leveret.get_context("warm").Process(target=live, args=("grandchild", pipe), daemon=True)
+        warm = leveret.get_context("warm")
+        child = warm.Process(target=live, args=("grandchild", pipe), daemon=True)
         child.start()
         threading.Event().wait()
     if __name__ == "__main__":
@@ -256,7 +257,8 @@ FAMILY = """
         start("daemon", daemon=True)
         start("other")
         if {threads}:
-            thread = threading.Thread(target=start, args=("daemon of a thread",), kwargs=dict(daemon=True))
+            daemonic = dict(daemon=True)
+            thread = threading.Thread(target=start, args=("daemon of a thread",), kwargs=daemonic)
             thread.start()
             thread.join()
         names = 3 if {threads} else 2
@@ -264,8 +266,9 @@ FAMILY = """
         zygote = getattr(sys.modules.get("leveret.zygote"), "_current", None)
         if zygote is not None:
             told.append(("zygote", zygote.pid))
-            told += [("spare", int(pid)) for pid in open(f"/proc/{{zygote.pid}}/task/{{zygote.pid}}/children").read().split()
-                     if int(pid) not in dict(map(reversed, told))]
+            children = open(f"/proc/{{zygote.pid}}/task/{{zygote.pid}}/children").read().split()
+            known = dict(map(reversed, told))
+            told += [("spare", int(pid)) for pid in children if int(pid) not in known]
         print(told, flush=True)
         threading.Event().wait()
 """
@@ -384,7 +387,7 @@ def test_a_normal_end_joins_children_and_ends_daemons(tmp_path: Path) -> None:
         )
     )
     ended = subprocess.run(
-        [sys.executable, str(program)], capture_output=True, text=True, timeout=50
+        [sys.executable, str(program)], capture_output=True, check=False, text=True, timeout=50
     )
     daemon, late = ended.stdout.split()
     assert (late, ended.stderr, ended.returncode) == ("late", "", 0)

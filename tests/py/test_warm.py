@@ -23,9 +23,8 @@ def run(tmp_path: Path, text: str, *args: str, name: str = "program.py", **optio
     program.write_text(textwrap.dedent(text))
     command = options.pop("command", [str(program)])
     options.setdefault("timeout", 50)
-    return subprocess.run(
-        [sys.executable, *command, *args], capture_output=True, text=True, cwd=tmp_path, **options
-    )
+    options.update(capture_output=True, text=True, cwd=tmp_path)
+    return subprocess.run([sys.executable, *command, *args], check=False, **options)
 
 
 def answer(pipe, function, args) -> None:
@@ -149,7 +148,7 @@ def test_a_target_that_cannot_be_sent_is_named() -> None:
     def local() -> None:
         pass
 
-    with pytest.raises(Exception, match="the target: <function .*local"):
+    with pytest.raises(Exception, match=r"the target: <function .*local"):
         ctx.Process(target=local).start()
 
 
@@ -235,8 +234,8 @@ def test_main_as_a_folder(tmp_path: Path) -> None:
 
 
 def test_main_as_a_command(tmp_path: Path) -> None:
-    text = "import leveret\nchild = leveret.get_context('warm').Process(target=print, args=('hare',))\n"
-    text += "child.start()\nchild.join()"
+    text = "import leveret\nwarm = leveret.get_context('warm')\n"
+    text += "child = warm.Process(target=print, args=('hare',))\nchild.start()\nchild.join()"
     ended = run(tmp_path, "", command=["-c", text])
     assert (ended.stdout, ended.stderr, ended.returncode) == ("hare\n", "", 0)
 
