@@ -79,11 +79,12 @@ def main(
     world = _learn_world(config_fd)
     if by_main_thread:
         _core.die_with_parent(0)
+    nothing = _pickle_nothing()
     gc.collect()
     gc.freeze()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     signal.signal(signal.SIGINT, on_interrupt)
-    birth = desk.serve(get_ready, lambda: rehearse(desk), 0, 0)
+    birth = desk.serve(get_ready, lambda: rehearse(desk, nothing), 0, 0)
     if birth is None:
         os._exit(0)
     zygote.adopt(desk, world)
@@ -273,8 +274,8 @@ def get_ready() -> None:
         numpy_random.seed()
 
 
-def rehearse(desk: _core.Zygote) -> NoReturn:
-    """Live the life of a process that has nothing to do; have what memory it touched learned."""
+def rehearse(desk: _core.Zygote, nothing: bytes) -> NoReturn:
+    """Live the life of a process that has nothing to do (pickled: NOTHING); learn its memory."""
 
     def leave(code: int) -> NoReturn:
         desk.learn()
@@ -283,7 +284,7 @@ def rehearse(desk: _core.Zygote) -> NoReturn:
     util._logger = None
     life.last_act = leave
     get_ready()
-    task = HEAD.pack(os.getppid(), 0, _core.umask(), 0, 0, 0) + _pickle_nothing()
+    task = HEAD.pack(os.getppid(), 0, _core.umask(), 0, 0, 0) + nothing
     view = memoryview(task)
     process_obj, sentinel = _unpack(view, [], {})
     view.release()
