@@ -123,6 +123,9 @@ class LeveretContext(std.BaseContext):
 # but in our default context: `_start_method` would make the standard one look for `warm`.
 
 
+_popen_classes: dict[str, Any] = {}
+
+
 class _Born(BaseProcess):
     """A process whose start method is fixed by its class."""
 
@@ -130,7 +133,10 @@ class _Born(BaseProcess):
 
     @classmethod
     def _Popen(cls, process_obj: Any) -> Any:
-        return _ours(f"popen.{cls._leveret_method}", "Popen")(process_obj)
+        method = cls._leveret_method
+        if method not in _popen_classes:
+            _popen_classes[method] = _ours(f"popen.{method}", "Popen")
+        return _popen_classes[method](process_obj)
 
     def _bootstrap(self, *args: Any, **kwargs: Any) -> Any:
         force_start_method(self._leveret_method)

@@ -2,7 +2,7 @@
 
 start()   slot prepared -> os.fork() -> the child adopts it among its first instructions
 join()    returns when the child announces its end; the kernel takes it apart meanwhile. What is
-          left of it (its pid, until somebody reaps it) goes at the next start, poll or exit,
+          left of it (its pid, until somebody reaps it) goes at the next start or exit,
           without waiting
 """
 
@@ -42,12 +42,6 @@ class Popen(_Popen):
     """A child process that was forked."""
 
     method = "fork"
-
-    def poll(self, flag: int = os.WNOHANG) -> int | None:
-        """Return the exit code, or None if the process lives."""
-        if _ended:
-            reap_ended()
-        return super().poll(flag)
 
     def _launch(self, process_obj: Any) -> None:
         if _ended:
