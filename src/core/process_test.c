@@ -267,7 +267,7 @@ TEST(a_fork_may_be_nobody) {
 TEST(a_fork_behind_our_back_is_nobody) {
   begin();
   object = fixture_object(session);
-  pid_t pid = (pid_t)syscall(SYS_fork);
+  pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
   if (pid == 0) {
     be_nobody(NULL);
     _exit(0);
