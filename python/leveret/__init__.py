@@ -16,10 +16,13 @@ from importlib.machinery import ModuleSpec
 
 from . import _core
 
-_core.platform_check()
+try:
+    _core.platform_check()
+except (OSError, MemoryError, RuntimeError) as _error:
+    raise ImportError(f"leveret cannot run here: {_error}") from None
 
-from ._core import AbandonedLockWarning  # noqa: E402  (only where we can run)
-from .dropin import install  # noqa: E402
+from ._core import AbandonedLockWarning
+from .dropin import install
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +41,9 @@ _STANDARD = (
     "dummy.connection",
     "forkserver",
     "heap",
+    "popen_fork",
+    "popen_forkserver",
+    "popen_spawn_posix",
     "reduction",
     "resource_sharer",
     "resource_tracker",

@@ -253,3 +253,8 @@ default_context = DefaultContext()
 def force_start_method(method: str) -> None:
     """Make METHOD the one in force, as a child of that method begins."""
     default_context._actual_context = concrete_contexts[method]
+
+
+def __getattr__(name: str) -> Any:
+    """The standard module's, for what is not ours."""
+    return getattr(std, name)

@@ -153,7 +153,7 @@ def _import_main(world: dict[str, Any], on_error: str) -> None:
     try:
         import_main(world)
     except BaseException as error:
-        _main_error = f"{type(error).__name__}: {error}".partition("\n")[0].strip()
+        _main_error = type(error).__name__
         _complain_about_main()
         _fail_if_told_to(on_error)
 
@@ -381,31 +381,41 @@ def _report(error: BaseException) -> None:
     import traceback
 
     name = process.current_process().name
+    text = str(error)
+    of_main = (isinstance(error, AttributeError) and "__main__" in text) or "__mp_main__" in text
+    if of_main and _main_error:
+        sys.stderr.write(
+            f"leveret: {name} cannot find its function: importing the main module failed with "
+            f"{_main_error}, see above\n"
+        )
+        return
     sys.stderr.write(f"Process {name}:\n")
     traceback.print_exception(error)
-    text = str(error)
-    if (isinstance(error, AttributeError) and "__main__" in text) or "__mp_main__" in text:
-        why = f"importing it failed ({_main_error})" if _main_error else ONLY_TOP_LEVEL
+    if of_main:
         sys.stderr.write(
-            f"leveret: {name} looked into the main module: {why}. "
+            f"leveret: {name} looked into the main module: {ONLY_TOP_LEVEL}. "
             f"Define it at top level, {FORK_INSTEAD}\n"
         )
 
 
 def _explain_missing_globals(process_obj: Any) -> None:
-    """Let a NameError in the main module say that guarded code has not run here."""
+    """Let a NameError in the main module say that guarded code has not run here.
+
+    No traceback shows that somebody looked.
+    """
     run = process_obj.run
 
     def explained() -> None:
         try:
             run()
-        except NameError as error:
-            if _is_of_main(error):
+        except BaseException as error:
+            if isinstance(error, NameError) and _is_of_main(error):
                 error.add_note(
                     f"leveret: {error.name!r} may be set under "
                     '`if __name__ == "__main__":`, which does not run in a process born by the '
                     'start method "warm"; set it outside, pass it as an argument, ' + FORK_INSTEAD
                 )
+            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next  # not this
             raise
 
     process_obj.run = explained

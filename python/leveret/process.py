@@ -85,3 +85,8 @@ class Process(std.BaseProcess):
     @_sentinel.deleter
     def _sentinel(self) -> None:
         """Nothing to drop: the descriptor goes with the Popen object."""
+
+
+def __getattr__(name: str) -> Any:
+    """The standard module's, for what is not ours."""
+    return getattr(std, name)

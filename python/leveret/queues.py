@@ -66,3 +66,8 @@ class JoinableQueue(std.JoinableQueue, Queue):  # type: ignore[type-arg]
 
 
 dropin.complete(std.__name__)
+
+
+def __getattr__(name: str) -> Any:
+    """The standard module's, for what is not ours."""
+    return getattr(std, name)

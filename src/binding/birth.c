@@ -273,23 +273,6 @@ static PyObject *proc_set_status(PyObject *Py_UNUSED(module), PyObject *args) {
   Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(proc_kill_doc,
-             "proc_kill($module, child, /)\n--\n\n"
-             "SIGKILL to that process, if it lives.");
-
-static PyObject *proc_kill(PyObject *Py_UNUSED(module), PyObject *arg) {
-  lvr_session *session = lvri_session();
-  lvr_proc_id child;
-  struct lvr_proc_info info;
-
-  if (session == NULL || id_of(arg, &child) < 0) return NULL;
-  int pidfd = lvr_proc_info(session, child, &info) < 0 ? -ESRCH : lvri_os_pidfd_open(info.pid);
-
-  if (pidfd >= 0 && lvr_proc_is_alive(session, child)) (void)lvri_os_pidfd_signal(pidfd, SIGKILL);
-  lvri_os_close(pidfd < 0 ? -1 : pidfd);
-  Py_RETURN_NONE;
-}
-
 PyDoc_STRVAR(proc_is_alive_doc,
              "proc_is_alive($module, proc_id, /)\n--\n\n"
              "Whether that process is born and not over.");
@@ -400,6 +383,42 @@ static PyObject *proc_sentinel(PyObject *Py_UNUSED(module), PyObject *args) {
   return fd < 0 ? lvri_raise(fd, "watch a process") : PyLong_FromLong(fd);
 }
 
+static int32_t pid_in_slot(lvr_session *session, lvr_proc_id id) {
+  struct lvr_proc_info info;
+
+  return lvr_proc_info(session, id, &info) < 0 ? 0 : info.pid;
+}
+
+/* Without a descriptor to spare the pid has to do: it was that process's a moment ago. */
+static int signal_process(lvr_session *session, lvr_proc_id id, int32_t pid, int number) {
+  int pidfd = pid == 0 ? -ESRCH : lvri_os_pidfd_open(pid);
+  bool no_room = pidfd == -EMFILE || pidfd == -ENFILE;
+  int code = 0;
+
+  if (pidfd < 0 && !no_room) return pidfd;
+  if (!is_over(session, id))
+    code = no_room ? lvri_os_signal(pid, number) : lvri_os_pidfd_signal(pidfd, number);
+  lvri_os_close(no_room ? -1 : pidfd);
+  return code;
+}
+
+PyDoc_STRVAR(proc_signal_doc,
+             "proc_signal($module, proc_id, pid, number, /)\n--\n\n"
+             "Send a signal to that process, unless it is over. pid 0: what its slot says.");
+
+static PyObject *proc_signal(PyObject *Py_UNUSED(module), PyObject *args) {
+  unsigned long long id;
+  int pid, number;
+  lvr_session *session = lvri_session();
+
+  if (session == NULL || !PyArg_ParseTuple(args, "Kii:proc_signal", &id, &pid, &number))
+    return NULL;
+  if (pid == 0) pid = pid_in_slot(session, id);
+  int code = signal_process(session, id, pid, number);
+
+  return none_or_raise(code == -ESRCH ? 0 : code, "send a signal to a process");
+}
+
 PyDoc_STRVAR(
     pidfd_status_doc,
     "pidfd_status($module, fd, /)\n--\n\n"
@@ -459,11 +478,12 @@ PyDoc_STRVAR(
     "End this process: close every descriptor, announce the status, leave without looking back.");
 
 static PyObject *end(PyObject *Py_UNUSED(module), PyObject *arg) {
-  long long status = PyLong_AsLongLong(arg);
+  int overflow;
+  long long status = PyLong_AsLongLongAndOverflow(arg, &overflow);
   lvr_session *session = lvri_session_peek();
 
   if (status == -1 && PyErr_Occurred()) return NULL;
-  int32_t low = (int32_t)(status & 0xff);
+  int32_t low = (int32_t)(status & 0xff); /* -1, as Python ends with, if it is too large */
 
   lvri_os_close_from(0);
   if (session != NULL) say_farewell(session, low);
@@ -738,7 +758,7 @@ static PyMethodDef birth_functions[] = {
     {"proc_wait", proc_wait, METH_VARARGS, proc_wait_doc},
     {"proc_poll", proc_poll, METH_VARARGS, proc_poll_doc},
     {"proc_set_status", proc_set_status, METH_VARARGS, proc_set_status_doc},
-    {"proc_kill", proc_kill, METH_O, proc_kill_doc},
+    {"proc_signal", proc_signal, METH_VARARGS, proc_signal_doc},
     {"proc_is_alive", proc_is_alive, METH_O, proc_is_alive_doc},
     {"proc_parent", proc_parent, METH_NOARGS, proc_parent_doc},
     {"proc_die_with", proc_die_with, METH_O, proc_die_with_doc},

@@ -223,7 +223,8 @@ static PyObject *lock_for(PyObject *self, PyObject *given) {
   if (PyObject_TypeCheck(given, state->lock_type) || PyObject_TypeCheck(given, state->rlock_type))
     return lvri_lock_handle(given) == NULL ? NULL : Py_NewRef(given);
   return PyErr_Format(PyExc_TypeError,
-                      "a Condition of leveret needs a Lock or RLock of leveret, not %s",
+                      "a Condition of leveret needs a Lock or RLock of leveret, not %s; was it "
+                      "made before install(), or is it a semaphore?",
                       Py_TYPE(given)->tp_name);
 }
 

@@ -23,6 +23,7 @@ static const struct error_row error_rows[] = {
     {-EAGAIN, RAISE_OS, "the process table of this session is full; end some processes first"},
     {-EMFILE, RAISE_OS, "this process has too many open files (see `ulimit -n`)"},
     {-ENFILE, RAISE_OS, "the machine has too many open files"},
+    {-EPERM, RAISE_OS, "the kernel, or a seccomp filter, forbids a system call that is needed"},
     {-ENOSYS, RAISE_OS,
      "the kernel, or a seccomp filter, does not offer a system call that is needed"},
     {-ESTALE, RAISE_RUNTIME,

@@ -19,6 +19,9 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "os/link.h"
+#include "os/os.h"
+
 static _Atomic(lvr_session *) the_session;
 static _Atomic(pid_t) the_member; /* who made or joined it; set after it, by the same thread */
 
@@ -167,16 +170,38 @@ static PyObject *proc_self(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none
 
 PyDoc_STRVAR(platform_check_doc,
              "platform_check($module, /)\n--\n\n"
-             "Raise if a session cannot be made here, by making one and leaving it.");
+             "Raise if processes cannot share anything here, or not watch one another, by trying.");
 
-static PyObject *platform_check(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
+static int try_session(void) {
   lvr_session *session;
-
-  if (lvri_session_peek() != NULL) Py_RETURN_NONE;
   int code = lvr_session_create(NULL, &session);
 
-  if (code < 0) return lvri_raise(code, "make an arena for shared objects");
-  lvr_session_detach(session);
+  if (code == 0) lvr_session_detach(session);
+  return code;
+}
+
+static int try_pidfd(void) {
+  int fd = lvri_os_pidfd_open(lvri_os_pid());
+  int code = fd < 0 ? fd : lvri_os_pidfd_signal(fd, 0);
+
+  lvri_os_close(fd < 0 ? -1 : fd);
+  return code;
+}
+
+static int try_bell(void) {
+  int fd = lvri_os_bell_create();
+
+  lvri_os_close(fd < 0 ? -1 : fd);
+  return fd < 0 ? fd : 0;
+}
+
+static PyObject *platform_check(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
+  int code;
+
+  if (lvri_session_peek() != NULL) Py_RETURN_NONE;
+  if ((code = try_session()) < 0) return lvri_raise(code, "make an arena for shared objects");
+  if ((code = try_pidfd()) < 0) return lvri_raise(code, "watch processes (pidfd)");
+  if ((code = try_bell()) < 0) return lvri_raise(code, "wake processes (eventfd)");
   Py_RETURN_NONE;
 }
 

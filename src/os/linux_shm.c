@@ -61,13 +61,16 @@ static void *map(int fd, uint64_t bytes) {
   return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 }
 
+/* mmap(2) has two words for it. */
+static bool was_too_large(void) { return errno == ENOMEM || errno == EINVAL; }
+
 int lvri_os_shm_reserve(int fd, uint64_t want_bytes, uint64_t least_bytes, void **ret_base,
                         uint64_t *ret_bytes) {
   LVRI_FAULT("os.shm.reserve", -ENOMEM);
   uint64_t bytes = want_bytes > least_bytes ? fair_share(want_bytes) : least_bytes;
   if (bytes < least_bytes) bytes = least_bytes;
   void *base = map(fd, bytes);
-  while (base == MAP_FAILED && errno == ENOMEM && bytes / 2 >= least_bytes) {
+  while (base == MAP_FAILED && was_too_large() && bytes / 2 >= least_bytes) {
     bytes /= 2;
     base = map(fd, bytes);
   }

@@ -175,7 +175,7 @@ def test_a_stopped_zygote_delays_births_but_loses_none() -> None:
 
 
 def test_how_a_killed_child_ended_is_known() -> None:
-    for number in (signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM):
+    for number in (signal.SIGKILL, signal.SIGUSR1, signal.SIGTERM):
         child = warm.Process(target=stand_still)
         child.start()
         os.kill(child.pid, number)
@@ -392,3 +392,97 @@ def test_a_normal_end_joins_children_and_ends_daemons(tmp_path: Path) -> None:
     daemon, late = ended.stdout.split()
     assert (late, ended.stderr, ended.returncode) == ("late", "", 0)
     eventually(lambda: not is_there(int(daemon)), GONE_WITHIN_S)
+
+
+def is_over(pid: int) -> bool:
+    """A zombie, or nobody any more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("order", ["terminate", "kill", "interrupt"])
+def test_who_has_ended_can_be_told_to_end(method: str, order: str) -> None:
+    child = leveret.get_context(method).Process(target=nothing)
+    child.start()
+    eventually(lambda: is_over(child.pid))
+    getattr(child, order)()
+    child.join()
+    assert child.exitcode == 0
+    child.close()
+
+
+@pytest.mark.parametrize("method", ["warm", "fork"])
+def test_signals_are_sent_without_a_free_descriptor(method: str) -> None:
+    child = leveret.get_context(method).Process(target=stand_still)
+    child.start()
+    taken = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        child.kill()
+    finally:
+        for fd in taken:
+            os.close(fd)
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    child.close()
+
+
+def test_an_interrupt_is_the_end_of_a_program_with_daemons(tmp_path: Path) -> None:
+    """Its own status, whatever is imported on the way out."""
+    program = tmp_path / "interrupted.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import leveret
+            if __name__ == "__main__":
+                wait = leveret.Event().wait
+                for method in ("fork", "warm"):
+                    context = leveret.get_context(method)
+                    context.Process(target=wait, daemon=True).start()
+                raise KeyboardInterrupt
+            """
+        )
+    )
+    ended = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == -signal.SIGINT
+    assert ended.stderr.count("Traceback") == 1
+
+
+@pytest.mark.parametrize("method", ["warm", "fork"])
+@pytest.mark.parametrize("status", [2**40, 2**80, -(2**80)])
+def test_an_exit_status_beyond_all_bounds(method: str, status: int) -> None:
+    child = leveret.get_context(method).Process(target=sys.exit, args=(status,))
+    child.start()
+    child.join(PATIENCE_S)
+    assert child.exitcode == (0 if status == 2**40 else 255)
+    child.close()
+
+
+def test_a_fork_that_is_refused_is_tried_again_once_the_ended_are_reaped(monkeypatch) -> None:
+    context = leveret.get_context("fork")
+    first = context.Process(target=nothing)
+    first.start()
+    first.join()
+    fork, refusals = os.fork, [BlockingIOError(11, "no more processes")]
+
+    def reluctant() -> int:
+        if refusals:
+            raise refusals.pop()
+        return fork()
+
+    monkeypatch.setattr(os, "fork", reluctant)
+    monkeypatch.setattr("leveret.popen.fork.reap_ended", lambda: None)  # it was not over yet
+    second = context.Process(target=nothing)
+    second.start()
+    assert not Path(f"/proc/{first.pid}").exists()
+    second.join()
+    assert second.exitcode == 0
+    first.close()
+    second.close()

@@ -40,6 +40,24 @@ def test_importing_changes_nothing() -> None:
     """) == ["False", "multiprocessing.context multiprocessing.context", "False"]
 
 
+def test_submodules_have_the_standard_names_that_are_not_ours() -> None:
+    assert run("""
+        import importlib, leveret, multiprocessing
+        for module, name in (
+            ("context", "TimeoutError"), ("context", "BaseContext"), ("context", "assert_spawning"),
+            ("process", "BaseProcess"), ("process", "current_process"), ("queues", "_sentinel"),
+            ("popen_fork", "Popen"), ("popen_spawn_posix", "Popen"), ("popen_forkserver", "Popen"),
+        ):
+            theirs = importlib.import_module(f"multiprocessing.{module}")
+            ours = importlib.import_module(f"leveret.{module}")
+            assert getattr(ours, name) is getattr(theirs, name), name
+        try:
+            leveret.context.hare
+        except AttributeError as error:
+            print(error)
+    """) == ["module 'multiprocessing.context' has no attribute 'hare'"]
+
+
 def test_every_public_name() -> None:
     assert run("""
         import importlib, multiprocessing, pkgutil
@@ -339,19 +357,46 @@ def test_preload_is_checked() -> None:
     )
 
 
-def test_platform_that_cannot_run_us() -> None:
-    assert run("""
-        import sys, types
-        core = types.ModuleType("leveret._core")
-        def platform_check():
-            raise ImportError("leveret needs Linux")
-        core.platform_check = platform_check
-        sys.modules["leveret._core"] = core
-        try:
-            import leveret
-        except ImportError as error:
-            print(error)
-    """) == ["leveret needs Linux"]
+FILTERED = """
+    import ctypes, errno, platform, struct
+    def forbid(number, error):
+        # A seccomp filter: that system call fails, all others go through.
+        libc = ctypes.CDLL(None, use_errno=True)
+        refuse, allow = 0x50000 | error, 0x7FFF0000
+        steps = (0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, refuse), (0x06, 0, 0, allow)
+        code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+        program = struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(code))
+        assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+        assert libc.prctl(22, 2, ctypes.c_char_p(program), 0, 0) == 0  # PR_SET_SECCOMP
+    MEMFD, EVENTFD = {"x86_64": (319, 290), "aarch64": (279, 19)}[platform.machine()]
+    PIDFD_OPEN, PIDFD_SEND_SIGNAL = 434, 424
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("MEMFD", "cannot make an arena for shared objects"),
+        ("PIDFD_OPEN", "cannot watch processes"),
+        ("PIDFD_SEND_SIGNAL", "cannot watch processes"),
+        ("EVENTFD", "cannot wake processes"),
+    ],
+)
+@pytest.mark.parametrize("error", ["EPERM", "ENOSYS"])
+def test_platform_that_cannot_run_us(call: str, error: str, said: str) -> None:
+    ended = run(
+        FILTERED
+        + f"""
+    forbid({call}, errno.{error})
+    try:
+        import leveret
+    except ImportError as error:
+        print(error)
+    """
+    )
+    assert len(ended) == 1
+    assert said in ended[0]
+    assert "seccomp" in ended[0]
 
 
 def test_queue_outlives_its_senders() -> None:

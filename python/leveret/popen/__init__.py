@@ -12,8 +12,9 @@ sentinel is readable as well.
 
 from __future__ import annotations
 
-import contextlib
+import math
 import os
+import select
 import signal
 import threading
 
@@ -110,8 +111,7 @@ class Popen:
 
     def _send_signal(self, number: int) -> None:
         if self.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.sentinel, number)
+            _core.proc_signal(self._id, self.pid, number)
 
     def interrupt(self) -> None:
         """Send SIGINT."""
@@ -137,6 +137,6 @@ class Popen:
 
 
 def _is_readable(fd: int, timeout: float | None) -> bool:
-    from multiprocessing.connection import wait
-
-    return bool(wait([fd], timeout))
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(None if timeout is None else math.ceil(timeout * 1000)))

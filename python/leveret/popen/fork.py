@@ -9,6 +9,7 @@ join()    returns when the child announces its end; the kernel takes it apart me
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 
@@ -34,6 +35,22 @@ def reap_ended() -> None:
             _ended.discard(pid)
 
 
+def _fork(child: int) -> int:
+    """Fork, as that child; where there may be no more processes, reap first."""
+    try:
+        _core.proc_fork_next(child)
+        return os.fork()
+    except BlockingIOError:
+        if not _ended:
+            raise
+    for pid in _ended:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+    _ended.clear()
+    _core.proc_fork_next(child)
+    return os.fork()
+
+
 os.register_at_fork(after_in_child=_ended.clear)
 atexit.register(reap_ended)
 
@@ -49,8 +66,7 @@ class Popen(_Popen):
         parent = os.getpid(), _core.proc_self(), threading.get_native_id()
         self._id = _core.proc_prepare(flags_of(process_obj))
         try:
-            _core.proc_fork_next(self._id)
-            self.pid = os.fork()
+            self.pid = _fork(self._id)
         except BaseException:
             _core.proc_withdraw(self._id)
             raise

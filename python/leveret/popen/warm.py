@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import signal
 import struct
 import sys
 from multiprocessing import reduction, spawn
@@ -125,7 +126,7 @@ class Popen(_Popen):
     def _undo(self) -> None:
         """Leave nothing of a start that failed; a child that was born nevertheless is ended."""
         if not _core.proc_withdraw(self._id):
-            _core.proc_kill(self._id)
+            _core.proc_signal(self._id, 0, signal.SIGKILL)
             _core.proc_forget(self._id)
 
 
