@@ -112,6 +112,9 @@ LVR_API LVR_MUST_CHECK int lvr_zygote_wait_until(lvr_zygote *z, lvr_proc_id chil
 /* lvr_zygote_id - its process id in the session: who reaps what is born from it. */
 LVR_API lvr_proc_id lvr_zygote_id(const lvr_zygote *z);
 
+/* lvr_zygote_pidfd - a descriptor of its process, z's own; -1 but in its maker, once it is seated. */
+LVR_API int lvr_zygote_pidfd(const lvr_zygote *z);
+
 /* lvr_zygote_is_ready - it has come as far as serving, be it dead or alive now. */
 LVR_API bool lvr_zygote_is_ready(const lvr_zygote *z);
 

@@ -53,8 +53,12 @@ def end(code: int) -> NoReturn:
         last_act(code)
 
 
-def live_forked(process_obj: Any, parent_pid: int, parent: int, parent_thread: int) -> NoReturn:
+def live_forked(
+    process_obj: Any, child: int, parent_pid: int, parent: int, parent_thread: int
+) -> NoReturn:
     """The same in a child that was just forked by that thread of that process; never returns."""
+    if _core.proc_self() != child:  # the start has been undone, or the parent is over
+        os._exit(1)
     try:
         if process_obj.daemon:
             _follow(parent_pid, parent, parent_thread)

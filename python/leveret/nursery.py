@@ -13,6 +13,7 @@ takes its place.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import pickle
@@ -22,7 +23,7 @@ import threading
 from multiprocessing import reduction
 
 from . import _core, context, life, zygote
-from .popen.warm import FOLLOW, HEAD, STREAMS, TRACKER
+from .popen.warm import ERR, FOLLOW, HEAD, OUT, STREAMS, TRACKER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -353,9 +354,13 @@ def _unpack(view: memoryview, fds: list[int], world: dict[str, Any]) -> tuple[An
 def _take_special(flags: int, fds: list[int], parent: int) -> None:
     """Take off the descriptors and do the things that the flags tell of."""
     if flags & STREAMS:
-        for number in (1, 2):
-            os.dup2(fds[0], number)
-            os.close(fds.pop(0))
+        for number, flag in ((1, OUT), (2, ERR)):
+            if flags & flag:
+                os.dup2(fds[0], number)
+                os.close(fds.pop(0))
+            else:
+                with contextlib.suppress(OSError):
+                    os.close(number)
     if flags & TRACKER:
         from multiprocessing import resource_tracker
 

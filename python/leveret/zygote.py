@@ -13,6 +13,7 @@ then does it for itself.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -23,7 +24,7 @@ from . import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 __all__ = [
@@ -63,19 +64,29 @@ class Zygote:
 
     def __init__(self) -> None:
         self.desk = _core.Zygote.create()
-        self.told = False
+        self.told = self.knows_all = False
         self.world: Any = None  # until it is told
+        self.buried = False
+        self.pid = 0
         self._maker = os.getpid()
         self._streams = streams()
         config, self._pipe = os.pipe()
         try:
-            self.pid = _exec(self.desk.seat(), config)
-            self.desk.seated(self.pid)
+            with _deaf():
+                self.pid = _exec(self.desk.seat(), config)
+                self.desk.seated(self.pid)
         except BaseException:
             os.close(self._pipe)
+            self._abort()
             raise
         finally:
             os.close(config)
+
+    def _abort(self) -> None:
+        """End and reap a zygote that was interrupted in the making: nobody else knows it."""
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
 
     def tell(self, world: dict[str, Any], orders: dict[str, Any]) -> None:
         """Tell it the world that it is to be born into, once: it begins to serve then."""
@@ -85,26 +96,32 @@ class Zygote:
                 pickle.dump((_plain(self.world), orders), pipe)
         except BrokenPipeError:
             pass
+        self.knows_all = True
 
     def bury(self) -> int | None:
         """Reap it, once it is over; how it ended, or None if only another process can know."""
         if self._maker != os.getpid():
             return None
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.desk.pidfd, signal.SIGKILL)  # over, or as good as that
         try:
-            os.kill(self.pid, signal.SIGKILL)  # over, or as good as that
-            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        except (ProcessLookupError, ChildProcessError):
+            end = os.waitid(os.P_PIDFD, self.desk.pidfd, os.WEXITED)
+        except ChildProcessError:
             return None
+        if end is None:
+            return None
+        return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
 
 
 class Inherited(Zygote):
     """The zygote that this process was born from, to be used by it in turn."""
 
-    told = True
-    pid = 0
+    told = knows_all = True
 
     def __init__(self, desk: _core.Zygote, world: dict[str, Any]) -> None:
         self.desk, self.world = desk, world
+        self.buried = False
+        self.pid = 0
 
     def bury(self) -> int | None:
         """That is up to its parent."""
@@ -130,15 +147,22 @@ def _plain(world: dict[str, Any]) -> dict[str, Any]:
 
 
 def _exec(seat: tuple[int, ...], config: int) -> int:
-    """Start the interpreter; it is deaf to Ctrl-C from its first instruction on."""
+    """Start the interpreter."""
     from multiprocessing import util
 
     numbers = ",".join(map(str, (*seat, _core.session_fd(), config, _by_main_thread())))
     inherited = [*seat[2:], _core.session_fd(), config]
+    executable, command = _command(numbers)
+    pid: int = util.spawnv_passfds(executable, command, inherited)
+    return pid
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Without Ctrl-C: the interpreter that is started has it blocked, and no pid is lost."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        executable, command = _command(numbers)
-        return util.spawnv_passfds(executable, command, inherited)
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
@@ -203,15 +227,18 @@ def _orders() -> dict[str, Any]:
 def replace(dead: Zygote) -> None:
     """Note that a zygote is dead, and why: get() makes another then, unless that is hopeless."""
     global _current, _bare, _failures
-    code = dead.bury()
     with _lock:
         if _current is dead:
             _current = None
+        if dead.buried:  # by another thread that waited for it
+            return
+        dead.buried = True
+        code = dead.bury()
         if dead.desk.ready:
             _failures = 0
             return
         _failures += 1
-        killed = code is None or -code in (signal.SIGKILL, signal.SIGTERM)
+        killed = code is None or -code in (signal.SIGKILL, signal.SIGTERM) or not dead.knows_all
         if _failures > TRIES or not (killed or _may_go_bare(code)):
             raise RuntimeError(_why_hopeless(code))
         _bare = _bare or not killed

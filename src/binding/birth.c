@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/process.h"
@@ -206,13 +207,28 @@ static int wait_for_end(struct mortal *m, int64_t deadline_ns) {
   }
 }
 
+/* Over for the session, and nobody has said how. Our own child may live on as another program, or the kernel
+ * may still be at it: -ENODATA once there is something to reap. */
+static int wait_for_kernel(const struct mortal *m, int64_t deadline_ns) {
+  if (lvri_os_child_is_gone(m->pid)) return -ENODATA;
+  int pidfd = deadline_ns == LVRI_TRY_ONCE ? -ETIMEDOUT : lvri_os_pidfd_open(m->pid);
+  if (pidfd < 0) return pidfd;
+  int ready = lvri_os_sleep_on(&pidfd, 1, deadline_ns, lvri_os_signals_blocked());
+
+  lvri_os_close(pidfd);
+  if (ready < 0) return ready;
+  return ready > 0 ? -ENODATA : -ETIMEDOUT;
+}
+
 static PyObject *await(struct mortal *m, int64_t deadline_ns) {
   int code;
 
-  LVRI_WAIT(code, wait_for_end(m, deadline_ns));
+  LVRI_WAIT_UNTIL(code, deadline_ns, wait_for_end(m, until_ns));
+  if (code == -ENODATA && m->pid != 0)
+    LVRI_WAIT_UNTIL(code, deadline_ns, wait_for_kernel(m, until_ns));
   if (code == -ENODATA && m->reaper != 0)
-    LVRI_WAIT(code,
-              lvr_proc_wait_status_until(m->session, m->id, m->reaper, LVR_FOREVER, &m->status));
+    LVRI_WAIT_UNTIL(code, deadline_ns,
+                    lvr_proc_wait_status_until(m->session, m->id, m->reaper, until_ns, &m->status));
   if (code == -ETIMEDOUT) Py_RETURN_NONE;
   if (code == -ENODATA || code == -ESRCH) return PyLong_FromLong(UNKNOWN_STATUS);
   return code < 0 ? lvri_raise(code, "wait for a process") : PyLong_FromLong(m->status);
@@ -358,12 +374,19 @@ static bool is_over(lvr_session *session, lvr_proc_id id) {
   return lvr_proc_info(session, id, &info) < 0 || info.state >= LVR_PROC_OVER;
 }
 
+/* A child of ours that nobody has reaped: its pid is its own, whatever program it has become. */
+static bool is_our_child(int32_t pid) {
+  siginfo_t info;
+
+  return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | WNOHANG) == 0;
+}
+
 /* A pid may be somebody else's by now, unless its process still is in its slot after the pidfd was made. */
 static int sentinel_of(lvr_session *session, lvr_proc_id id, int32_t pid) {
   int fd = lvri_os_pidfd_open(pid);
 
   if (fd == -ESRCH) return readable_fd();
-  if (fd < 0 || !is_over(session, id)) return fd;
+  if (fd < 0 || !is_over(session, id) || is_our_child(pid)) return fd;
   lvri_os_close(fd);
   return readable_fd();
 }
@@ -396,7 +419,7 @@ static int signal_process(lvr_session *session, lvr_proc_id id, int32_t pid, int
   int code = 0;
 
   if (pidfd < 0 && !no_room) return pidfd;
-  if (!is_over(session, id))
+  if (!is_over(session, id) || is_our_child(pid))
     code = no_room ? lvri_os_signal(pid, number) : lvri_os_pidfd_signal(pidfd, number);
   lvri_os_close(no_room ? -1 : pidfd);
   return code;
@@ -404,7 +427,7 @@ static int signal_process(lvr_session *session, lvr_proc_id id, int32_t pid, int
 
 PyDoc_STRVAR(proc_signal_doc,
              "proc_signal($module, proc_id, pid, number, /)\n--\n\n"
-             "Send a signal to that process, unless it is over. pid 0: what its slot says.");
+             "Send a signal to that process, if there is one. pid 0: what its slot says.");
 
 static PyObject *proc_signal(PyObject *Py_UNUSED(module), PyObject *args) {
   unsigned long long id;
@@ -458,6 +481,23 @@ PyDoc_STRVAR(umask_doc,
 
 static PyObject *umask_now(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
   return PyLong_FromUnsignedLong(lvri_os_umask());
+}
+
+PyDoc_STRVAR(
+    signals_block_doc,
+    "signals_block($module, mask, /)\n--\n\n"
+    "Block these signals (bit n-1 is signal n) in this thread and no others; which were.\n\n"
+    "Handlers run before anything is blocked, or once something no longer is.");
+
+static PyObject *signals_block(PyObject *Py_UNUSED(module), PyObject *arg) {
+  uint64_t mask = PyLong_AsUnsignedLongLong(arg);
+  uint64_t before = lvri_os_signals_blocked();
+  bool unblocks = (before & ~mask) != 0;
+
+  if (PyErr_Occurred() || (!unblocks && PyErr_CheckSignals() < 0)) return NULL;
+  lvri_os_signals_block(mask);
+  if (unblocks && PyErr_CheckSignals() < 0) return NULL;
+  return PyLong_FromUnsignedLongLong(before);
 }
 
 /* Other threads may still be in the arena: then the kernel tells of the death, not we. */
@@ -608,8 +648,9 @@ static PyObject *zygote_birth(PyObject *self, PyObject *args) {
   if (n_fds < 0) return NULL;
   LVRI_WAIT(code, lvr_zygote_send(zygote_of(self), child, fds, (uint32_t)n_fds, &mark));
   if (code == 0)
-    LVRI_WAIT(code, lvr_zygote_wait_until(zygote_of(self), child, fds, (uint32_t)n_fds, &mark,
-                                          LVR_FOREVER, &pid));
+    LVRI_WAIT_UNTIL(
+        code, LVR_FOREVER,
+        lvr_zygote_wait_until(zygote_of(self), child, fds, (uint32_t)n_fds, &mark, until_ns, &pid));
   if (code == -EOWNERDEAD) Py_RETURN_NONE;
   if (code == -EAGAIN) return raise_too_many();
   return code < 0 ? lvri_raise(code, "start a process") : PyLong_FromLong(pid);
@@ -686,6 +727,10 @@ static PyObject *zygote_id(PyObject *self, void *Py_UNUSED(closure)) {
   return PyLong_FromUnsignedLongLong(lvr_zygote_id(zygote_of(self)));
 }
 
+static PyObject *zygote_pidfd(PyObject *self, void *Py_UNUSED(closure)) {
+  return PyLong_FromLong(lvr_zygote_pidfd(zygote_of(self)));
+}
+
 static PyObject *zygote_ready(PyObject *self, void *Py_UNUSED(closure)) {
   return PyBool_FromLong(lvr_zygote_is_ready(zygote_of(self)));
 }
@@ -721,6 +766,7 @@ static PyMethodDef zygote_methods[] = {
 
 static PyGetSetDef zygote_getset[] = {
     {"id", zygote_id, NULL, PyDoc_STR("Its process id in the session."), NULL},
+    {"pidfd", zygote_pidfd, NULL, PyDoc_STR("Its pidfd, in its maker; else -1."), NULL},
     {"ready", zygote_ready, NULL, PyDoc_STR("Whether it has come as far as serving."), NULL},
     {"watches", zygote_watches, NULL, PyDoc_STR("Whether it ends this process's daemons."), NULL},
     {"spares", zygote_spares, NULL, PyDoc_STR("How many of its spares wait."), NULL},
@@ -767,6 +813,7 @@ static PyMethodDef birth_functions[] = {
     {"proc_sentinel", proc_sentinel, METH_VARARGS, proc_sentinel_doc},
     {"pidfd_status", pidfd_status, METH_O, pidfd_status_doc},
     {"reap", reap, METH_O, reap_doc},
+    {"signals_block", signals_block, METH_O, signals_block_doc},
     {"umask", umask_now, METH_NOARGS, umask_doc},
     {"end", end, METH_O, end_doc},
     {NULL, NULL, 0, NULL},

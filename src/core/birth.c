@@ -117,6 +117,8 @@ void lvr_zygote_free(lvr_zygote *z) {
 
 lvr_proc_id lvr_zygote_id(const lvr_zygote *z) { return z->id; }
 
+int lvr_zygote_pidfd(const lvr_zygote *z) { return z->pidfd; }
+
 bool lvr_zygote_is_ready(const lvr_zygote *z) {
   return lvri_load_acquire_u32(&z->desk->zd_ready) != 0; /* pairs with lvr_zygote_serve() */
 }
@@ -167,8 +169,9 @@ static int wait_a_while(lvr_zygote *z, lvr_proc_id child, int64_t deadline_ns, i
   int64_t relook_ns = lvri_os_now_ns() + LVRI_RELOOK_NS;
   int64_t until_ns = deadline_ns < relook_ns ? deadline_ns : relook_ns;
   int error = lvri_proc_wait_born_until(z->session, child, whom_to_watch(z), until_ns, ret_pid);
-  if (error != -ETIMEDOUT || until_ns == deadline_ns) return error;
-  return is_gone(z) ? -EOWNERDEAD : -EAGAIN;
+  if (error != -ETIMEDOUT) return error;
+  if (is_gone(z)) return -EOWNERDEAD;
+  return until_ns == deadline_ns ? -ETIMEDOUT : -EAGAIN;
 }
 
 static int why_withdrawn(const lvr_zygote *z) {
@@ -179,8 +182,7 @@ static int why_withdrawn(const lvr_zygote *z) {
 static void send_if_lost(lvr_zygote *z, lvr_proc_id child, const int *fds, uint32_t n_fds,
                          uint32_t *mark) {
   uint32_t lost = lvri_load_acquire_u32(&z->desk->zd_lost);
-  if (lost != *mark) (void)send_request(z, child, fds, n_fds, false);
-  *mark = lost;
+  if (lost != *mark && send_request(z, child, fds, n_fds, false) == 0) *mark = lost;
 }
 
 int lvr_zygote_wait_until(lvr_zygote *z, lvr_proc_id child, const int *fds, uint32_t n_fds,

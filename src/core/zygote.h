@@ -29,7 +29,7 @@ enum lvri_card_state {
 /* One spare's.
  *   zc_state   FREE->IDLE and any->FREE by the zygote, IDLE<->LEAVE by the zygote, IDLE|LEAVE->TAKEN and
  *              back to IDLE by the spare: compare-and-swap
- *   zc_pid     by the zygote, before IDLE
+ *   zc_pid     by the zygote, once its fork has told it; 0 until then
  *   zc_child   by the spare, before TAKEN: whoever reads TAKEN reads it */
 struct lvri_card {
   _Atomic uint32_t zc_state;

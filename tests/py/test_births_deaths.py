@@ -486,3 +486,150 @@ def test_a_fork_that_is_refused_is_tried_again_once_the_ended_are_reaped(monkeyp
     assert second.exitcode == 0
     first.close()
     second.close()
+
+
+# Children that become something else, and starts that fail half-way
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_child_that_becomes_another_program_is_alive(method: str) -> None:
+    child = leveret.get_context(method).Process(
+        target=os.execv, args=("/bin/sleep", ["sleep", "60"])
+    )
+    child.start()
+    eventually(lambda: Path(f"/proc/{child.pid}/comm").read_text() == "sleep\n")
+    assert child.is_alive()
+    began = time.monotonic()
+    child.join(0.05)
+    assert time.monotonic() - began < PATIENCE_S / 4
+    assert child.exitcode is None
+    os.kill(child.pid, signal.SIGTERM)
+    child.join()
+    assert child.exitcode == -signal.SIGTERM
+    child.close()
+
+
+def test_a_forked_child_that_became_another_program_can_be_ended() -> None:
+    child = leveret.get_context("fork").Process(
+        target=os.execv, args=("/bin/sleep", ["sleep", "60"])
+    )
+    child.start()
+    eventually(lambda: Path(f"/proc/{child.pid}/comm").read_text() == "sleep\n")
+    child.terminate()
+    child.join()
+    assert child.exitcode == -signal.SIGTERM
+    child.close()
+
+
+def run_program(tmp_path: Path, text: str, **options) -> subprocess.CompletedProcess[str]:
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(text))
+    return subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, check=False, **options
+    )
+
+
+def test_many_threads_start_processes_while_the_main_module_makes_the_zygote_end(
+    tmp_path: Path,
+) -> None:
+    ended = run_program(
+        tmp_path,
+        """
+        import threading, leveret
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        def nothing():
+            pass
+        def start(codes):
+            child = leveret.get_context("warm").Process(target=nothing)
+            child.start()
+            child.join()
+            codes.append(child.exitcode)
+        if __name__ == "__main__":
+            codes = []
+            starters = [threading.Thread(target=start, args=(codes,)) for _ in range(12)]
+            for starter in starters:
+                starter.start()
+            for starter in starters:
+                starter.join()
+            print(codes)
+        """,
+    )
+    assert ended.stdout == f"{[0] * 12}\n", ended.stderr
+
+
+def test_a_program_without_standard_streams_starts_processes(tmp_path: Path) -> None:
+    ended = run_program(
+        tmp_path,
+        """
+        import os, leveret
+        def nothing():
+            pass
+        if __name__ == "__main__":
+            context = leveret.get_context("warm")
+            kept = os.dup(1)
+            os.set_inheritable(kept, True)
+            for closed in ((), (1,), (1, 2)):
+                for number in closed:
+                    try:
+                        os.close(number)
+                    except OSError:
+                        pass
+                child = context.Process(target=nothing)
+                child.start()
+                child.join()
+                os.write(kept, b"exit code %d\\n" % child.exitcode)
+        """,
+    )
+    assert ended.stdout == "exit code 0\n" * 3, ended.stderr
+
+
+def test_a_refused_start_leaves_the_next_fork_alone(tmp_path: Path) -> None:
+    ended = run_program(
+        tmp_path,
+        """
+        import os, sys, leveret
+        refuse = [True]
+        def hook(event, _):
+            if event == "os.fork" and refuse:
+                raise OSError("no forks")
+        if __name__ == "__main__":
+            sys.addaudithook(hook)
+            lock = leveret.Lock()
+            try:
+                leveret.get_context("fork").Process(target=print).start()
+            except OSError as error:
+                print(error, flush=True)
+            refuse.clear()
+            if os.fork() == 0:
+                with lock:
+                    print("the child has the lock", flush=True)
+                os._exit(0)
+            os.wait()
+        """,
+    )
+    assert ended.stdout == "no forks\nthe child has the lock\n", ended.stderr
+
+
+def test_a_start_that_is_interrupted_after_its_fork_leaves_nothing(monkeypatch) -> None:
+    from leveret import _core
+
+    block, answers = _core.signals_block, [KeyboardInterrupt, None]
+
+    def interrupted(mask: int) -> int:
+        before = block(mask)
+        if answers.pop() is KeyboardInterrupt and os.getpid() == parent:
+            raise KeyboardInterrupt
+        return before
+
+    parent = os.getpid()
+    monkeypatch.setattr(_core, "signals_block", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        leveret.get_context("fork").Process(target=stand_still).start()
+
+
+def test_a_zygote_that_somebody_else_reaped_is_replaced() -> None:
+    first = zygote_pid()
+    os.kill(first, signal.SIGKILL)
+    os.waitpid(first, 0)
+    live()
+    assert zygote_pid() != first

@@ -14,7 +14,8 @@ METHODS = ["warm", "fork", "spawn", "forkserver"]
 
 def run(source: str, *arguments: str, program: str | None = None) -> list[str]:
     """Run SOURCE (as a file, where PROGRAM names one) and return the lines it prints."""
-    command = [sys.executable, "-W", "error"]
+    # Not an error: that a fork has threads around, of the standard queues and executors.
+    command = [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning"]
     if program is None:
         command += ["-c", textwrap.dedent(source)]
     else:

@@ -39,6 +39,7 @@ class Popen:
     """A child process with a slot in the session; subclasses give birth to it in _launch()."""
 
     method: str | None = None
+    _maker = _sentinel = -1  # until __init__() has come that far
 
     def __init__(self, process_obj: Any) -> None:
         from multiprocessing import util

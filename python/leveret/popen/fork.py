@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import signal
 import threading
 
 from .. import _core
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["Popen"]
+
+ALL_SIGNALS = 2**64 - 1
 
 # Children that are over and whose pids are still taken.
 _ended: set[int] = set()
@@ -66,13 +69,31 @@ class Popen(_Popen):
         parent = os.getpid(), _core.proc_self(), threading.get_native_id()
         self._id = _core.proc_prepare(flags_of(process_obj))
         try:
-            self.pid = _fork(self._id)
+            self._fork_undisturbed()
         except BaseException:
-            _core.proc_withdraw(self._id)
+            self._undo()
             raise
         if self.pid == 0:
-            live_forked(process_obj, *parent)
+            live_forked(process_obj, self._id, *parent)
         self._child_pid = self.pid
+
+    def _fork_undisturbed(self) -> None:
+        """Fork, and let no handler of a signal raise before the pid is known."""
+        blocked = _core.signals_block(ALL_SIGNALS)
+        try:
+            self.pid = _fork(self._id)
+        finally:
+            _core.signals_block(blocked)
+
+    def _undo(self) -> None:
+        """Leave nothing of a start that failed."""
+        _core.proc_fork_next(0)
+        born = not _core.proc_withdraw(self._id)
+        if self.pid or born:
+            _core.proc_signal(self._id, self.pid or 0, signal.SIGKILL)
+            _core.proc_forget(self._id)
+        if self.pid:
+            _ended.add(self.pid)
 
     def _exit_code(self, status: int) -> int:
         """Who has announced an end is reaped later; how others died, only the kernel knows."""

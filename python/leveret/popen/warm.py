@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 else:
     from multiprocessing.context import get_spawning_popen, set_spawning_popen
 
-__all__ = ["FOLLOW", "HEAD", "STREAMS", "TRACKER", "Popen"]
+__all__ = ["ERR", "FOLLOW", "HEAD", "OUT", "STREAMS", "TRACKER", "Popen"]
 
 # Parent's pid and process id, umask, flags; lengths of the name and of the changes in the world.
 HEAD = struct.Struct("=qQIIII")
-STREAMS, TRACKER, FOLLOW = 1, 2, 4
+STREAMS, TRACKER, FOLLOW, OUT, ERR = 1, 2, 4, 8, 16  # OUT, ERR: of the streams, they are open
 
 # What the last start sent as its changes, and their pickle: the next one's seldom differ.
 _last_changes: tuple[dict[str, Any], bytes] = ({}, b"")
@@ -111,8 +111,12 @@ class Popen(_Popen):
         """What lies in the arena for the child, and the descriptors that go with the message."""
         flags = 0
         fds: list[int] = []
-        if zygote.streams() != mother.world["streams"]:
-            flags, fds = STREAMS, [1, 2]
+        streams = zygote.streams()
+        if streams != mother.world["streams"]:
+            flags |= STREAMS
+            for fd, flag, stream in zip((1, 2), (OUT, ERR), streams, strict=True):
+                if stream is not None:
+                    flags, fds = flags | flag, [*fds, fd]
         if tracker := sys.modules.get("multiprocessing.resource_tracker"):
             flags, fds = flags | TRACKER, [*fds, tracker.getfd()]
         if process_obj.daemon and not mother.desk.watches:
