@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/crashpoint.h"
+#include "core/slots.h"
 #include "core/zygote.h"
 #include "os/os.h"
 
@@ -311,10 +312,28 @@ static int keep_stock(struct stock *k, struct lvr_birth *ret_birth) {
   return 0;
 }
 
+/* Its pid is looked at again once there is a descriptor for it. */
+static void end_if_daemon_of(lvr_session *s, lvr_proc_id id, lvr_proc_id parent) {
+  struct lvr_proc_info info;
+  if (lvr_proc_info(s, id, &info) < 0 || info.parent != parent) return;
+  if (!(info.flags & LVR_PROC_DAEMON) || info.state != LVR_PROC_RUNNING) return;
+  int pidfd = lvri_os_pidfd_open(info.pid);
+  if (pidfd >= 0 && lvr_proc_is_alive(s, id)) (void)lvri_os_pidfd_signal(pidfd, SIGKILL);
+  lvri_os_close(pidfd < 0 ? -1 : pidfd);
+}
+
+/* Also those of a zygote that was here before and has died. */
+static void end_all_daemons_of(lvr_session *s, lvr_proc_id parent) {
+  struct lvri_slot *slot;
+  for (uint32_t index = 1; (slot = lvri_slot_at(&s->arena, index)); index++)
+    end_if_daemon_of(s, lvri_load_relaxed_u64(&slot->sl_id), parent);
+}
+
 static void end_all(struct stock *k) {
   struct lvr_proc_info info;
   (void)settle(k);
-  if (lvr_proc_info(k->z->session, k->z->id, &info) == 0) end_daemons_of(k, info.parent);
+  if (lvr_proc_info(k->z->session, k->z->id, &info) == 0)
+    end_all_daemons_of(k->z->session, info.parent);
   for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++)
     if (state_of(card_at(k, i)) == LVRI_CARD_IDLE)
       (void)lvri_os_signal(pid_of(card_at(k, i)), SIGKILL);

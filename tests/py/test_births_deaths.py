@@ -633,3 +633,31 @@ def test_a_zygote_that_somebody_else_reaped_is_replaced() -> None:
     os.waitpid(first, 0)
     live()
     assert zygote_pid() != first
+
+
+def test_a_daemon_outlives_its_zygote_but_not_its_program(tmp_path: Path) -> None:
+    """The next zygote ends the daemons of the one before, too."""
+    ended = run_program(
+        tmp_path,
+        """
+        import os, signal, leveret
+        from leveret import zygote
+        def nothing():
+            pass
+        if __name__ == "__main__":
+            context = leveret.get_context("warm")
+            daemon = context.Process(target=leveret.Event().wait, daemon=True)
+            daemon.start()
+            first = zygote.ensure_running().pid
+            os.kill(first, signal.SIGKILL)
+            while zygote.ensure_running().pid == first:  # a last spare of it may still give birth
+                child = context.Process(target=nothing)
+                child.start()
+                child.join()
+            print(daemon.pid, daemon.is_alive(), flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        """,
+    )
+    pid, alive = ended.stdout.split()
+    assert alive == "True"
+    eventually(lambda: is_over(int(pid)), GONE_WITHIN_S)
