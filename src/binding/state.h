@@ -109,5 +109,6 @@ int lvri_exec_condition(PyObject *module, struct lvri_state *state);
 int lvri_exec_event(PyObject *module, struct lvri_state *state);
 int lvri_exec_barrier(PyObject *module, struct lvri_state *state);
 int lvri_exec_birth(PyObject *module, struct lvri_state *state);
+int lvri_exec_zygote(PyObject *module, struct lvri_state *state);
 
 #endif
