@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/process.h"
@@ -374,19 +373,12 @@ static bool is_over(lvr_session *session, lvr_proc_id id) {
   return lvr_proc_info(session, id, &info) < 0 || info.state >= LVR_PROC_OVER;
 }
 
-/* A child of ours that nobody has reaped: its pid is its own, whatever program it has become. */
-static bool is_our_child(int32_t pid) {
-  siginfo_t info;
-
-  return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | WNOHANG) == 0;
-}
-
 /* A pid may be somebody else's by now, unless its process still is in its slot after the pidfd was made. */
 static int sentinel_of(lvr_session *session, lvr_proc_id id, int32_t pid) {
   int fd = lvri_os_pidfd_open(pid);
 
   if (fd == -ESRCH) return readable_fd();
-  if (fd < 0 || !is_over(session, id) || is_our_child(pid)) return fd;
+  if (fd < 0 || !is_over(session, id) || lvri_os_is_child(pid)) return fd;
   lvri_os_close(fd);
   return readable_fd();
 }
@@ -419,7 +411,7 @@ static int signal_process(lvr_session *session, lvr_proc_id id, int32_t pid, int
   int code = 0;
 
   if (pidfd < 0 && !no_room) return pidfd;
-  if (!is_over(session, id) || is_our_child(pid))
+  if (!is_over(session, id) || lvri_os_is_child(pid))
     code = no_room ? lvri_os_signal(pid, number) : lvri_os_pidfd_signal(pidfd, number);
   lvri_os_close(no_room ? -1 : pidfd);
   return code;

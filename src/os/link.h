@@ -76,6 +76,10 @@ int lvri_os_child_reap(int32_t pid, int32_t *ret_status);
 /* Whether pid is no child of this process any more, or one that is over: a look, it is not reaped. */
 bool lvri_os_child_is_gone(int32_t pid);
 
+/* Whether it is a child of this process that nobody has reaped: its pid is its own then, whatever program
+ * it has become. */
+bool lvri_os_is_child(int32_t pid);
+
 /* How the process behind a pidfd ended, whoever reaped it, as far as the kernel keeps that (from 6.15 on).
  * 0, -ENODATA (not known here), -EAGAIN (not reaped yet). */
 int lvri_os_pidfd_status(int pidfd, int32_t *ret_status);

@@ -53,6 +53,11 @@ bool lvri_os_child_is_gone(int32_t pid) {
   return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | WNOHANG) < 0 || info.si_pid == pid;
 }
 
+bool lvri_os_is_child(int32_t pid) {
+  siginfo_t info;
+  return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | WNOHANG) == 0;
+}
+
 /* --- what a pidfd knows -------------------------------------------------------------------- */
 
 /* The kernel's struct pidfd_info; headers may be older than the kernel. */

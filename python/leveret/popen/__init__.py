@@ -50,7 +50,6 @@ class Popen:
         self._id = 0
         self._reaper = 0  # the zygote's process id; 0: we reap it ourselves,
         self._child_pid = 0  # and this is our child
-        self._sentinel = -1
         self._maker = os.getpid()
         self._ending = threading.Lock()
         vars(util)["_flush_std_streams"]()
