@@ -40,15 +40,16 @@ def samples_for(seconds: float, sample: Callable[[], float], at_least: int = 3) 
     return found
 
 
-def start_join(context: Any, seconds: float) -> list[float]:
-    def sample() -> float:
-        begin = time.perf_counter_ns()
-        process = context.Process(target=targets.nothing)
-        process.start()
-        process.join()
-        return time.perf_counter_ns() - begin
+def one_life(context: Any) -> float:
+    begin = time.perf_counter_ns()
+    process = context.Process(target=targets.nothing)
+    process.start()
+    process.join()
+    return time.perf_counter_ns() - begin
 
-    return samples_for(seconds, sample)
+
+def start_join(context: Any, seconds: float) -> list[float]:
+    return samples_for(seconds, lambda: one_life(context))
 
 
 def start_join_apart(context: Any, seconds: float) -> list[float]:
@@ -56,11 +57,7 @@ def start_join_apart(context: Any, seconds: float) -> list[float]:
 
     def sample() -> float:
         time.sleep(0.005)
-        begin = time.perf_counter_ns()
-        process = context.Process(target=targets.nothing)
-        process.start()
-        process.join()
-        return time.perf_counter_ns() - begin
+        return one_life(context)
 
     return samples_for(seconds, sample)
 

@@ -394,6 +394,14 @@ def test_a_normal_end_joins_children_and_ends_daemons(tmp_path: Path) -> None:
     eventually(lambda: not is_there(int(daemon)), GONE_WITHIN_S)
 
 
+def run_program(tmp_path: Path, text: str, **options) -> subprocess.CompletedProcess[str]:
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(text))
+    return subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, check=False, **options
+    )
+
+
 def is_over(pid: int) -> bool:
     """A zombie, or nobody any more."""
     try:
@@ -434,22 +442,17 @@ def test_signals_are_sent_without_a_free_descriptor(method: str) -> None:
 
 def test_an_interrupt_is_the_end_of_a_program_with_daemons(tmp_path: Path) -> None:
     """Its own status, whatever is imported on the way out."""
-    program = tmp_path / "interrupted.py"
-    program.write_text(
-        textwrap.dedent(
-            """
-            import leveret
-            if __name__ == "__main__":
-                wait = leveret.Event().wait
-                for method in ("fork", "warm"):
-                    context = leveret.get_context(method)
-                    context.Process(target=wait, daemon=True).start()
-                raise KeyboardInterrupt
-            """
-        )
-    )
-    ended = subprocess.run(
-        [sys.executable, str(program)], capture_output=True, text=True, check=False
+    ended = run_program(
+        tmp_path,
+        """
+        import leveret
+        if __name__ == "__main__":
+            wait = leveret.Event().wait
+            for method in ("fork", "warm"):
+                context = leveret.get_context(method)
+                context.Process(target=wait, daemon=True).start()
+            raise KeyboardInterrupt
+        """,
     )
     assert ended.returncode == -signal.SIGINT
     assert ended.stderr.count("Traceback") == 1
@@ -519,14 +522,6 @@ def test_a_forked_child_that_became_another_program_can_be_ended() -> None:
     child.join()
     assert child.exitcode == -signal.SIGTERM
     child.close()
-
-
-def run_program(tmp_path: Path, text: str, **options) -> subprocess.CompletedProcess[str]:
-    program = tmp_path / "program.py"
-    program.write_text(textwrap.dedent(text))
-    return subprocess.run(
-        [sys.executable, str(program)], capture_output=True, text=True, check=False, **options
-    )
 
 
 def test_many_threads_start_processes_while_the_main_module_makes_the_zygote_end(
