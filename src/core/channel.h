@@ -18,6 +18,8 @@
 #include "core/mutex.h"
 #include "leveret/message.h"
 
+struct lvri_handle;
+
 /* Bits of a bell; what is above them counts the rings. */
 #define LVRI_BELL_SLEEPER 1u /* somebody may be asleep */
 #define LVRI_BELL_ARMED   2u /* a doorbell waits to be rung */
@@ -34,8 +36,8 @@
  *   sg_next     the segment behind this one; 0: none yet. Set once, together with sg_sealed
  *   sg_sealed   where its records end; means something once sg_next is set
  *   sg_room     constant
- * Read by who holds the get mutex once the counts say that there is another message: it was put after the
- * commit that sealed this segment. */
+ * Read by who holds the get mutex once the counts say that there is another message: it was put
+ * after the commit that sealed this segment. */
 struct lvri_segment {
   uint64_t sg_next;
   uint32_t sg_sealed;
@@ -43,8 +45,8 @@ struct lvri_segment {
 };
 _Static_assert(sizeof(struct lvri_segment) == 16, "records are 8-byte aligned");
 
-/* The start of a record; `rc_bytes` bytes follow, and before them, if there is one, the block's offset.
- * rc_units: the channel's ch_put_units behind this record. */
+/* The start of a record; `rc_bytes` bytes follow, and before them, if there is one, the block's
+ * offset. rc_units: the channel's ch_put_units behind this record. */
 struct lvri_record_header {
   uint16_t rc_bytes;
   uint16_t rc_flags; /* LVRI_RECORD_* */
@@ -59,21 +61,25 @@ _Static_assert(LVR_MESSAGE_INLINE <= UINT16_MAX, "rc_bytes");
 
 /* "Put": by the holder of ch_put_mutex; "get": of ch_get_mutex.
  *
- *   ch_tail         count << 32 | position in the put segment. Put; one release store publishes a message, and is never
- *                   taken back: a switch of segments logs it, but changes the position alone. Others read the count
+ *   ch_tail         count << 32 | position in the put segment. Put; one release store publishes
+ *                   messages, and is never taken back: a switch of segments logs it, but changes
+ *                   the position alone. Others read the count
  *   ch_put_segment  put, under the arena's guard, logged
  *   ch_seen_gets    put: the head's count as last read; behind it, never before it
- *   ch_put_units    put: what was put so far, in units of 64 bytes; stored before the tail, so a death may leave it too
- *                   high by one message until the next one is got. Means something if ch_most_units
+ *   ch_put_units    put: what was put so far, in units of 64 bytes; stored before the tail, so a
+ *                   death may leave it too high by one message until the next one is got. Means
+ *                   something if ch_most_units
  *   ch_writer       put: who put last
- *   ch_pending, ch_pending_count   put: a block that is neither its sender's any more nor a message's for sure, and the
- *                   tail's count once it is. Set with the loss of the sender's reference in one transaction; cleared
- *                   by a plain store behind the tail's
+ *   ch_pending, ch_pending_count   put: a block that is neither its sender's any more nor a
+ *                   message's for sure, and the tail's count once it is. Set with the loss of the
+ *                   sender's reference in one transaction; cleared by a plain store behind the
+ *                   tail's
  *   ch_head         count << 32 | position in the get segment. Get; as ch_tail
- *   ch_get_segment  get, under the arena's guard, logged; the first one is set by who puts the first message
+ *   ch_get_segment  get, under the arena's guard, logged; the first one is set by who puts the
+ *                   first message
  *   ch_seen_puts    get: the tail's count as last read
- *   ch_taken        get: 0, or 1 << 32 | the head's count once what was taken in a transaction is taken. Set in that
- *                   transaction, cleared by a plain store behind the head's
+ *   ch_taken        get: 0, or 1 << 32 | the head's count once what was taken in a transaction is
+ *                   taken. Set in that transaction, cleared by a plain store behind the head's
  *   ch_got_units    get; read by who puts: rc_units of the last record that was got
  *   ch_items, ch_room   bells of who waits for a message, or for room; by anybody, atomically
  *   ch_closed       by the last to leave, under the arena's guard, logged; read by anybody
@@ -81,21 +87,22 @@ _Static_assert(LVR_MESSAGE_INLINE <= UINT16_MAX, "rc_bytes");
  *   ch_spare        a segment that nothing is in; under the arena's guard, logged
  *   ch_doorbells    core/doorbell.h
  *
- * Always: head.count <= tail.count <= head.count + ch_bound (modulo 2^32); from head to tail there is a chain
- * of tail.count - head.count whole records; each block among them has a reference that is the channel's.
+ * Always: head.count <= tail.count <= head.count + ch_bound (modulo 2^32); from head to tail there
+ * is a chain of tail.count - head.count whole records; each block among them has a reference that
+ * is the channel's.
  *
- * Crash: put and get change nothing that others rely on but by the one store of tail or head. Who takes
- * a mutex from the dead first enters and leaves the arena's guard, so that a switch of segments is wholly there or not,
- * then finishes the intent: a pending block whose count the tail has reached is a message's, any other is dropped;
- * a head short of ch_taken is moved up to it, for what lies between is in the dead one's ledger. Both can be done
- * again from the start. */
+ * Crash: put and get change nothing that others rely on but by the one store of tail or head. Who
+ * takes a mutex from the dead first enters and leaves the arena's guard, so that a switch of
+ * segments is wholly there or not, then finishes the intent: a pending block whose count the tail
+ * has reached is a message's, any other is dropped; a head short of ch_taken is moved up to it, for
+ * what lies between is in the dead one's ledger. Both can be done again from the start. */
 struct lvri_channel_shm {
   _Alignas(64) struct lvri_mutex ch_put_mutex;
   char ch_pad0[48 - sizeof(struct lvri_mutex)];
   _Atomic uint64_t ch_tail;
   uint64_t ch_put_segment;
   uint32_t ch_seen_gets;
-  uint32_t ch_put_units;
+  _Atomic uint32_t ch_put_units;
   _Atomic uint64_t ch_writer;
   uint64_t ch_pending;
   uint32_t ch_pending_count;
@@ -142,32 +149,38 @@ struct lvri_put {
   lvr_block *block; /* or NULL; with bytes 0: its payload is the message */
 };
 
-/* Make a channel in zeroed memory that nobody else can reach yet. bound: messages, 0 none; most_bytes: bytes under
- * way, 0 no limit. 0, -ENOSYS. */
+/* Make a channel in zeroed memory that nobody else can reach yet. bound: messages, 0 none;
+ * most_bytes: bytes under way, 0 no limit. 0, -ENOSYS. */
 int lvri_channel_init(struct lvri_channel_shm *shm, uint32_t bound, uint64_t most_bytes,
                       uint32_t flags);
 
-/* Put one message if there is room, without waiting for anything but, shortly, the put mutex; with `patient` false
- * not even for that. 0; -EAGAIN no room; -EBUSY somebody has the mutex; -EPIPE nobody can get it any more;
- * -EINVAL, -ENOMEM, -ESTALE, -ENOTRECOVERABLE. Rings. With 0 the block's handle is gone. */
+/* Put one message if there is room, without waiting for anything but, shortly, the put mutex; with
+ * `patient` false not even for that. 0; -EAGAIN no room; -EBUSY somebody has the mutex; -EPIPE
+ * nobody can get it any more; -EINVAL, -ENOMEM, -ESTALE, -ENOTRECOVERABLE. Rings. With 0 the
+ * block's handle is gone. */
 int lvri_channel_try_put(struct lvri_channel *c, const struct lvri_put *put, bool patient);
 
 /* The same, waiting for room. 0; as above, but -ETIMEDOUT in the place of -EAGAIN; -EINTR. */
-int lvri_channel_put_until(struct lvri_channel *c, const struct lvri_put *put,
-                           int64_t deadline_ns);
+int lvri_channel_put_until(struct lvri_channel *c, const struct lvri_put *put, int64_t deadline_ns);
+
+/* More bytes than lie in a channel: in a block. */
+int lvri_channel_put_long_until(struct lvri_channel *c, const void *data, size_t bytes,
+                                int64_t deadline_ns);
 
 /* Several, each without a block; *ret_put says how many, in any case. */
 int lvri_channel_put_many_until(struct lvri_channel *c, const struct lvr_slice *messages,
                                 uint32_t count, int64_t deadline_ns, uint32_t *ret_put);
 
-/* Take the first message if there is one; `patient` as above. 0; -EAGAIN none; -EPIPE none, and nobody can put one any
- * more; -EBUSY, -ENOMEM, -ESTALE, -ENOTRECOVERABLE. Rings those who wait for room. */
+/* Take the first message if there is one; `patient` as above. 0; -EAGAIN none; -EPIPE none, and
+ * nobody can put one any more; -EBUSY, -ENOMEM, -ESTALE, -ENOTRECOVERABLE. Rings those who wait for
+ * room. */
 int lvri_channel_try_get(struct lvri_channel *c, struct lvr_message *ret_m, bool patient);
 
 /* The same, waiting for one. 0; as above, but -ETIMEDOUT in the place of -EAGAIN; -EINTR. */
 int lvri_channel_get_until(struct lvri_channel *c, struct lvr_message *ret_m, int64_t deadline_ns);
 
-/* Messages without blocks, packed as include/leveret/queue.h says; *ret_count 0: the first has a block. */
+/* Messages without blocks, packed as include/leveret/queue.h says; *ret_count 0: the first has a
+ * block. */
 int lvri_channel_get_many_until(struct lvri_channel *c, void *buf, size_t room, uint32_t most,
                                 int64_t deadline_ns, uint32_t *ret_count, size_t *ret_bytes);
 
@@ -177,23 +190,27 @@ int lvri_channel_wait_until(struct lvri_channel *c, int64_t deadline_ns);
 /* Whether a get would find something: a message, or that nobody can put one any more. */
 bool lvri_channel_readable(const struct lvri_channel_shm *shm);
 
+/* Whether there is room for a message, as far as one can tell who does not hold the put mutex. */
+bool lvri_channel_has_room(const struct lvri_channel_shm *shm, const struct lvri_put *put);
+
 /* Messages in it. */
 uint32_t lvri_channel_size(const struct lvri_channel_shm *shm);
 
-/* For the owner object, with the arena's guard held: nobody can put (get) any more; logged. The bells are rung by
- * lvri_channel_ring_closed() after the commit. */
+/* For the owner object, with the arena's guard held: nobody can put (get) any more; logged. The
+ * bells are rung by lvri_channel_ring_closed() after the commit. */
 void lvri_channel_close_locked(struct lvri_arena *a, struct lvri_channel_shm *shm, uint32_t side);
-void lvri_channel_ring_closed(struct lvri_channel_shm *shm);
+void lvri_channel_ring_closed(struct lvri_arena *a, struct lvri_channel_shm *shm);
 
 /* Wake who sleeps at a bell and ring the doorbells that are armed, after something has changed. */
 void lvri_channel_ring(struct lvri_arena *a, struct lvri_channel_shm *shm, _Atomic uint32_t *bell);
 
-/* One step of emptying a channel that nobody refers to any more; as drain_locked of core/kinds.h. */
+/* One step of emptying a channel that nobody refers to any more; see drain_locked in kinds.h. */
 bool lvri_channel_drain_locked(struct lvri_arena *a, struct lvri_channel_shm *shm);
 
-/* Calls visit for each block in the channel, and for each part of its own; in the arena's guard. */
-void lvri_channel_each(struct lvri_arena *a, struct lvri_channel_shm *shm,
-                       void (*visit)(void *context, lvri_off block), void *context);
+/* Calls visit for each block that the channel has a reference of; in the arena's guard. */
+typedef void (*lvri_visit_block)(void *context, lvri_off block);
+void lvri_channel_each(struct lvri_arena *a, struct lvri_channel_shm *shm, lvri_visit_block visit,
+                       void *context);
 
 /* The equations hold; looked at only as far as nobody is in. The caller holds the arena's guard. */
 bool lvri_channel_valid(struct lvri_arena *a, struct lvri_channel_shm *shm);

@@ -4,6 +4,7 @@
 #include "core/condition.h"
 #include "core/event.h"
 #include "core/lock.h"
+#include "core/queue.h"
 #include "core/semaphore.h"
 
 static const struct lvri_kind_ops lock_kind = {.handle_bytes = sizeof(struct lvr_lock)};
@@ -26,6 +27,12 @@ static const struct lvri_kind_ops barrier_kind = {
     .valid = lvri_barrier_valid,
 };
 
+static const struct lvri_kind_ops queue_kind = {
+    .handle_bytes = sizeof(struct lvr_queue),
+    .give_back = lvri_queue_give_back,
+    .valid = lvri_queue_valid,
+};
+
 #ifdef LVRI_TESTING
 struct lvri_kind_ops lvri_test_kind;
 #endif
@@ -34,6 +41,7 @@ const struct lvri_kind_ops *const lvri_kinds[LVRI_KIND_LIMIT] = {
     [LVRI_KIND_LOCK] = &lock_kind,           [LVRI_KIND_RLOCK] = &lock_kind,
     [LVRI_KIND_SEMAPHORE] = &semaphore_kind, [LVRI_KIND_CONDITION] = &condition_kind,
     [LVRI_KIND_EVENT] = &event_kind,         [LVRI_KIND_BARRIER] = &barrier_kind,
+    [LVRI_KIND_QUEUE] = &queue_kind,
 #ifdef LVRI_TESTING
     [LVRI_KIND_TEST] = &lvri_test_kind,
 #endif

@@ -28,6 +28,8 @@ enum lvri_kind {
   LVRI_KIND_CONDITION,
   LVRI_KIND_EVENT,
   LVRI_KIND_BARRIER,
+  LVRI_KIND_BLOCK,
+  LVRI_KIND_QUEUE,
   LVRI_KIND_TEST, /* of the unit tests */
   LVRI_KIND_LIMIT
 };
