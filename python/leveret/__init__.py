@@ -21,7 +21,7 @@ try:
 except (OSError, MemoryError, RuntimeError) as _error:
     raise ImportError(f"leveret cannot run here: {_error}") from None
 
-from ._core import AbandonedLockWarning
+from ._core import AbandonedLockWarning, LostTaskWarning
 from .dropin import install
 
 TYPE_CHECKING = False
@@ -63,6 +63,7 @@ __all__ = [
     "Event",
     "JoinableQueue",
     "Lock",
+    "LostTaskWarning",
     "Manager",
     "Pipe",
     "Pool",

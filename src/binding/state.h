@@ -35,8 +35,11 @@
   X(PyTypeObject, condition_type)         \
   X(PyTypeObject, event_type)             \
   X(PyTypeObject, barrier_type)           \
+  X(PyTypeObject, queue_type)             \
+  X(PyTypeObject, joinable_queue_type)    \
   X(PyTypeObject, zygote_type)            \
   X(PyObject, abandoned_lock_warning)     \
+  X(PyObject, lost_task_warning)          \
   X(PyObject, newobj)
 
 struct lvri_state {
@@ -108,6 +111,7 @@ int lvri_exec_semaphore(PyObject *module, struct lvri_state *state);
 int lvri_exec_condition(PyObject *module, struct lvri_state *state);
 int lvri_exec_event(PyObject *module, struct lvri_state *state);
 int lvri_exec_barrier(PyObject *module, struct lvri_state *state);
+int lvri_exec_queue(PyObject *module, struct lvri_state *state);
 int lvri_exec_birth(PyObject *module, struct lvri_state *state);
 int lvri_exec_zygote(PyObject *module, struct lvri_state *state);
 
