@@ -1,15 +1,16 @@
 /* queue.c - Queue and JoinableQueue.
  *
- *   put   encode (no lock)  ->  channel: copy, one store (GIL held)  ->  only if it is full: wait without the GIL
- *   get   channel: copy, one store (GIL held)  ->  only if it is empty: wait without the GIL  ->  decode (no lock)
+ *   put   encode (no lock)  ->  channel: copy, one store (GIL held)  ->  only if it is full: wait
+ *   without the GIL get   channel: copy, one store (GIL held)  ->  only if it is empty: wait
+ *   without the GIL  ->  decode (no lock)
  *
- * An object that is simple and short goes through a buffer on the stack; any other is made a parcel (parcel.h),
- * whose block travels with the message. What cannot be encoded raises in put(), and what cannot be decoded in get(),
- * when the message is gone from the queue. */
+ * An object that is simple and short goes through a buffer on the stack; any other is made a parcel
+ * (parcel.h), whose block travels with the message. What cannot be encoded raises in put(), and
+ * what cannot be decoded in get(), when the message is gone from the queue. */
+#include "core/queue.h"
 #include "binding/codec.h"
 #include "binding/parcel.h"
 #include "binding/semlock.h"
-#include "core/queue.h"
 
 #define PACKED_BYTES 32768u /* of the buffers of put_many() and get_many() */
 #define PACKED_COUNT 1024u
@@ -20,6 +21,7 @@ struct queue_object {
   Py_ssize_t maxsize; /* as it was asked for */
   bool joinable;
   bool closed; /* here: others go on with it */
+  bool used;   /* something was put from here */
 };
 
 LVRI_DEFINE_REFERENCE(queue)
@@ -77,7 +79,8 @@ static int put_bytes(lvr_queue *queue, const struct lvri_put *put, int64_t deadl
   return code == -EAGAIN || code == -EBUSY ? put_waiting(queue, put, deadline_ns) : code;
 }
 
-/* obj could not be encoded, and the exception says why: a queue may want to be told in another way. 0: it was. */
+/* obj could not be encoded, and the exception says why: a queue may want to be told in another way.
+ * 0: it was. */
 static int tell_of_error(PyObject *self, PyObject *obj) {
   PyObject *raised = lvri_take_exception(), *told = NULL;
   PyObject *hook = PyObject_GetAttrString(self, "_on_queue_feeder_error");
@@ -115,6 +118,7 @@ static PyObject *put(PyObject *self, PyObject *obj, int64_t deadline_ns) {
   unsigned char small[LVRI_ENCODING_BYTES];
 
   if (queue == NULL) return NULL;
+  queue_of(self)->used = true;
   const struct lvri_put simple = {small, lvri_encode_small(obj, small, sizeof(small)), NULL};
   int code = simple.bytes > 0 ? put_bytes(queue, &simple, deadline_ns)
                               : put_parcel(self, queue, obj, deadline_ns);
@@ -191,7 +195,8 @@ static PyObject *queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nar
                            PyObject *kwnames) {
   int64_t deadline_ns = LVR_FOREVER;
 
-  if ((nargs > 0 || kwnames != NULL) && lvri_parse_waiting("get", args, nargs, kwnames, &deadline_ns) < 0)
+  if ((nargs > 0 || kwnames != NULL) &&
+      lvri_parse_waiting("get", args, nargs, kwnames, &deadline_ns) < 0)
     return NULL;
   return get(self, deadline_ns);
 }
@@ -227,8 +232,7 @@ static int flush(struct packed *p) {
   uint32_t from = 0;
   int code = 0;
 
-  if (p->count > 0)
-    LVRI_WAIT_UNTIL(code, p->deadline_ns, flush_some(p, &from, until_ns));
+  if (p->count > 0) LVRI_WAIT_UNTIL(code, p->deadline_ns, flush_some(p, &from, until_ns));
   p->done += from;
   p->count = 0;
   p->used = 0;
@@ -239,8 +243,7 @@ static int pack(PyObject *self, struct packed *p, PyObject *obj) {
   int code = 0;
 
   if (p->count == PACKED_COUNT || PACKED_BYTES - p->used < LVRI_ENCODING_BYTES) code = flush(p);
-  size_t bytes =
-      code == 0 ? lvri_encode_small(obj, p->bytes + p->used, LVRI_ENCODING_BYTES) : 0;
+  size_t bytes = code == 0 ? lvri_encode_small(obj, p->bytes + p->used, LVRI_ENCODING_BYTES) : 0;
 
   if (bytes > 0) {
     p->slices[p->count++] = (struct lvr_slice){p->bytes + p->used, bytes};
@@ -293,6 +296,7 @@ static PyObject *queue_put_many(PyObject *self, PyObject *const *args, Py_ssize_
     Py_DECREF(iterator);
     return PyErr_NoMemory();
   }
+  queue_of(self)->used = true;
   p->queue = queue;
   p->deadline_ns = deadline_ns;
   p->used = p->count = 0;
@@ -312,7 +316,8 @@ static int append_stolen(PyObject *list, PyObject *obj) {
   return failed;
 }
 
-/* Messages packed as include/leveret/queue.h says. An exception is raised when all are decoded: the first one. */
+/* Messages packed as include/leveret/queue.h says. An exception is raised when all are decoded: the
+ * first one. */
 static int unpack_many(struct lvri_state *state, const unsigned char *bytes, uint32_t count,
                        PyObject *list) {
   PyObject *first = NULL;
@@ -404,10 +409,15 @@ static PyObject *queue_qsize(PyObject *self, PyObject *Py_UNUSED(none)) {
   return queue == NULL ? NULL : PyLong_FromUnsignedLong(lvr_queue_size(queue));
 }
 
+/* A closed queue says no more whether it is empty, unless it was closed before it was used: as in
+ * the standard library, where it is the feeder thread that closes the pipe. */
 static PyObject *queue_empty(PyObject *self, PyObject *Py_UNUSED(none)) {
-  lvr_queue *queue = open_queue(self);
+  lvr_queue *queue = any_queue(self);
 
-  return queue == NULL ? NULL : PyBool_FromLong(lvr_queue_size(queue) == 0);
+  if (queue == NULL) return NULL;
+  if (queue_of(self)->closed && queue_of(self)->used)
+    return PyErr_Format(PyExc_OSError, "Queue %R is closed", self);
+  return PyBool_FromLong(lvr_queue_size(queue) == 0);
 }
 
 static PyObject *queue_full(PyObject *self, PyObject *Py_UNUSED(none)) {
@@ -470,8 +480,7 @@ static PyObject *queue_task_done(PyObject *self, PyObject *Py_UNUSED(none)) {
   if (queue == NULL) return NULL;
   int code = lvr_queue_done(queue);
 
-  if (code == -EINVAL)
-    return PyErr_Format(PyExc_ValueError, "task_done() called too many times");
+  if (code == -EINVAL) return PyErr_Format(PyExc_ValueError, "task_done() called too many times");
   return code < 0 ? lvri_raise(code, "call a message done") : Py_NewRef(Py_None);
 }
 
@@ -512,8 +521,8 @@ static int make(struct queue_object *object, Py_ssize_t maxsize) {
   uint32_t bound = maxsize > 0 && maxsize <= INT32_MAX ? (uint32_t)maxsize : 0;
 
   if (session == NULL) return -1;
-  int code = lvr_queue_create(session, bound, object->joinable ? LVR_QUEUE_JOINABLE : 0,
-                              &object->queue);
+  int code =
+      lvr_queue_create(session, bound, object->joinable ? LVR_QUEUE_JOINABLE : 0, &object->queue);
 
   object->maxsize = maxsize;
   if (code < 0) (void)lvri_raise(code, "make a queue");
@@ -573,8 +582,7 @@ static PyMethodDef queue_methods[] = {
      "put($self, obj, block=True, timeout=None)\n--\n\n"
      "Put obj into the queue; it is there when this returns, whatever becomes of this process.\n\n"
      "queue.Full when there was no room for timeout seconds, or none at all and block is false."},
-    {"put_nowait", queue_put_nowait, METH_O,
-     "put_nowait($self, obj, /)\n--\n\nput(obj, False)."},
+    {"put_nowait", queue_put_nowait, METH_O, "put_nowait($self, obj, /)\n--\n\nput(obj, False)."},
     {"get", LVRI_METHOD(queue_get), METH_FASTCALL | METH_KEYWORDS,
      "get($self, block=True, timeout=None)\n--\n\n"
      "Take the first object out of the queue.\n\n"
@@ -635,6 +643,9 @@ static PyType_Slot queue_slots[] = {
 static PyType_Slot joinable_slots[] = {
     {Py_tp_doc, (void *)joinable_doc},
     {Py_tp_new, joinable_new},
+    {Py_tp_dealloc, queue_dealloc},
+    {Py_tp_traverse, lvri_shared_traverse},
+    {Py_tp_clear, lvri_shared_clear},
     {Py_tp_methods, joinable_methods},
     {0, NULL},
 };
