@@ -37,12 +37,14 @@
   X(PyTypeObject, barrier_type)           \
   X(PyTypeObject, zygote_type)            \
   X(PyTypeObject, sink_type)              \
+  X(PyTypeObject, buffer_type)            \
   X(PyObject, abandoned_lock_warning)     \
   X(PyObject, corrupt_message)            \
   X(PyObject, newobj)                     \
   X(PyObject, pickler)                    \
   X(PyObject, loads)                      \
   X(PyObject, loads_names)                \
+  X(PyObject, dump_name)                  \
   X(PyObject, forking_pickler)            \
   X(PyObject, contexts)
 
@@ -118,6 +120,7 @@ int lvri_exec_barrier(PyObject *module, struct lvri_state *state);
 int lvri_exec_birth(PyObject *module, struct lvri_state *state);
 int lvri_exec_zygote(PyObject *module, struct lvri_state *state);
 int lvri_exec_codec(PyObject *module, struct lvri_state *state);
+int lvri_exec_buffer(PyObject *module, struct lvri_state *state);
 int lvri_exec_pickling(PyObject *module, struct lvri_state *state);
 
 #endif
