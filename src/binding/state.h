@@ -39,6 +39,7 @@
   X(PyTypeObject, joinable_queue_type)    \
   X(PyTypeObject, zygote_type)            \
   X(PyTypeObject, sink_type)              \
+  X(PyTypeObject, buffer_type)            \
   X(PyObject, abandoned_lock_warning)     \
   X(PyObject, lost_task_warning)          \
   X(PyObject, corrupt_message)            \
@@ -46,6 +47,7 @@
   X(PyObject, pickler)                    \
   X(PyObject, loads)                      \
   X(PyObject, loads_names)                \
+  X(PyObject, dump_name)                  \
   X(PyObject, forking_pickler)            \
   X(PyObject, contexts)
 
@@ -122,6 +124,7 @@ int lvri_exec_queue(PyObject *module, struct lvri_state *state);
 int lvri_exec_birth(PyObject *module, struct lvri_state *state);
 int lvri_exec_zygote(PyObject *module, struct lvri_state *state);
 int lvri_exec_codec(PyObject *module, struct lvri_state *state);
+int lvri_exec_buffer(PyObject *module, struct lvri_state *state);
 int lvri_exec_pickling(PyObject *module, struct lvri_state *state);
 
 #endif

@@ -111,7 +111,7 @@ static void write_record(struct lvri_channel_shm *shm, struct lvri_record_header
     record->rc_flags = LVRI_RECORD_BLOCK | (put->bytes ? 0 : LVRI_RECORD_LONG);
     *lvri_record_block(record) = shm->ch_pending;
   }
-  memcpy(lvri_record_data(record), put->data, put->bytes);
+  if (put->bytes) memcpy(lvri_record_data(record), put->data, put->bytes);
 }
 
 static void publish_tail(struct lvri_channel *c, uint32_t bytes) {
