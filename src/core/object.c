@@ -250,9 +250,13 @@ static int strike_out(lvr_session *s, const struct lvri_record *r) {
   struct lvri_guard *g = lvri_arena_guard(a);
   int error = lvri_guard_enter(a, g);
   if (error) return error;
+  const struct lvri_object_shm *object = lvri_at(a, r->off);
+  const struct lvri_kind_ops *ops = lvri_kinds[object->ob_kind];
+  bool others = object->ob_refs > 1;
   lvri_ledger_drop_locked(a, lvri_session_self(s), r->index);
   LVR_CRASHPOINT("object.detach.struck");
   lvri_object_unref_locked(a, r->off);
+  if (others && ops->left_locked) ops->left_locked(a, r->off, lvri_session_self(s));
   LVR_CRASHPOINT("object.detach.unreferenced");
   lvri_guard_leave(a, g);
   return 0;
@@ -273,6 +277,7 @@ void lvri_object_detach(struct lvri_handle *h) {
   lvr_session *s = h->session;
   lvri_session_lock(s);
   bool last = --h->uses == 0;
+  if (last && lvri_kinds[h->kind]->close) lvri_kinds[h->kind]->close(h);
   struct lvri_record *r = last ? lvri_handles_find(&s->handles, h->off) : NULL;
   if (r && r->handle == h) drop(s, r);
   lvri_session_unlock(s);
