@@ -141,7 +141,8 @@ def _adopt_all(package: Any = None) -> None:
             _adopt(module)
     executor: Any = sys.modules.get("concurrent.futures.process")
     if hasattr(executor, "_SafeQueue"):
-        executor._SafeQueue.__bases__ = (_ours("queues", "Queue"),)
+        executor._StandardSafeQueue = executor._SafeQueue
+        executor._SafeQueue = _ours("queues", "SafeQueue")
     while _when_used:
         _when_used.pop()()
 
