@@ -14,5 +14,4 @@ int lvr_block_create(lvr_session *s, size_t bytes, uint32_t flags, lvr_block **r
 void lvr_block_detach(lvr_block *b){ if (b) abort(); }
 void *lvr_block_data(const lvr_block *b){ (void)b; abort(); }
 size_t lvr_block_bytes(const lvr_block *b){ (void)b; abort(); }
-#include "leveret/queue.h"
-int lvr_queue_fileno(lvr_queue *q, int *ret_fd) { (void)q; (void)ret_fd; return -ENOSYS; }
+
