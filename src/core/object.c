@@ -45,9 +45,10 @@ int lvri_object_find_locked(struct lvri_arena *a, const lvr_ref *ref,
   return 0;
 }
 
-/* The reference of a new entry: the one that travels to us, or a new one. */
-static void take_reference(struct lvri_arena *a, struct lvri_object_shm *object) {
-  if (object->ob_travelling > 0)
+/* The reference of a new entry: the one that travels with ref, or a new one. */
+static void take_reference(struct lvri_arena *a, struct lvri_object_shm *object,
+                           const lvr_ref *ref) {
+  if (ref->travels && object->ob_travelling > 0)
     set_travelling(a, object, object->ob_travelling - 1);
   else
     set_refs(a, object, object->ob_refs + 1);
@@ -141,10 +142,11 @@ static int check_ours(lvr_session *s, const lvr_ref *ref) {
   return object->ob_serial == ref->serial && object->ob_kind == ref->kind ? 0 : -ESTALE;
 }
 
-static int absorb(lvr_session *s, lvri_off off) {
+static int absorb(lvr_session *s, const lvr_ref *ref) {
   struct lvri_arena *a = &s->arena;
   struct lvri_guard *g = lvri_arena_guard(a);
-  struct lvri_object_shm *object = lvri_at(a, off);
+  struct lvri_object_shm *object = lvri_at(a, ref->off);
+  if (!ref->travels) return 0;
   /* what travels to us was counted before it was sent */
   if (lvri_load_relaxed_u32((_Atomic uint32_t *)&object->ob_travelling) == 0) return 0;
   int error = lvri_guard_enter(a, g);
@@ -161,7 +163,7 @@ static int attach_ours(lvr_session *s, const lvr_ref *ref, struct lvri_record *r
   if (error) return error;
   struct lvri_handle *h = r->handle ? r->handle : make_handle(s, ref->kind);
   if (!h) return -ENOMEM;
-  error = absorb(s, ref->off);
+  error = absorb(s, ref);
   if (error) {
     if (!r->handle) free(h);
     return error;
@@ -188,7 +190,7 @@ static int enter_object(lvr_session *s, const lvr_ref *ref, uint32_t *ret_index)
     lvri_guard_abort(a, g);
     return error;
   }
-  take_reference(a, object);
+  take_reference(a, object, ref);
   LVR_CRASHPOINT("object.attach.entered");
   lvri_guard_leave(a, g);
   return 0;
@@ -301,6 +303,7 @@ int lvri_object_send(struct lvri_handle *h, lvr_ref *ret_ref) {
   LVR_CRASHPOINT("object.send.counted");
   lvri_guard_leave(a, g);
   lvri_object_ref(h, ret_ref);
+  ret_ref->travels = 1;
   return 0;
 }
 
@@ -308,7 +311,7 @@ static int unsend_locked(struct lvri_arena *a, const lvr_ref *ref) {
   struct lvri_object_shm *object;
   int error = lvri_object_find_locked(a, ref, &object);
   if (error) return error;
-  if (object->ob_travelling == 0) return -EINVAL;
+  if (!ref->travels || object->ob_travelling == 0) return -EINVAL;
   set_travelling(a, object, object->ob_travelling - 1);
   lvri_object_unref_locked(a, ref->off);
   return 0;

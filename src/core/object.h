@@ -39,7 +39,8 @@ struct lvri_handle {
 int lvri_object_create(lvr_session *s, uint32_t kind, size_t bytes,
                        struct lvri_handle **ret_handle);
 
-/* A handle of what ref names. 0, -EXDEV other session, -EINVAL another kind, -ESTALE gone (or this
+/* A handle of what ref names, which takes over the reference that travels with ref, if one does.
+ * 0, -EXDEV other session, -EINVAL another kind, -ESTALE gone (or this
  * process is), -ENOMEM, -ENOTRECOVERABLE. */
 int lvri_object_attach(lvr_session *s, const lvr_ref *ref, uint32_t kind,
                        struct lvri_handle **ret_handle);
