@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "base/crashpoint.h"
+#include "core/grave.h"
 #include "core/session.h"
 #include "core/slots.h"
 
@@ -25,6 +26,10 @@ void lvri_object_unref_locked(struct lvri_arena *a, lvri_off off) {
   set_refs(a, object, object->ob_refs - 1);
   if (object->ob_refs > 0) return;
   const struct lvri_kind_ops *ops = lvri_kinds[object->ob_kind];
+  if (ops && ops->drain_locked && !(ops->is_drained && ops->is_drained(a, off))) {
+    lvri_grave_put_locked(a, off);
+    return;
+  }
   if (ops && ops->fini_locked) ops->fini_locked(a, off);
   lvri_heap_free_locked(a, off);
 }
@@ -40,7 +45,7 @@ int lvri_object_find_locked(struct lvri_arena *a, const lvr_ref *ref,
   if (!is_object_kind(ref->kind)) return -EINVAL;
   if (!lvri_heap_is_block(a, ref->off) || lvri_heap_kind(a, ref->off) != ref->kind) return -ESTALE;
   struct lvri_object_shm *object = lvri_at(a, ref->off);
-  if (object->ob_serial != ref->serial) return -ESTALE;
+  if (object->ob_serial != ref->serial || object->ob_refs == 0) return -ESTALE;
   *ret_object = object;
   return 0;
 }
@@ -252,10 +257,10 @@ static int strike_out(lvr_session *s, const struct lvri_record *r) {
   struct lvri_guard *g = lvri_arena_guard(a);
   int error = lvri_guard_enter(a, g);
   if (error) return error;
-  lvri_ledger_drop_locked(a, lvri_session_self(s), r->index);
-  LVR_CRASHPOINT("object.detach.struck");
   lvri_object_unref_locked(a, r->off);
   LVR_CRASHPOINT("object.detach.unreferenced");
+  lvri_ledger_drop_locked(a, lvri_session_self(s), r->index);
+  LVR_CRASHPOINT("object.detach.struck");
   lvri_guard_leave(a, g);
   return 0;
 }
@@ -278,6 +283,7 @@ void lvri_object_detach(struct lvri_handle *h) {
   struct lvri_record *r = last ? lvri_handles_find(&s->handles, h->off) : NULL;
   if (r && r->handle == h) drop(s, r);
   lvri_session_unlock(s);
+  if (last && !lvri_session_stale(s)) lvri_grave_empty(&s->arena);
   if (last) free(h);
 }
 
@@ -327,6 +333,7 @@ int lvr_object_unsend(lvr_session *s, const lvr_ref *ref) {
     lvri_guard_abort(&s->arena, g);
   else
     lvri_guard_leave(&s->arena, g);
+  lvri_grave_empty(&s->arena);
   return error;
 }
 
@@ -384,11 +391,13 @@ static struct lvri_record *find_lent(const lvr_session *s) {
 }
 
 void lvri_object_return_gifts(lvr_session *s) {
+  if (!s->lent) return;
   for (; s->lent > 0; s->lent--) {
     struct lvri_record *r = find_lent(s);
     r->lent = 0;
     if (strike_out(s, r) == 0) lvri_handles_remove(&s->handles, r);
   }
+  lvri_grave_empty(&s->arena);
 }
 
 void lvri_object_keep_gifts(lvr_session *s) {
