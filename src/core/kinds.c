@@ -30,17 +30,21 @@ static const struct lvri_kind_ops barrier_kind = {
 
 static const struct lvri_kind_ops queue_kind = {
     .handle_bytes = sizeof(struct lvr_queue),
+    .drain_locked = lvri_queue_drain_locked,
     .give_back = lvri_queue_give_back,
     .close = lvri_queue_close,
     .valid = lvri_queue_valid,
 };
 static const struct lvri_kind_ops pipe_kind = {
     .handle_bytes = sizeof(struct lvri_handle),
+    .drain_locked = lvri_pipe_drain_locked,
+    .each_reference = lvri_pipe_each,
     .valid = lvri_pipe_valid,
 };
 static const struct lvri_kind_ops pipe_end_kind = {
     .handle_bytes = sizeof(struct lvr_pipe),
     .fini_locked = lvri_pipe_end_fini_locked,
+    .each_reference = lvri_pipe_end_each,
     .left_locked = lvri_pipe_end_left_locked,
     .close = lvri_pipe_end_close,
     .valid = lvri_pipe_end_valid,
