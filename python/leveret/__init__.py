@@ -35,6 +35,7 @@ SUBDEBUG = 5
 SUBWARNING = 25
 
 _OURS = (
+    "connection",
     "context",
     "managers",
     "pool",
@@ -45,7 +46,6 @@ _OURS = (
     "synchronize",
 )
 _STANDARD = (
-    "connection",
     "dummy",
     "dummy.connection",
     "forkserver",

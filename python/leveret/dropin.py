@@ -33,6 +33,8 @@ RENAMED: dict[str, tuple[str, tuple[str, ...]]] = {
         ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier"),
     ),
     "multiprocessing.queues": ("leveret.queues", ("Queue", "JoinableQueue", "SimpleQueue")),
+    "multiprocessing.connection": ("leveret.connection", ("Pipe", "wait")),
+    "multiprocessing.reduction": ("leveret.handles", ("send_handle", "recv_handle")),
 }
 
 

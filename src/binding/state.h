@@ -37,6 +37,7 @@
   X(PyTypeObject, barrier_type)           \
   X(PyTypeObject, queue_type)             \
   X(PyTypeObject, joinable_queue_type)    \
+  X(PyTypeObject, connection_type)        \
   X(PyTypeObject, zygote_type)            \
   X(PyTypeObject, sink_type)              \
   X(PyTypeObject, buffer_type)            \
@@ -121,6 +122,7 @@ int lvri_exec_condition(PyObject *module, struct lvri_state *state);
 int lvri_exec_event(PyObject *module, struct lvri_state *state);
 int lvri_exec_barrier(PyObject *module, struct lvri_state *state);
 int lvri_exec_queue(PyObject *module, struct lvri_state *state);
+int lvri_exec_connection(PyObject *module, struct lvri_state *state);
 int lvri_exec_birth(PyObject *module, struct lvri_state *state);
 int lvri_exec_zygote(PyObject *module, struct lvri_state *state);
 int lvri_exec_codec(PyObject *module, struct lvri_state *state);

@@ -37,6 +37,7 @@ struct lvr_queue {
 /* For kinds.c. */
 bool lvri_queue_drain_locked(struct lvri_arena *a, lvri_off object);
 int lvri_queue_give_back(struct lvri_arena *a, lvri_off object, uint32_t *held);
+void lvri_queue_close(struct lvri_handle *h);
 bool lvri_queue_valid(struct lvri_arena *a, lvri_off object);
 
 #endif

@@ -1,9 +1,6 @@
 #include "core/block.h"
 #include "core/grave.h"
-#include "core/doorbell.h"
 #include <stdlib.h>
-void lvri_grave_empty(struct lvri_arena *a) { (void)a; }
-void lvri_doorbell_ring(struct lvri_arena *a, struct lvri_channel_shm *shm) { (void)a; (void)shm; }
 struct lvri_handle *lvri_block_handle(lvr_block *b){ (void)b; abort(); }
 lvr_block *lvri_block_of(struct lvri_handle *h){ (void)h; abort(); }
 int lvri_object_give_locked(struct lvri_handle *h){ (void)h; abort(); }
@@ -16,8 +13,6 @@ int lvr_block_create(lvr_session *s, size_t bytes, uint32_t flags, lvr_block **r
 void lvr_block_detach(lvr_block *b){ if (b) abort(); }
 void *lvr_block_data(const lvr_block *b){ (void)b; abort(); }
 size_t lvr_block_bytes(const lvr_block *b){ (void)b; abort(); }
-#include "leveret/queue.h"
-int lvr_queue_fileno(lvr_queue *q, int *ret_fd) { (void)q; (void)ret_fd; return -ENOSYS; }
 
 int lvr_block_view(lvr_block *b, void **r){(void)b;(void)r; abort();}
 int lvr_block_carry(lvr_block *b, const lvr_ref *r){(void)b;(void)r; abort();}
