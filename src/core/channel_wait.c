@@ -53,7 +53,10 @@ static int sleep_at(struct lvri_channel *c, _Atomic uint32_t *bell, uint32_t arm
   lvr_session *s = c->handle->session;
   lvr_proc_id watch = bell == &c->shm->ch_items ? writer_to_watch(c) : 0;
   int error = lvri_wait(s, bell, armed, watch, deadline_ns);
-  if (watch && !lvri_slot_alive(&s->arena, watch)) (void)lvri_slot_repair(&s->arena, watch);
+  if (watch && !lvri_slot_alive(&s->arena, watch))
+    (void)lvri_slot_repair(&s->arena, watch);
+  else if (watch && lvri_load_relaxed_u32(bell) == armed) /* slept in vain: it may be another's */
+    (void)lvri_slots_sweep(&s->arena);
   return error;
 }
 
@@ -101,9 +104,12 @@ static int wait_more(struct waiting *w, int64_t deadline_ns) {
   if (w->is_there(w)) return 0;
   if (deadline_ns == 0) return -ETIMEDOUT;
   if (!w->slept && lvri_spin(s, w->count, count)) return 0;
+  LVR_CRASHPOINT("channel.wait.looked");
   uint32_t armed = arm(w->bell);
   if (w->is_there(w)) return 0;
+  LVR_CRASHPOINT("channel.wait.armed");
   int error = sleep_at(w->channel, w->bell, armed, deadline_ns);
+  LVR_CRASHPOINT("channel.wait.woken");
   w->slept = true;
   (void)arm(w->bell);
   return error;
