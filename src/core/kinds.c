@@ -29,6 +29,8 @@ static const struct lvri_kind_ops barrier_kind = {
 
 static const struct lvri_kind_ops queue_kind = {
     .handle_bytes = sizeof(struct lvr_queue),
+    .drain_locked = lvri_queue_drain_locked,
+    .each_reference = lvri_queue_each_reference,
     .give_back = lvri_queue_give_back,
     .valid = lvri_queue_valid,
 };

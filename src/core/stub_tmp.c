@@ -2,7 +2,6 @@
 #include "core/grave.h"
 #include "core/doorbell.h"
 #include <stdlib.h>
-void lvri_grave_empty(struct lvri_arena *a) { (void)a; }
 void lvri_doorbell_ring(struct lvri_arena *a, struct lvri_channel_shm *shm) { (void)a; (void)shm; }
 struct lvri_handle *lvri_block_handle(lvr_block *b){ (void)b; abort(); }
 lvr_block *lvri_block_of(struct lvri_handle *h){ (void)h; abort(); }
