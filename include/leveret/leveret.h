@@ -3,6 +3,7 @@
 #define LEVERET_LEVERET_H
 
 #include "barrier.h"
+#include "block.h"
 #include "condition.h"
 #include "err.h"
 #include "event.h"
