@@ -1,6 +1,7 @@
 #include "core/kinds.h"
 
 #include "core/barrier.h"
+#include "core/block.h"
 #include "core/condition.h"
 #include "core/event.h"
 #include "core/lock.h"
@@ -34,6 +35,15 @@ static const struct lvri_kind_ops queue_kind = {
     .give_back = lvri_queue_give_back,
     .valid = lvri_queue_valid,
 };
+static const struct lvri_kind_ops block_kind = {
+    .handle_bytes = sizeof(struct lvr_block),
+    .handle_fini = lvri_block_handle_fini,
+    .fini_locked = lvri_block_fini_locked,
+    .drain_locked = lvri_block_drain_locked,
+    .is_drained = lvri_block_is_drained,
+    .each_reference = lvri_block_each_reference,
+    .valid = lvri_block_valid,
+};
 
 #ifdef LVRI_TESTING
 struct lvri_kind_ops lvri_test_kind;
@@ -43,7 +53,7 @@ const struct lvri_kind_ops *const lvri_kinds[LVRI_KIND_LIMIT] = {
     [LVRI_KIND_LOCK] = &lock_kind,           [LVRI_KIND_RLOCK] = &lock_kind,
     [LVRI_KIND_SEMAPHORE] = &semaphore_kind, [LVRI_KIND_CONDITION] = &condition_kind,
     [LVRI_KIND_EVENT] = &event_kind,         [LVRI_KIND_BARRIER] = &barrier_kind,
-    [LVRI_KIND_QUEUE] = &queue_kind,
+    [LVRI_KIND_QUEUE] = &queue_kind,         [LVRI_KIND_BLOCK] = &block_kind,
 #ifdef LVRI_TESTING
     [LVRI_KIND_TEST] = &lvri_test_kind,
 #endif

@@ -11,6 +11,8 @@
 #include "core/owner.h"
 #include "leveret/object.h"
 
+struct lvri_handle;
+
 enum lvri_kind {
   LVRI_KIND_NONE,
   /* the session's own blocks */
@@ -37,6 +39,9 @@ enum lvri_kind {
 /* Hooks may be NULL. They get the arena, not a session: the repairer need not have a handle. */
 struct lvri_kind_ops {
   size_t handle_bytes; /* of this kind's handle, struct lvri_handle at its start included */
+
+  /* The handle is about to be freed: give back what this process has for it. */
+  void (*handle_fini)(struct lvri_handle *h);
 
   /* The last reference is gone: free the blocks that belong to the object, not the object itself.
    * The caller holds the arena's guard. Of a kind that has drain_locked(): once that is through. */

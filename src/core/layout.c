@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "core/arena.h"
 #include "core/barrier.h"
+#include "core/block.h"
 #include "core/condition.h"
 #include "core/event.h"
 #include "core/channel.h"
@@ -47,6 +48,8 @@ uint64_t lvri_arena_layout(void) {
   SIZE_OF(struct lvri_record_header);
   SIZE_OF(struct lvri_channel_shm);
   SIZE_OF(struct lvr_queue_shm);
+  SIZE_OF(struct lvr_block_shm);
+  SIZE_OF(struct lvri_block_refs);
   OPTION(LVRI_KIND_LIMIT);
   OPTION(sizeof(void *));
   return h;
