@@ -78,8 +78,8 @@ LVR_API LVR_MUST_CHECK int lvr_queue_put_many_until(lvr_queue *q, const struct l
 LVR_API LVR_MUST_CHECK int lvr_queue_get_until(lvr_queue *q, struct lvr_message *ret_m,
                                                int64_t deadline_ns);
 
-/* lvr_queue_get_many_until - take the first message, and as many more as are there, are wanted and
- * fit.
+/* lvr_queue_get_many_until - take the first message, and as many more as lie behind it in one piece
+ * (some 60 KiB of a queue that is used a lot), are wanted and fit.
  * Units:   the messages lie in buf one behind the other, each as 4 bytes of length and its
  *          bytes, padded to a multiple of 4. room in bytes, at least LVR_MESSAGE_INLINE + 4. Ends
  *          before a message with a block: *ret_count 0 with a return of 0 says that such a one is
@@ -109,7 +109,7 @@ LVR_API uint32_t lvr_queue_unfinished(const lvr_queue *q);
 /* lvr_queue_join_until - wait until every message that was put is done.
  * Units:   *ret_lost: how many were never done, because the process that got them died; since the
  *          queue was made, those already told to a join of this handle not counted. NULL is fine.
- * Returns: 0, -ETIMEDOUT, -EINTR, -EINVAL (not joinable), -ESTALE. */
+ * Returns: 0, -ETIMEDOUT, -EINTR, -EINVAL (not joinable), -ESTALE, -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_queue_join_until(lvr_queue *q, int64_t deadline_ns,
                                                 uint32_t *ret_lost);
 

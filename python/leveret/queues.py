@@ -28,11 +28,11 @@ __all__ = ["Empty", "Full", "JoinableQueue", "LostTaskWarning", "Queue", "Simple
 class _End:
     """One side of a queue, where programs expect a connection: `queue._reader`, `queue._writer`."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: Queue, side: str) -> None:
         self._queue = queue
         self.fileno = queue._fileno
         self.recv, self.send = queue.get, queue.put
-        self.closed = False
+        self.closed, self.readable, self.writable = False, side == "reader", side == "writer"
 
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Whether something is there within TIMEOUT seconds."""
@@ -50,9 +50,24 @@ class Queue(_core.Queue):
 
     @property
     def _reader(self) -> _End:
-        return _End(self)
+        return _End(self, "reader")
 
-    _writer = _reader
+    @property
+    def _writer(self) -> _End:
+        return _End(self, "writer")
+
+    def put_nowait(self, obj: Any) -> None:
+        """put(obj, False)."""
+        return self.put(obj, False)
+
+    def get_nowait(self) -> Any:
+        """get(False)."""
+        return self.get(False)
+
+    @staticmethod
+    def _on_queue_feeder_error(e: Exception, obj: Any) -> None:
+        """Told by put() what cannot be sent, and why. For subclasses to override, as there."""
+        raise e
 
     def _terminate_broken(self) -> None:
         """What the standard executor does to its queue when a worker has died."""

@@ -66,13 +66,14 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *dir(_standard)})
 
 
-def last_resort(obj: Any, sink: Any, error: Exception) -> None:
-    """Write OBJ, which pickle could not, into SINK; or raise ERROR, with a note that says why."""
+def last_resort(obj: Any, sink: Any, error: Exception) -> bool:
+    """Write OBJ, which pickle could not, into SINK; or have ERROR say why not, and return False."""
     if isinstance(error, (MemoryError, RecursionError)):
-        raise error
-    if not isinstance(error, _UNKNOWN_TO_PICKLE) or not _by_cloudpickle(obj, sink):
-        _explain(error, obj)
-        raise error
+        return False
+    if isinstance(error, _UNKNOWN_TO_PICKLE) and _by_cloudpickle(obj, sink):
+        return True
+    _explain(error, obj)
+    return False
 
 
 def _by_cloudpickle(obj: Any, sink: Any) -> bool:
@@ -83,14 +84,19 @@ def _by_cloudpickle(obj: Any, sink: Any) -> bool:
         return False
     sink.rewind()
     try:
-        pickler = cloudpickle.Pickler(sink, 5, sink)
+        pickler = _with_our_registry(cloudpickle.Pickler)(sink, 5, sink)
         sink.keep(pickler)
-        table: Any = vars(_standard.ForkingPickler)["_extra_reducers"]
-        pickler.dispatch_table = ChainMap(table, pickler.dispatch_table)
         pickler.dump(obj)
     except Exception:
         return False
     return True
+
+
+def _with_our_registry(pickler: Any) -> Any:
+    """A class like PICKLER that heeds what is registered with ForkingPickler, too."""
+    extra: Any = vars(_standard.ForkingPickler)["_extra_reducers"]
+    table = ChainMap(extra, pickler.dispatch_table)
+    return type("Pickler", (pickler,), {"dispatch_table": table})
 
 
 # Whom to blame.

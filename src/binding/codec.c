@@ -1,6 +1,10 @@
 /* codec.c - the codec as Python sees it: for tests, benchmarks and leveret.reduction. */
 #include "binding/codec.h"
 
+#include <string.h>
+
+#include "binding/parcel.h"
+
 /* --- encoding ------------------------------------------------------------------------------ */
 
 static PyObject *whole_stream(const struct lvri_encoding *e) {
@@ -110,6 +114,32 @@ static PyObject *codec_decode(PyObject *module, PyObject *args) {
   return obj;
 }
 
+/* --- through a message --------------------------------------------------------------------- */
+
+/* As if the parcel had gone through a queue. */
+static void deliver(struct lvri_parcel *p, struct lvr_message *m) {
+  m->block = p->block;
+  m->in_block = p->bytes == 0;
+  m->data = m->in_block ? lvr_block_data(p->block) : m->small;
+  m->bytes = m->in_block ? lvr_block_bytes(p->block) : p->bytes;
+  if (!m->in_block) memcpy(m->small, p->data, p->bytes);
+  p->block = NULL;
+}
+
+PyDoc_STRVAR(relay_doc,
+             "relay($module, obj, /)\n--\n\n"
+             "The object as a queue within this process would hand it on.");
+
+static PyObject *codec_relay(PyObject *module, PyObject *obj) {
+  struct lvri_parcel p;
+  struct lvr_message m;
+
+  if (lvri_parcel_pack(lvri_state_of(module), obj, &p) < 0) return NULL;
+  deliver(&p, &m);
+  lvri_parcel_fini(&p);
+  return lvri_parcel_unpack(lvri_state_of(module), &m);
+}
+
 /* --- measuring ----------------------------------------------------------------------------- */
 
 static PyObject *recode_once(struct lvri_state *state, PyObject *obj) {
@@ -149,6 +179,7 @@ static PyMethodDef codec_functions[] = {
     {"encode", codec_encode, METH_O, encode_doc},
     {"encode_small", codec_encode_small, METH_VARARGS, encode_small_doc},
     {"decode", codec_decode, METH_VARARGS, decode_doc},
+    {"relay", codec_relay, METH_O, relay_doc},
     {"recode", codec_recode, METH_VARARGS, recode_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -25,6 +25,9 @@
 /* Copies of this size are made without the GIL. */
 #define LVRI_LONG_COPY_BYTES ((size_t)1024 * 1024)
 
+/* What a stream says of a buffer. */
+#define LVRI_BUFFER_READONLY 1u
+
 /* A piece of somebody's memory, held by a buffer export: at `at` of the stream, or by itself. */
 struct lvri_piece {
   size_t at;
@@ -59,7 +62,10 @@ void lvri_encoding_init(struct lvri_encoding *e, unsigned char *memory, size_t b
  * Twice is fine. An exception that is set stays. */
 void lvri_encoding_fini(struct lvri_encoding *e);
 
-/* lvri_encoding_clear - the same, but to begin anew with the same memory. */
+/* lvri_encoding_release - give back all but the stream's own bytes. */
+void lvri_encoding_release(struct lvri_encoding *e);
+
+/* lvri_encoding_clear - the same, and begin anew with the same memory. */
 void lvri_encoding_clear(struct lvri_encoding *e);
 
 /* lvri_encode - write obj, of any type.

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define FEW_FRAMES  16u
-#define FEW_STRINGS 32u
+#define FEW_NUMBERED 32u
 
 /* A container whose items are being read. */
 struct frame {
@@ -31,10 +31,10 @@ struct reader {
   struct frame *frames; /* those that are open, outermost first */
   size_t depth, frame_room;
   size_t key_depth;   /* of the frame whose key is being read, plus one; 0: no key is */
-  PyObject **strings; /* strs and bytes so far, in order; borrowed: what is made is kept */
-  size_t string_count, string_room;
+  PyObject **numbered; /* strs, bytes, whole tuples so far; borrowed: what is made is kept */
+  size_t numbered_count, numbered_room;
   struct frame few_frames[FEW_FRAMES];
-  PyObject *few_strings[FEW_STRINGS];
+  PyObject *few_numbered[FEW_NUMBERED];
 };
 
 int lvri_raise_corrupt(struct lvri_state *state, const char *what) {
@@ -120,30 +120,30 @@ static PyObject *read_float(struct reader *r) {
 
 /* --- strings ------------------------------------------------------------------------------- */
 
-static int widen_strings(struct reader *r) {
-  size_t room = r->string_room * 2;
-  bool is_first = r->strings == r->few_strings;
-  PyObject **strings = PyMem_RawRealloc(is_first ? NULL : r->strings, room * sizeof(*strings));
+static int widen_numbered(struct reader *r) {
+  size_t room = r->numbered_room * 2;
+  bool is_first = r->numbered == r->few_numbered;
+  PyObject **wider = PyMem_RawRealloc(is_first ? NULL : r->numbered, room * sizeof(*wider));
 
-  if (strings == NULL) {
+  if (wider == NULL) {
     (void)PyErr_NoMemory();
     return -1;
   }
-  if (is_first) memcpy(strings, r->few_strings, sizeof(r->few_strings));
-  r->strings = strings;
-  r->string_room = room;
+  if (is_first) memcpy(wider, r->few_numbered, sizeof(r->few_numbered));
+  r->numbered = wider;
+  r->numbered_room = room;
   return 0;
 }
 
-/* Gives a str or bytes, NULL too, its number. */
-static inline PyObject *number_string(struct reader *r, PyObject *string) {
-  if (string == NULL) return NULL;
-  if (__builtin_expect(r->string_count == r->string_room, 0) && widen_strings(r) < 0) {
-    Py_DECREF(string);
+/* Gives an object, NULL too, its number; takes it on failure. */
+static inline PyObject *give_number(struct reader *r, PyObject *o) {
+  if (o == NULL) return NULL;
+  if (__builtin_expect(r->numbered_count == r->numbered_room, 0) && widen_numbered(r) < 0) {
+    Py_DECREF(o);
     return NULL;
   }
-  r->strings[r->string_count++] = string;
-  return string;
+  r->numbered[r->numbered_count++] = o;
+  return o;
 }
 
 static inline uint64_t load_64(const unsigned char *at) {
@@ -219,12 +219,12 @@ static PyObject *read_str(struct reader *r, size_t kind, bool ascii) {
   size_t chars;
 
   if (read_length(r, kind, &chars) < 0) return NULL;
-  return number_string(r, ascii ? make_ascii(r, chars) : make_wide(r, chars, kind));
+  return give_number(r, ascii ? make_ascii(r, chars) : make_wide(r, chars, kind));
 }
 
 static PyObject *read_word(struct reader *r, size_t chars) {
   if (left(r) < chars) return corrupt(r, "it ends within a str");
-  return number_string(r, make_ascii(r, chars));
+  return give_number(r, make_ascii(r, chars));
 }
 
 static PyObject *read_bytes(struct reader *r) {
@@ -234,12 +234,12 @@ static PyObject *read_bytes(struct reader *r) {
   const unsigned char *from = r->at;
 
   r->at += bytes;
-  if (bytes < 2) return number_string(r, PyBytes_FromStringAndSize((const char *)from,
+  if (bytes < 2) return give_number(r, PyBytes_FromStringAndSize((const char *)from,
                                                                    (Py_ssize_t)bytes));
   PyObject *made = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)bytes);
 
   if (made != NULL) lvri_copy(PyBytes_AS_STRING(made), from, bytes);
-  return number_string(r, made);
+  return give_number(r, made);
 }
 
 static PyObject *read_bytearray(struct reader *r) {
@@ -257,8 +257,10 @@ static PyObject *read_again(struct reader *r) {
   uint64_t number;
 
   if (read_size(r, &number) < 0) return NULL;
-  if (number >= r->string_count) return corrupt(r, "it names a str that did not come");
-  return Py_NewRef(r->strings[number]);
+  if (number >= r->numbered_count) return corrupt(r, "it names something that did not come");
+  if (r->key_depth > 0 && PyTuple_CheckExact(r->numbered[number]))
+    return corrupt(r, "a key names a tuple");
+  return Py_NewRef(r->numbered[number]);
 }
 
 /* --- containers ---------------------------------------------------------------------------- */
@@ -350,7 +352,7 @@ static inline int add(struct reader *r, struct frame *f, PyObject *value) {
   return 0;
 }
 
-/* The innermost container, which is whole. */
+/* The innermost container, which is whole; NULL with MemoryError. */
 static PyObject *close_container(struct reader *r) {
   struct frame *f = &r->frames[--r->depth];
 
@@ -358,7 +360,7 @@ static PyObject *close_container(struct reader *r) {
     r->key_depth = 0; /* a dict is in no key */
   else
     PyObject_GC_Track(f->container);
-  return f->container;
+  return f->kind == LVRI_WIRE_TUPLE ? give_number(r, f->container) : f->container;
 }
 
 static void drop_open(struct reader *r) {
@@ -419,6 +421,7 @@ static int settle(struct reader *r, PyObject **value) {
     if (add(r, f, *value) < 0) return -1;
     if (f->filled < f->count) return 0;
     *value = close_container(r);
+    if (*value == NULL) return -1;
   }
   return 1;
 }
@@ -441,7 +444,7 @@ static PyObject *decode_direct(struct reader *r) {
 
   drop_open(r);
   if (r->frames != r->few_frames) PyMem_RawFree(r->frames);
-  if (r->strings != r->few_strings) PyMem_RawFree(r->strings);
+  if (r->numbered != r->few_numbered) PyMem_RawFree(r->numbered);
   if (root != NULL && r->at != r->end) {
     Py_DECREF(root);
     return corrupt(r, "there are bytes left over");
@@ -461,9 +464,9 @@ PyObject *lvri_decode(struct lvri_state *state, const void *data, size_t bytes,
   r.state = state;
   r.frames = r.few_frames;
   r.frame_room = FEW_FRAMES;
-  r.strings = r.few_strings;
-  r.string_room = FEW_STRINGS;
-  r.depth = r.key_depth = r.string_count = 0;
+  r.numbered = r.few_numbered;
+  r.numbered_room = FEW_NUMBERED;
+  r.depth = r.key_depth = r.numbered_count = 0;
   return decode_direct(&r);
 }
 

@@ -17,12 +17,12 @@
 #include <string.h>
 
 #define FEW 64u /* that many slots of the set are on the stack */
-#define IS_CONTAINER UINT32_MAX
+#define NO_NUMBER UINT32_MAX /* it can be changed, or it is a tuple that is not whole yet */
 
 /* What was seen: an open-addressed table of addresses, at most half full. */
 struct seen {
   PyObject **objects; /* NULL: nothing was entered yet */
-  uint32_t *numbers;  /* of a str or bytes: how many came before it; else IS_CONTAINER */
+  uint32_t *numbers;  /* how many strs, bytes and tuples came before this one; or NO_NUMBER */
   uint32_t slots, used;
   PyObject *few_objects[FEW];
   uint32_t few_numbers[FEW];
@@ -30,7 +30,7 @@ struct seen {
 
 struct walk {
   struct lvri_encoding *e;
-  uint32_t strings;   /* strs and bytes so far */
+  uint32_t numbered;  /* strs, bytes and whole tuples so far */
   uint32_t key_depth; /* levels of tuples in the key that is being written */
   struct seen seen;
 };
@@ -119,7 +119,7 @@ static int enter(struct walk *w, PyObject *o) {
   uint32_t number;
 
   if (!may_be_met_again(o)) return 1;
-  int met = meet(&w->seen, o, IS_CONTAINER, &number);
+  int met = meet(&w->seen, o, NO_NUMBER, &number);
 
   return met < 0 ? -1 : !met;
 }
@@ -228,15 +228,13 @@ static int put_float(struct walk *w, PyObject *o) {
 
 /* --- strings ------------------------------------------------------------------------------- */
 
-/* 1: it came before, and its number is written; 0: it is new. Counts it. */
+/* 1: it came before, and its number is written; 0: it is new, and has a number. */
 static int put_again(struct walk *w, PyObject *o) {
   uint32_t number;
-
-  if (w->strings == IS_CONTAINER - 1) return 0; /* one more, and the numbers would not do */
-  int met = meet(&w->seen, o, w->strings, &number);
+  int met = meet(&w->seen, o, w->numbered, &number);
 
   if (met > 0) return put_size(w, LVRI_WIRE_AGAIN, number);
-  w->strings++;
+  w->numbered++;
   return met;
 }
 
@@ -269,7 +267,7 @@ static int put_str(struct walk *w, PyObject *o) {
 
     if (again != 0) return again;
   } else {
-    w->strings++;
+    w->numbered++;
   }
   if (chars <= LVRI_WORD_MAX && PyUnicode_IS_ASCII(o)) return put_word(w, o, chars);
   return put_characters(w, o);
@@ -283,7 +281,7 @@ static int put_bytes(struct walk *w, PyObject *o) {
 
     if (again != 0) return again;
   } else {
-    w->strings++;
+    w->numbered++;
   }
   if (put_size(w, LVRI_WIRE_BYTES, bytes) < 0) return -1;
   return put_memory(w, o, PyBytes_AS_STRING(o), bytes);
@@ -312,18 +310,44 @@ static int put_items(struct walk *w, PyObject *const *items, Py_ssize_t count) {
   return put;
 }
 
-static int put_tuple(struct walk *w, PyObject *o) {
-  Py_ssize_t count = PyTuple_GET_SIZE(o);
-  int put = count == 0 ? 1 : enter(w, o);
+/* 1: it came before, and its number is written; 0: its items are to be written; -1; 2: it is not
+ * direct, since it contains itself, or is in a key, where a number could lead too deep. */
+static int put_tuple_again(struct walk *w, PyObject *o) {
+  uint32_t number;
+  int met = may_be_met_again(o) ? meet(&w->seen, o, NO_NUMBER, &number) : 0;
 
-  if (put > 0) put = put_count(w, LVRI_WIRE_FEW_TUPLE, LVRI_WIRE_TUPLE, (size_t)count);
-  if (put <= 0 || count == 0) return put;
+  if (met <= 0) return met;
+  if (number == NO_NUMBER || w->key_depth > 0) return 2;
+  return put_size(w, LVRI_WIRE_AGAIN, number);
+}
+
+/* A tuple's number is that of its end. */
+static void number_tuple(struct walk *w, PyObject *o) {
+  uint32_t number = w->numbered++;
+
+  if (may_be_met_again(o)) w->seen.numbers[find_slot(&w->seen, o)] = number;
+}
+
+static int put_tuple_items(struct walk *w, PyObject *o) {
+  Py_ssize_t count = PyTuple_GET_SIZE(o);
+
+  if (w->key_depth > LVRI_KEY_DEPTH) return 0;
+  if (put_count(w, LVRI_WIRE_FEW_TUPLE, LVRI_WIRE_TUPLE, (size_t)count) < 0) return -1;
   w->key_depth += w->key_depth > 0;
-  if (w->key_depth <= LVRI_KEY_DEPTH)
-    put = put_items(w, &PyTuple_GET_ITEM(o, 0), count);
-  else
-    put = 0;
+  int put = put_items(w, &PyTuple_GET_ITEM(o, 0), count);
+
   w->key_depth -= w->key_depth > 0;
+  return put;
+}
+
+static int put_tuple(struct walk *w, PyObject *o) {
+  if (PyTuple_GET_SIZE(o) == 0) return put_byte(w, LVRI_WIRE_FEW_TUPLE);
+  int again = put_tuple_again(w, o);
+
+  if (again != 0) return again == 2 ? 0 : again;
+  int put = put_tuple_items(w, o);
+
+  if (put > 0) number_tuple(w, o);
   return put;
 }
 
@@ -396,14 +420,14 @@ int lvri_encode_direct(PyObject *obj, struct lvri_encoding *e) {
   struct walk w;
 
   w.e = e;
-  w.strings = 0;
+  w.numbered = 0;
   w.key_depth = 0;
   w.seen.objects = NULL;
   w.seen.slots = 0;
   int put = put_value(&w, obj);
 
   free_seen(&w.seen);
-  return put;
+  return w.numbered >= NO_NUMBER - 1 && put > 0 ? 0 : put;
 }
 
 int lvri_encode(struct lvri_state *state, PyObject *obj, struct lvri_encoding *e) {

@@ -119,13 +119,17 @@ void lvri_encoding_copy(const struct lvri_encoding *e, void *to) {
 
 /* --- the end ------------------------------------------------------------------------------- */
 
-void lvri_encoding_clear(struct lvri_encoding *e) {
-  e->bytes = 0;
+void lvri_encoding_release(struct lvri_encoding *e) {
   e->spliced_bytes = 0;
   e->ref_count = 0;
   release_pieces(&e->splices);
   release_pieces(&e->buffers);
   Py_CLEAR(e->keeps);
+}
+
+void lvri_encoding_clear(struct lvri_encoding *e) {
+  lvri_encoding_release(e);
+  e->bytes = 0;
 }
 
 static void free_memory(struct lvri_encoding *e) {
@@ -141,7 +145,7 @@ void lvri_encoding_fini(struct lvri_encoding *e) {
   }
   PyObject *raised = lvri_take_exception();
 
-  lvri_encoding_clear(e);
+  lvri_encoding_release(e);
   free_memory(e);
   if (raised != NULL) lvri_put_exception(raised);
 }

@@ -224,25 +224,36 @@ static int dump(struct lvri_state *state, struct sink *sink, PyObject *obj) {
 
   if (pickler == NULL) return -1;
   Py_XSETREF(sink->e->keeps, pickler);
-  PyObject *done = PyObject_CallMethod(pickler, "dump", "O", obj);
+  PyObject *done = PyObject_CallMethodOneArg(pickler, state->dump_name, obj);
 
   Py_XDECREF(done);
   return done == NULL ? -1 : 0;
 }
 
-/* leveret.reduction.last_resort(obj, sink, error): writes it after all, or raises. */
+/* leveret.reduction.last_resort(obj, sink, error): whether it wrote it after all. */
+static PyObject *call_last_resort(PyObject *obj, struct sink *sink, PyObject *error) {
+  PyObject *reduction = PyImport_ImportModule("leveret.reduction");
+  PyObject *written = reduction == NULL
+                          ? NULL
+                          : PyObject_CallMethod(reduction, "last_resort", "(OOO)", obj,
+                                                (PyObject *)sink, error);
+
+  Py_XDECREF(reduction);
+  return written;
+}
+
 static int last_resort(PyObject *obj, struct sink *sink) {
   if (!PyErr_ExceptionMatches(PyExc_Exception)) return -1;
   PyObject *error = lvri_take_exception();
-  PyObject *reduction = PyImport_ImportModule("leveret.reduction");
-  PyObject *done = reduction == NULL ? NULL
-                                     : PyObject_CallMethod(reduction, "last_resort", "OOO", obj,
-                                                           (PyObject *)sink, error);
+  PyObject *written = call_last_resort(obj, sink, error);
+  int failed = written == Py_True ? 0 : -1;
 
-  Py_XDECREF(reduction);
-  Py_XDECREF(error);
-  Py_XDECREF(done);
-  return done == NULL ? -1 : 0;
+  if (written == NULL || failed == 0)
+    Py_DECREF(error);
+  else
+    lvri_put_exception(error);
+  Py_XDECREF(written);
+  return failed;
 }
 
 /* Behind the pickle: a byte for each buffer, and how many there are. */
@@ -334,5 +345,6 @@ int lvri_exec_pickling(PyObject *module, struct lvri_state *state) {
 
   state->sink_type = (PyTypeObject *)type;
   state->loads_names = Py_BuildValue("(s)", "buffers");
-  return type == NULL || state->loads_names == NULL ? -1 : 0;
+  state->dump_name = PyUnicode_InternFromString("dump");
+  return type == NULL || state->loads_names == NULL || state->dump_name == NULL ? -1 : 0;
 }

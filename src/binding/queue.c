@@ -12,16 +12,19 @@
 #include "binding/parcel.h"
 #include "binding/semlock.h"
 
+#include <unistd.h>
+
 #define PACKED_BYTES 32768u /* of the buffers of put_many() and get_many() */
 #define PACKED_COUNT 1024u
 
 struct queue_object {
   struct lvri_shared shared;
   lvr_queue *queue;
-  Py_ssize_t maxsize; /* as it was asked for */
+  Py_ssize_t maxsize; /* 0: no limit */
+  PyObject *owed;     /* NULL, or a list of exceptions that the next gets raise */
+  pid_t closed_in;    /* the process that closed it; others go on with it, a forked child too */
   bool joinable;
-  bool closed; /* here: others go on with it */
-  bool used;   /* something was put from here */
+  bool used; /* something was put from here */
 };
 
 LVRI_DEFINE_REFERENCE(queue)
@@ -29,12 +32,16 @@ LVRI_DEFINE_FROM_REFERENCE(queue)
 
 static struct queue_object *queue_of(PyObject *self) { return (struct queue_object *)self; }
 
+static bool is_closed(const struct queue_object *object) {
+  return object->closed_in != 0 && object->closed_in == getpid();
+}
+
 /* The handle, for one who wants to put or get; NULL with an error. */
 static lvr_queue *open_queue(PyObject *self) {
   struct queue_object *object = queue_of(self);
 
   if (__builtin_expect(object->queue == NULL, 0)) (void)lvri_raise_uninitialised(self);
-  if (__builtin_expect(!object->closed, 1)) return object->queue;
+  if (__builtin_expect(!is_closed(object), 1)) return object->queue;
   PyErr_Format(PyExc_ValueError, "Queue %R is closed", self);
   return NULL;
 }
@@ -158,10 +165,6 @@ static PyObject *queue_put(PyObject *self, PyObject *const *args, Py_ssize_t nar
   return put(self, args[0], deadline_ns);
 }
 
-static PyObject *queue_put_nowait(PyObject *self, PyObject *obj) {
-  return put(self, obj, LVRI_TRY_ONCE);
-}
-
 /* Getting */
 
 static PyObject *get_failed(int code) {
@@ -176,19 +179,52 @@ static int get_waiting(lvr_queue *queue, struct lvr_message *m, int64_t deadline
   return code;
 }
 
+/* Consumes the message; NULL with an error. */
+static PyObject *unpack(PyObject *self, struct lvr_message *m) {
+  struct lvri_state *state = lvri_state_of_type(Py_TYPE(self));
+
+  if (__builtin_expect(state == NULL, 0)) {
+    lvr_message_fini(m);
+    return NULL;
+  }
+  return m->block != NULL ? lvri_parcel_unpack(state, m)
+                          : lvri_decode(state, m->data, m->bytes, NULL);
+}
+
+/* The exception that is set is raised by the next get: it is about a message that came together
+ * with others. 0, or -1 with an error. */
+static int owe(PyObject *self) {
+  struct queue_object *object = queue_of(self);
+  PyObject *raised = lvri_take_exception();
+
+  if (object->owed == NULL) object->owed = PyList_New(0);
+  int failed = object->owed == NULL ? -1 : PyList_Append(object->owed, raised);
+
+  Py_XDECREF(raised);
+  return failed;
+}
+
+static PyObject *raise_owed(PyObject *self) {
+  struct queue_object *object = queue_of(self);
+  PyObject *first = Py_NewRef(PyList_GET_ITEM(object->owed, 0));
+
+  (void)PyList_SetSlice(object->owed, 0, 1, NULL);
+  if (PyList_GET_SIZE(object->owed) == 0) Py_CLEAR(object->owed);
+  PyErr_Clear();
+  lvri_put_exception(first);
+  return NULL;
+}
+
 static PyObject *get(PyObject *self, int64_t deadline_ns) {
   lvr_queue *queue = open_queue(self);
   struct lvr_message m;
 
   if (queue == NULL) return NULL;
+  if (__builtin_expect(queue_of(self)->owed != NULL, 0)) return raise_owed(self);
   int code = lvri_channel_try_get(&queue->channel, &m, false);
 
   if (code == -EAGAIN || code == -EBUSY) code = get_waiting(queue, &m, deadline_ns);
-  if (__builtin_expect(code != 0, 0)) return get_failed(code);
-  struct lvri_state *state = lvri_state_of_type(Py_TYPE(self));
-
-  if (state == NULL || m.block != NULL) return lvri_parcel_unpack(state, &m);
-  return lvri_decode(state, m.data, m.bytes, NULL);
+  return __builtin_expect(code == 0, 1) ? unpack(self, &m) : get_failed(code);
 }
 
 static PyObject *queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -199,10 +235,6 @@ static PyObject *queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nar
       lvri_parse_waiting("get", args, nargs, kwnames, &deadline_ns) < 0)
     return NULL;
   return get(self, deadline_ns);
-}
-
-static PyObject *queue_get_nowait(PyObject *self, PyObject *Py_UNUSED(none)) {
-  return get(self, LVRI_TRY_ONCE);
 }
 
 /* Many at once */
@@ -309,80 +341,95 @@ static PyObject *queue_put_many(PyObject *self, PyObject *const *args, Py_ssize_
   return code == 0 ? PyLong_FromSsize_t(done) : put_failed(code);
 }
 
-static int append_stolen(PyObject *list, PyObject *obj) {
-  int failed = obj == NULL ? -1 : PyList_Append(list, obj);
+/* obj into the list; NULL: its exception is owed. 0 or LVRI_RAISED. */
+static int keep(PyObject *self, PyObject *list, PyObject *obj) {
+  int failed = obj == NULL ? owe(self) : PyList_Append(list, obj);
 
   Py_XDECREF(obj);
-  return failed;
+  return failed ? LVRI_RAISED : 0;
 }
 
-/* Messages packed as include/leveret/queue.h says. An exception is raised when all are decoded: the
- * first one. */
-static int unpack_many(struct lvri_state *state, const unsigned char *bytes, uint32_t count,
+/* Messages packed as include/leveret/queue.h says. */
+static int unpack_many(PyObject *self, const unsigned char *bytes, uint32_t count,
                        PyObject *list) {
-  PyObject *first = NULL;
+  struct lvri_state *state = lvri_state_of_type(Py_TYPE(self));
+  int code = state == NULL ? LVRI_RAISED : 0;
 
-  for (uint32_t i = 0; i < count; i++) {
+  for (uint32_t i = 0; i < count && code == 0; i++) {
     uint32_t size;
 
     memcpy(&size, bytes, sizeof(size));
-    if (append_stolen(list, lvri_decode(state, bytes + sizeof(size), size, NULL)) < 0) {
-      PyObject *raised = lvri_take_exception();
-
-      if (first == NULL)
-        first = raised;
-      else
-        Py_XDECREF(raised);
-    }
+    code = keep(self, list, lvri_decode(state, bytes + sizeof(size), size, NULL));
     bytes += sizeof(size) + ((size + 3u) & ~3u);
   }
-  if (first != NULL) lvri_put_exception(first);
-  return first == NULL ? 0 : -1;
+  return code;
 }
 
-/* A few of those that are there, waiting for the first; 0 when the next one has a block. */
-static int get_some(PyObject *self, PyObject *list, uint32_t most, int64_t deadline_ns) {
+/* What get_many() has got so far. */
+struct gathered {
+  PyObject *list;
+  Py_ssize_t left; /* how many more it may be */
+};
+
+/* The one message that is first; it has a block, or had when we looked. */
+static int get_one(PyObject *self, struct gathered *g, int64_t deadline_ns) {
+  struct lvr_message m;
+  int code = get_waiting(queue_of(self)->queue, &m, deadline_ns);
+
+  if (code != 0) return code;
+  g->left--;
+  return keep(self, g->list, unpack(self, &m));
+}
+
+/* A few of those that are there, waiting for the first. */
+static int get_some(PyObject *self, struct gathered *g, int64_t deadline_ns) {
   lvr_queue *queue = queue_of(self)->queue;
   unsigned char *buf = PyMem_Malloc(PACKED_BYTES);
-  struct lvri_state *state = lvri_state_of_type(Py_TYPE(self));
-  uint32_t count = 0;
+  uint32_t most = g->left < (Py_ssize_t)PACKED_COUNT ? (uint32_t)g->left : PACKED_COUNT, count = 0;
   size_t bytes = 0;
   int code = 0;
 
-  if (buf == NULL || state == NULL) {
-    PyMem_Free(buf);
+  if (buf == NULL) {
     (void)PyErr_NoMemory();
     return LVRI_RAISED;
   }
   LVRI_WAIT_UNTIL(
       code, deadline_ns,
       lvr_queue_get_many_until(queue, buf, PACKED_BYTES, most, until_ns, &count, &bytes));
-  if (code == 0 && unpack_many(state, buf, count, list) < 0) code = LVRI_RAISED;
+  if (code == 0) code = unpack_many(self, buf, count, g->list);
   PyMem_Free(buf);
-  if (code != 0 || count > 0) return code;
-  return append_stolen(list, get(self, deadline_ns)) < 0 ? LVRI_RAISED : 0;
+  g->left -= (Py_ssize_t)count;
+  return code != 0 || count > 0 ? code : get_one(self, g, deadline_ns);
 }
 
 PyDoc_STRVAR(
     get_many_doc,
     "get_many($self, /, max=None, timeout=None)\n--\n\n"
     "Wait for an object, and return a list of it and of those that are there, at most max.\n\n"
-    "queue.Empty after timeout seconds without one.");
+    "queue.Empty after timeout seconds without one. Where one of several cannot be unpickled, the\n"
+    "others are returned, and the next get() or get_many() here raises its exception.");
 
-/* Until it is empty, or there are `most`. The first one is waited for. */
-static PyObject *get_all(PyObject *self, Py_ssize_t most, int64_t deadline_ns) {
-  PyObject *list = PyList_New(0);
-  int code = list == NULL ? LVRI_RAISED : 0;
+/* The first one is waited for; then those that are there by now, not those that come meanwhile. */
+static int get_all(PyObject *self, struct gathered *g, int64_t deadline_ns) {
+  int code = get_some(self, g, deadline_ns);
+  Py_ssize_t there = (Py_ssize_t)lvr_queue_size(queue_of(self)->queue);
 
-  while (code == 0 && PyList_GET_SIZE(list) < most) {
-    Py_ssize_t wanted = most - PyList_GET_SIZE(list);
-    uint32_t some = wanted < (Py_ssize_t)PACKED_COUNT ? (uint32_t)wanted : PACKED_COUNT;
+  if (there < g->left) g->left = there;
+  while (code == 0 && g->left > 0)
+    code = get_some(self, g, LVRI_TRY_ONCE);
+  return code;
+}
 
-    code = get_some(self, list, some, deadline_ns);
-    deadline_ns = LVRI_TRY_ONCE;
-  }
-  if (code == 0 || (code == -ETIMEDOUT && PyList_GET_SIZE(list) > 0)) return list;
-  Py_XDECREF(list);
+/* With something in the list it is returned, whatever stopped us. */
+static PyObject *get_list(PyObject *self, Py_ssize_t most, int64_t deadline_ns) {
+  struct gathered g = {PyList_New(0), most};
+
+  if (g.list == NULL) return NULL;
+  int code = get_all(self, &g, deadline_ns);
+
+  if (PyList_GET_SIZE(g.list) > 0 && (code != LVRI_RAISED || owe(self) == 0)) return g.list;
+  Py_DECREF(g.list);
+  if (queue_of(self)->owed != NULL && code != LVRI_RAISED) return raise_owed(self);
   return get_failed(code);
 }
 
@@ -398,7 +445,8 @@ static PyObject *queue_get_many(PyObject *self, PyObject *args, PyObject *kwargs
   if (max != Py_None) most = PyNumber_AsSsize_t(max, PyExc_OverflowError);
   if (most == -1 && PyErr_Occurred()) return NULL;
   if (most < 1) return PyErr_Format(PyExc_ValueError, "max must be at least 1, not %zd", most);
-  return open_queue(self) == NULL ? NULL : get_all(self, most, deadline_ns);
+  if (open_queue(self) == NULL) return NULL;
+  return queue_of(self)->owed != NULL ? raise_owed(self) : get_list(self, most, deadline_ns);
 }
 
 /* Looking */
@@ -415,7 +463,7 @@ static PyObject *queue_empty(PyObject *self, PyObject *Py_UNUSED(none)) {
   lvr_queue *queue = any_queue(self);
 
   if (queue == NULL) return NULL;
-  if (queue_of(self)->closed && queue_of(self)->used)
+  if (is_closed(queue_of(self)) && queue_of(self)->used)
     return PyErr_Format(PyExc_OSError, "Queue %R is closed", self);
   return PyBool_FromLong(lvr_queue_size(queue) == 0);
 }
@@ -430,12 +478,16 @@ static PyObject *queue_full(PyObject *self, PyObject *Py_UNUSED(none)) {
 }
 
 /* Waits for a message without taking it: what _reader.poll() does. */
-static PyObject *queue_poll(PyObject *self, PyObject *timeout) {
-  lvr_queue *queue = open_queue(self);
-  int64_t deadline_ns;
+static PyObject *queue_poll(PyObject *self, PyObject *args) {
+  PyObject *timeout = NULL;
+  int64_t deadline_ns = LVRI_TRY_ONCE;
   int code;
 
-  if (queue == NULL || lvri_deadline_of(timeout, &deadline_ns) < 0) return NULL;
+  if (!PyArg_ParseTuple(args, "|O:_poll", &timeout)) return NULL;
+  lvr_queue *queue = open_queue(self);
+
+  if (queue == NULL || (timeout != NULL && lvri_deadline_of(timeout, &deadline_ns) < 0))
+    return NULL;
   LVRI_WAIT_UNTIL(code, deadline_ns, lvr_queue_wait_until(queue, until_ns));
   if (code == LVRI_RAISED) return NULL;
   if (code < 0 && code != -ETIMEDOUT) return lvri_raise(code, "wait for a queue");
@@ -455,7 +507,7 @@ static PyObject *queue_fileno(PyObject *self, PyObject *Py_UNUSED(none)) {
 /* The end */
 
 static PyObject *queue_close(PyObject *self, PyObject *Py_UNUSED(none)) {
-  queue_of(self)->closed = true;
+  queue_of(self)->closed_in = getpid();
   Py_RETURN_NONE;
 }
 
@@ -464,7 +516,7 @@ PyDoc_STRVAR(join_thread_doc,
              "Nothing to wait for: what put() returned from is in the queue.");
 
 static PyObject *queue_join_thread(PyObject *self, PyObject *Py_UNUSED(none)) {
-  if (queue_of(self)->closed) Py_RETURN_NONE;
+  if (is_closed(queue_of(self))) Py_RETURN_NONE;
   return PyErr_Format(PyExc_AssertionError, "Queue %R not closed", self);
 }
 
@@ -516,9 +568,26 @@ static PyObject *joinable_new(PyTypeObject *type, PyObject *args, PyObject *kwar
   return self;
 }
 
+/* Any number up to 0 is no limit. */
+static int parse_maxsize(PyObject *number, Py_ssize_t *ret_maxsize) {
+  PyObject *index = PyNumber_Index(number);
+  int overflow;
+
+  if (index == NULL) return -1;
+  long maxsize = PyLong_AsLongAndOverflow(index, &overflow);
+
+  Py_DECREF(index);
+  if (overflow > 0 || maxsize > INT32_MAX) {
+    PyErr_Format(PyExc_OverflowError, "maxsize must be at most %d, not %R", INT32_MAX, number);
+    return -1;
+  }
+  *ret_maxsize = overflow < 0 || maxsize < 0 ? 0 : (Py_ssize_t)maxsize;
+  return 0;
+}
+
 static int make(struct queue_object *object, Py_ssize_t maxsize) {
   lvr_session *session = lvri_session();
-  uint32_t bound = maxsize > 0 && maxsize <= INT32_MAX ? (uint32_t)maxsize : 0;
+  uint32_t bound = (uint32_t)maxsize;
 
   if (session == NULL) return -1;
   int code =
@@ -531,17 +600,29 @@ static int make(struct queue_object *object, Py_ssize_t maxsize) {
 
 static int queue_init(PyObject *self, PyObject *args, PyObject *kwargs) {
   static char *keywords[] = {"maxsize", "ctx", NULL};
+  PyObject *number = NULL, *ctx;
   Py_ssize_t maxsize = 0;
-  PyObject *ctx;
 
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|n$O:__init__", keywords, &maxsize, &ctx) ||
-      lvri_check_fresh(self, queue_of(self)->queue) < 0)
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$O:__init__", keywords, &number, &ctx) ||
+      lvri_check_fresh(self, queue_of(self)->queue) < 0 ||
+      (number != NULL && parse_maxsize(number, &maxsize) < 0))
     return -1;
   return make(queue_of(self), maxsize);
 }
 
+static int queue_traverse(PyObject *self, visitproc visit, void *arg) {
+  Py_VISIT(queue_of(self)->owed);
+  return lvri_shared_traverse(self, visit, arg);
+}
+
+static int queue_clear(PyObject *self) {
+  Py_CLEAR(queue_of(self)->owed);
+  return lvri_shared_clear(self);
+}
+
 static void queue_dealloc(PyObject *self) {
   lvri_shared_dealloc_begin(self);
+  Py_CLEAR(queue_of(self)->owed);
   lvr_queue_detach(queue_of(self)->queue);
   lvri_shared_dealloc_end(self);
 }
@@ -574,7 +655,7 @@ static PyObject *queue_get_maxsize(PyObject *self, void *Py_UNUSED(closure)) {
 }
 
 static PyObject *queue_get_closed(PyObject *self, void *Py_UNUSED(closure)) {
-  return PyBool_FromLong(queue_of(self)->closed);
+  return PyBool_FromLong(is_closed(queue_of(self)));
 }
 
 static PyMethodDef queue_methods[] = {
@@ -582,12 +663,10 @@ static PyMethodDef queue_methods[] = {
      "put($self, obj, block=True, timeout=None)\n--\n\n"
      "Put obj into the queue; it is there when this returns, whatever becomes of this process.\n\n"
      "queue.Full when there was no room for timeout seconds, or none at all and block is false."},
-    {"put_nowait", queue_put_nowait, METH_O, "put_nowait($self, obj, /)\n--\n\nput(obj, False)."},
     {"get", LVRI_METHOD(queue_get), METH_FASTCALL | METH_KEYWORDS,
      "get($self, block=True, timeout=None)\n--\n\n"
      "Take the first object out of the queue.\n\n"
      "queue.Empty when there was none for timeout seconds, or none at all and block is false."},
-    {"get_nowait", queue_get_nowait, METH_NOARGS, "get_nowait($self, /)\n--\n\nget(False)."},
     {"put_many", LVRI_METHOD(queue_put_many), METH_FASTCALL | METH_KEYWORDS, put_many_doc},
     {"get_many", LVRI_METHOD(queue_get_many), METH_VARARGS | METH_KEYWORDS, get_many_doc},
     {"qsize", queue_qsize, METH_NOARGS, "qsize($self, /)\n--\n\nHow many objects are in it."},
@@ -598,7 +677,7 @@ static PyMethodDef queue_methods[] = {
     {"join_thread", queue_join_thread, METH_NOARGS, join_thread_doc},
     {"cancel_join_thread", queue_cancel_join_thread, METH_NOARGS,
      "cancel_join_thread($self, /)\n--\n\nNothing: there is no thread."},
-    {"_poll", queue_poll, METH_O, NULL},
+    {"_poll", queue_poll, METH_VARARGS, NULL},
     {"_fileno", queue_fileno, METH_NOARGS, NULL},
     {"__getstate__", queue_getstate, METH_NOARGS, NULL},
     {"__setstate__", queue_setstate, METH_O, NULL},
@@ -632,8 +711,8 @@ static PyType_Slot queue_slots[] = {
     {Py_tp_doc, (void *)queue_doc},
     {Py_tp_init, queue_init},
     {Py_tp_dealloc, queue_dealloc},
-    {Py_tp_traverse, lvri_shared_traverse},
-    {Py_tp_clear, lvri_shared_clear},
+    {Py_tp_traverse, queue_traverse},
+    {Py_tp_clear, queue_clear},
     {Py_tp_methods, queue_methods},
     {Py_tp_getset, queue_getset},
     {Py_tp_members, lvri_shared_members},
@@ -644,8 +723,8 @@ static PyType_Slot joinable_slots[] = {
     {Py_tp_doc, (void *)joinable_doc},
     {Py_tp_new, joinable_new},
     {Py_tp_dealloc, queue_dealloc},
-    {Py_tp_traverse, lvri_shared_traverse},
-    {Py_tp_clear, lvri_shared_clear},
+    {Py_tp_traverse, queue_traverse},
+    {Py_tp_clear, queue_clear},
     {Py_tp_methods, joinable_methods},
     {0, NULL},
 };

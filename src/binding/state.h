@@ -40,6 +40,7 @@
   X(PyTypeObject, connection_type)        \
   X(PyTypeObject, zygote_type)            \
   X(PyTypeObject, sink_type)              \
+  X(PyTypeObject, buffer_type)            \
   X(PyObject, abandoned_lock_warning)     \
   X(PyObject, lost_task_warning)          \
   X(PyObject, corrupt_message)            \
@@ -47,6 +48,7 @@
   X(PyObject, pickler)                    \
   X(PyObject, loads)                      \
   X(PyObject, loads_names)                \
+  X(PyObject, dump_name)                  \
   X(PyObject, forking_pickler)            \
   X(PyObject, contexts)
 
@@ -124,6 +126,7 @@ int lvri_exec_connection(PyObject *module, struct lvri_state *state);
 int lvri_exec_birth(PyObject *module, struct lvri_state *state);
 int lvri_exec_zygote(PyObject *module, struct lvri_state *state);
 int lvri_exec_codec(PyObject *module, struct lvri_state *state);
+int lvri_exec_buffer(PyObject *module, struct lvri_state *state);
 int lvri_exec_pickling(PyObject *module, struct lvri_state *state);
 
 #endif

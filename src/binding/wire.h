@@ -46,8 +46,7 @@ enum lvri_wire {
 /* A key nested deeper is not direct: it is hashed by a recursion that nothing guards. */
 #define LVRI_KEY_DEPTH 1000u
 
-/* Behind a pickle with buffers: one byte for each, and how many there are. */
-#define LVRI_BUFFER_READONLY 1u
+/* Behind a pickle with buffers: one byte for each (codec.h), and how many there are. */
 #define LVRI_BUFFER_COUNT_BYTES 4u
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__

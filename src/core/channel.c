@@ -25,10 +25,15 @@ int lvri_channel_init(struct lvri_channel_shm *shm, uint32_t bound, uint64_t mos
 
 /* --- looking ------------------------------------------------------------------------------- */
 
-/* The head first: it never passes a tail that is read after it. */
+/* As it was when the tail was read: the head was the same before and after that. */
 uint32_t lvri_channel_size(const struct lvri_channel_shm *shm) {
-  uint64_t head = lvri_load_acquire_u64(&shm->ch_head);
-  return lvri_channel_count_of(lvri_load_acquire_u64(&shm->ch_tail)) - lvri_channel_count_of(head);
+  uint32_t head = lvri_channel_count_of(lvri_load_acquire_u64(&shm->ch_head));
+  for (;;) {
+    uint32_t tail = lvri_channel_count_of(lvri_load_acquire_u64(&shm->ch_tail));
+    uint32_t again = lvri_channel_count_of(lvri_load_acquire_u64(&shm->ch_head));
+    if (again == head) return tail - head;
+    head = again;
+  }
 }
 
 static bool is_closed(const struct lvri_channel_shm *shm, uint32_t side) {
@@ -87,7 +92,7 @@ static int give_block(struct lvri_channel *c, lvr_block *block) {
       lvri_guard_abort(a, g);
     } else {
       uint32_t puts = lvri_channel_count_of(lvri_load_relaxed_u64(&shm->ch_tail));
-      lvri_set64(a, g, &shm->ch_pending, h->off);
+      lvri_set64_shared(a, g, &shm->ch_pending, h->off);
       lvri_set32(a, g, &shm->ch_pending_count, puts + 1);
       LVR_CRASHPOINT("channel.put.pending");
       lvri_guard_leave(a, g);
@@ -109,9 +114,9 @@ static void write_record(struct lvri_channel_shm *shm, struct lvri_record_header
   record->rc_units = lvri_load_relaxed_u32(&shm->ch_put_units);
   if (put->block) {
     record->rc_flags = LVRI_RECORD_BLOCK | (put->bytes ? 0 : LVRI_RECORD_LONG);
-    *lvri_record_block(record) = shm->ch_pending;
+    *lvri_record_block(record) = lvri_load_relaxed_u64(&shm->ch_pending);
   }
-  memcpy(lvri_record_data(record), put->data, put->bytes);
+  if (put->bytes) memcpy(lvri_record_data(record), put->data, put->bytes);
 }
 
 static void publish_tail(struct lvri_channel *c, uint32_t bytes) {
@@ -149,7 +154,7 @@ static int put_locked(struct lvri_channel *c, const struct lvri_put *put) {
   uint32_t pos = lvri_channel_pos_of(lvri_load_relaxed_u64(&shm->ch_tail));
   write_record(shm, lvri_record_at(lvri_segment_at(a, shm->ch_put_segment), pos), put);
   publish_tail(c, bytes);
-  if (put->block) shm->ch_pending = 0;
+  if (put->block) lvri_store_release_u64(&shm->ch_pending, 0);
   LVR_CRASHPOINT("channel.put.done");
   return 0;
 }
@@ -236,14 +241,14 @@ static void note_taken(struct lvri_channel *c, uint64_t head, uint32_t count) {
   struct lvri_ledger_entry *entry = lvri_handle_entry(c->handle);
   if (c->shm->ch_flags & LVRI_CHANNEL_COUNTED)
     lvri_set32(a, g, &entry->le_held, entry->le_held + count);
-  lvri_set64(a, g, &c->shm->ch_taken, UINT64_C(1) << 32 | lvri_channel_count_of(head));
+  lvri_set64_shared(a, g, &c->shm->ch_taken, UINT64_C(1) << 32 | lvri_channel_count_of(head));
   LVR_CRASHPOINT("channel.get.taken");
 }
 
 /* Publishes a head that was noted as taken. */
 static void publish_taken(struct lvri_channel_shm *shm, uint64_t head, uint32_t units) {
   lvri_channel_publish_head(shm, head, units);
-  shm->ch_taken = 0;
+  lvri_store_release_u64(&shm->ch_taken, 0);
   LVR_CRASHPOINT("channel.get.done");
 }
 
@@ -354,11 +359,16 @@ struct batch {
   uint64_t head;
 };
 
+/* Of so many bytes, in the buffer. */
+static size_t packed_bytes(uint32_t bytes) {
+  return sizeof(uint32_t) + (((size_t)bytes + 3) & ~(size_t)3);
+}
+
 static void pack(struct batch *b, struct lvri_record_header *record) {
   uint32_t bytes = record->rc_bytes;
   memcpy(b->buf + b->used, &bytes, sizeof(bytes));
   memcpy(b->buf + b->used + sizeof(bytes), lvri_record_data(record), bytes);
-  b->used += sizeof(bytes) + ((bytes + 3u) & ~3u);
+  b->used += packed_bytes(bytes);
   b->head = lvri_channel_head_behind(b->head, record);
   b->units = record->rc_units;
   b->count++;
@@ -369,10 +379,10 @@ static struct lvri_record_header *next_of(struct lvri_channel *c, const struct b
   struct lvri_segment *segment = lvri_segment_at(arena_of(c), c->shm->ch_get_segment);
   uint32_t pos = lvri_channel_pos_of(b->head);
   if (b->count == b->most || lvri_channel_count_of(b->head) == c->shm->ch_seen_puts) return NULL;
-  if (segment->sg_next && pos == segment->sg_sealed) return NULL;
+  if (lvri_segment_ends_at(segment, pos)) return NULL;
   if (!lvri_record_is_sound(segment, pos)) return NULL;
   struct lvri_record_header *record = lvri_record_at(segment, pos);
-  bool fits = b->used + sizeof(uint32_t) + record->rc_bytes + 3u <= b->room;
+  bool fits = b->used + packed_bytes(record->rc_bytes) <= b->room;
   return fits && !(record->rc_flags & LVRI_RECORD_BLOCK) ? record : NULL;
 }
 

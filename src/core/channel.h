@@ -33,17 +33,21 @@ struct lvri_handle;
 #define LVRI_CHANNEL_COUNTED 1u /* who gets a message holds a unit of the object: joinable queues */
 
 /* A piece of the chain; its records follow. Under the arena's guard, logged, but where it is new:
- *   sg_next     the segment behind this one; 0: none yet. Set once, together with sg_sealed
- *   sg_sealed   where its records end; means something once sg_next is set
- *   sg_room     constant
- * Read by who holds the get mutex once the counts say that there is another message: it was put
- * after the commit that sealed this segment. */
+ *   sg_next     the segment behind this one; 0: none yet. Set once, together with sg_sealed; read in
+ *               the guard
+ *   sg_sealed   where its records end; LVRI_SEGMENT_OPEN: not sealed. Read without the guard by who
+ *               holds the get mutex when the counts say that there is another message. If that one
+ *               is in this segment, no value that he may see, be it rolled back later, is where it
+ *               begins; if it is not, it was put after the commit that sealed this segment
+ *   sg_room     constant */
 struct lvri_segment {
   uint64_t sg_next;
-  uint32_t sg_sealed;
+  _Atomic uint32_t sg_sealed;
   uint32_t sg_room;
 };
 _Static_assert(sizeof(struct lvri_segment) == 16, "records are 8-byte aligned");
+
+#define LVRI_SEGMENT_OPEN UINT32_MAX
 
 /* The start of a record; `rc_bytes` bytes follow, and before them, if there is one, the block's
  * offset. rc_units: the channel's ch_put_units behind this record. */
@@ -72,14 +76,15 @@ _Static_assert(LVR_MESSAGE_INLINE <= UINT16_MAX, "rc_bytes");
  *   ch_writer       put: who put last
  *   ch_pending, ch_pending_count   put: a block that is neither its sender's any more nor a
  *                   message's for sure, and the tail's count once it is. Set with the loss of the
- *                   sender's reference in one transaction; cleared by a plain store behind the
- *                   tail's
+ *                   sender's reference in one transaction; cleared by one store behind the tail's.
+ *                   So who has the guard and sees it, then looks at the tail, knows whose the
+ *                   block is
  *   ch_head         count << 32 | position in the get segment. Get; as ch_tail
  *   ch_get_segment  get, under the arena's guard, logged; the first one is set by who puts the
  *                   first message
  *   ch_seen_puts    get: the tail's count as last read
  *   ch_taken        get: 0, or 1 << 32 | the head's count once what was taken in a transaction is
- *                   taken. Set in that transaction, cleared by a plain store behind the head's
+ *                   taken. Set in that transaction, cleared by one store behind the head's
  *   ch_got_units    get; read by who puts: rc_units of the last record that was got
  *   ch_items, ch_room   bells of who waits for a message, or for room; by anybody, atomically
  *   ch_closed       by the last to leave, under the arena's guard, logged; read by anybody
@@ -104,7 +109,7 @@ struct lvri_channel_shm {
   uint32_t ch_seen_gets;
   _Atomic uint32_t ch_put_units;
   _Atomic uint64_t ch_writer;
-  uint64_t ch_pending;
+  _Atomic uint64_t ch_pending;
   uint32_t ch_pending_count;
   uint32_t ch_reserved0;
   uint64_t ch_reserved1[4];
@@ -115,7 +120,7 @@ struct lvri_channel_shm {
   uint64_t ch_get_segment;
   uint32_t ch_seen_puts;
   _Atomic uint32_t ch_got_units;
-  uint64_t ch_taken;
+  _Atomic uint64_t ch_taken;
   uint64_t ch_reserved2[6];
 
   _Atomic uint32_t ch_items;

@@ -33,9 +33,9 @@ static bool is_out(const struct lvri_channel_shm *shm, uint64_t tail) {
 }
 
 static void settle_pending_locked(struct lvri_arena *a, struct lvri_channel_shm *shm) {
-  lvri_off block = shm->ch_pending;
+  lvri_off block = lvri_load_relaxed_u64(&shm->ch_pending);
   if (!block) return;
-  lvri_set64(a, lvri_arena_guard(a), &shm->ch_pending, 0);
+  lvri_set64_shared(a, lvri_arena_guard(a), &shm->ch_pending, 0);
   LVR_CRASHPOINT("channel.pending.settled");
   if (!is_out(shm, lvri_load_relaxed_u64(&shm->ch_tail))) lvri_object_unref_locked(a, block);
 }
@@ -53,18 +53,19 @@ static int finish_put(struct lvri_arena *a, struct lvri_channel_shm *shm) {
 /* What the dead one had taken in a transaction is his: the head goes behind it. All of it lies in
  * one segment. */
 static void finish_taken(struct lvri_arena *a, struct lvri_channel_shm *shm) {
-  if (!shm->ch_taken) return;
+  uint64_t taken = lvri_load_relaxed_u64(&shm->ch_taken);
+  if (!taken) return;
   struct lvri_segment *segment = lvri_segment_at(a, shm->ch_get_segment);
   uint64_t head = lvri_load_relaxed_u64(&shm->ch_head);
   uint32_t units = 0;
-  while (lvri_channel_count_of(head) != (uint32_t)shm->ch_taken) {
+  while (lvri_channel_count_of(head) != (uint32_t)taken) {
     const struct lvri_record_header *record = lvri_record_at(segment, lvri_channel_pos_of(head));
     head = lvri_channel_head_behind(head, record);
     units = record->rc_units;
   }
   if (head != lvri_load_relaxed_u64(&shm->ch_head)) lvri_channel_publish_head(shm, head, units);
   LVR_CRASHPOINT("channel.taken.finished");
-  shm->ch_taken = 0;
+  lvri_store_release_u64(&shm->ch_taken, 0);
 }
 
 static int finish_get(struct lvri_arena *a, struct lvri_channel_shm *shm) {
@@ -139,8 +140,8 @@ static uint32_t next_bytes(const struct lvri_segment *old, uint32_t record) {
 static int new_segment(struct lvri_arena *a, uint32_t bytes, lvri_off *ret_segment) {
   int error = lvri_heap_alloc_locked(a, bytes, LVRI_KIND_PART, ret_segment);
   if (error) return error;
-  *lvri_segment_at(a, *ret_segment) =
-      (struct lvri_segment){.sg_room = bytes - (uint32_t)sizeof(struct lvri_segment)};
+  *lvri_segment_at(a, *ret_segment) = (struct lvri_segment){
+      .sg_sealed = LVRI_SEGMENT_OPEN, .sg_room = bytes - (uint32_t)sizeof(struct lvri_segment)};
   return 0;
 }
 
@@ -170,7 +171,7 @@ static void link_segment(struct lvri_arena *a, struct lvri_channel_shm *shm, lvr
   uint64_t tail = lvri_load_relaxed_u64(&shm->ch_tail);
   if (shm->ch_put_segment) {
     struct lvri_segment *old = lvri_segment_at(a, shm->ch_put_segment);
-    lvri_set32(a, g, &old->sg_sealed, lvri_channel_pos_of(tail));
+    lvri_set32_shared(a, g, &old->sg_sealed, lvri_channel_pos_of(tail));
     lvri_set64(a, g, &old->sg_next, segment);
   } else {
     lvri_set64(a, g, &shm->ch_get_segment, segment);
@@ -238,7 +239,7 @@ static void leave_segment(struct lvri_arena *a, struct lvri_channel_shm *shm, lv
     return;
   }
   lvri_set64(a, g, &segment->sg_next, 0);
-  lvri_set32(a, g, &segment->sg_sealed, 0);
+  lvri_set32_shared(a, g, &segment->sg_sealed, LVRI_SEGMENT_OPEN);
   lvri_set64(a, g, &shm->ch_spare, off);
 }
 
@@ -262,16 +263,16 @@ static int move_on(struct lvri_arena *a, struct lvri_channel_shm *shm) {
   return 0;
 }
 
-/* Whether the head is where its segment was sealed. */
 static bool at_seal(const struct lvri_segment *segment, uint64_t head) {
-  return segment->sg_next != 0 && segment->sg_sealed == lvri_channel_pos_of(head);
+  return lvri_segment_ends_at(segment, lvri_channel_pos_of(head));
 }
 
 int lvri_channel_find_record(struct lvri_arena *a, struct lvri_channel_shm *shm,
                              struct lvri_record_header **ret_record) {
   uint64_t head = lvri_load_relaxed_u64(&shm->ch_head);
   struct lvri_segment *segment = lvri_segment_at(a, shm->ch_get_segment);
-  if (__builtin_expect(at_seal(segment, head), 0)) {
+  /* more than once where somebody died, or got no memory, with a new segment and no message */
+  while (__builtin_expect(at_seal(segment, head), 0)) {
     int error = move_on(a, shm);
     if (error) return error;
     head = lvri_load_relaxed_u64(&shm->ch_head);
@@ -332,7 +333,7 @@ static bool drain_parts(struct lvri_arena *a, struct lvri_channel_shm *shm) {
 }
 
 bool lvri_channel_drain_locked(struct lvri_arena *a, struct lvri_channel_shm *shm) {
-  if (shm->ch_pending) {
+  if (lvri_load_relaxed_u64(&shm->ch_pending)) {
     settle_pending_locked(a, shm);
     return false;
   }
@@ -350,23 +351,36 @@ bool lvri_channel_drain_locked(struct lvri_arena *a, struct lvri_channel_shm *sh
 
 /* --- looking; the caller holds the arena's guard --------------------------------------------- */
 
-/* Behind a head that lags, because what was taken in a transaction is not his any more who has the
- * channel. */
-static bool is_taken(const struct lvri_channel_shm *shm, uint64_t head) {
-  return shm->ch_taken && lvri_channel_count_of(head) != (uint32_t)shm->ch_taken;
+/* What there is at one moment. Others put and get meanwhile, but for what takes the guard: the
+ * segments and the records from head to tail stay as they are. Read in this order, each before the
+ * next one changes: an intent is there until the head, or the tail, says the same. */
+struct extent {
+  uint64_t taken, pending, head, tail;
+};
+
+static struct extent extent_of(const struct lvri_channel_shm *shm) {
+  struct extent e = {.taken = lvri_load_acquire_u64(&shm->ch_taken),
+                     .pending = lvri_load_acquire_u64(&shm->ch_pending)};
+  e.head = lvri_load_acquire_u64(&shm->ch_head);
+  e.tail = lvri_load_acquire_u64(&shm->ch_tail);
+  return e;
 }
 
-static void visit_block(const struct lvri_channel_shm *shm, uint64_t head,
-                        struct lvri_record_header *record, lvri_visit_block visit, void *context) {
-  if (!visit || !(record->rc_flags & LVRI_RECORD_BLOCK) || is_taken(shm, head)) return;
+/* In front of what was taken in a transaction, behind a head that lags: it is his who took it. */
+static bool is_taken(const struct extent *e, uint64_t head) {
+  return e->taken && (int32_t)(lvri_channel_count_of(head) - (uint32_t)e->taken) < 0;
+}
+
+static void visit_block(const struct extent *e, uint64_t head, struct lvri_record_header *record,
+                        lvri_visit_block visit, void *context) {
+  if (!visit || !(record->rc_flags & LVRI_RECORD_BLOCK) || is_taken(e, head)) return;
   visit(context, *lvri_record_block(record));
 }
 
-/* Walks from head to tail; segments stay where they are while the guard is held. False: the chain
- * is not what it has to be. */
-static bool walk(struct lvri_arena *a, const struct lvri_channel_shm *shm, uint64_t tail,
+/* Walks from head to tail. False: the chain is not what it has to be. */
+static bool walk(struct lvri_arena *a, const struct lvri_channel_shm *shm, const struct extent *e,
                  lvri_visit_block visit, void *context) {
-  uint64_t head = lvri_load_relaxed_u64(&shm->ch_head);
+  uint64_t head = e->head, tail = e->tail;
   lvri_off at = shm->ch_get_segment;
   while (lvri_channel_count_of(head) != lvri_channel_count_of(tail)) {
     if (!at || !lvri_heap_is_block(a, at)) return false;
@@ -378,7 +392,7 @@ static bool walk(struct lvri_arena *a, const struct lvri_channel_shm *shm, uint6
     }
     if (!lvri_record_is_sound(segment, lvri_channel_pos_of(head))) return false;
     struct lvri_record_header *record = lvri_record_at(segment, lvri_channel_pos_of(head));
-    visit_block(shm, head, record, visit, context);
+    visit_block(e, head, record, visit, context);
     head = lvri_channel_head_behind(head, record);
   }
   return true;
@@ -386,9 +400,9 @@ static bool walk(struct lvri_arena *a, const struct lvri_channel_shm *shm, uint6
 
 void lvri_channel_each(struct lvri_arena *a, struct lvri_channel_shm *shm, lvri_visit_block visit,
                        void *context) {
-  uint64_t tail = lvri_load_acquire_u64(&shm->ch_tail);
-  if (shm->ch_pending && !is_out(shm, tail)) visit(context, shm->ch_pending);
-  (void)walk(a, shm, tail, visit, context);
+  struct extent e = extent_of(shm);
+  if (e.pending && !is_out(shm, e.tail)) visit(context, e.pending);
+  (void)walk(a, shm, &e, visit, context);
 }
 
 /* Nobody is in, and nobody who died in there is waited for. */
@@ -401,8 +415,9 @@ bool lvri_channel_valid(struct lvri_arena *a, struct lvri_channel_shm *shm) {
   uint32_t size = lvri_channel_size(shm);
   if (shm->ch_bound && size > shm->ch_bound) return false;
   if (!is_quiet(shm)) return true;
-  if (shm->ch_pending || shm->ch_taken) return false;
+  struct extent e = extent_of(shm);
+  if (e.pending || e.taken) return false;
   if ((shm->ch_put_segment == 0) != (shm->ch_get_segment == 0)) return false;
   if (shm->ch_put_segment && lvri_segment_at(a, shm->ch_put_segment)->sg_next) return false;
-  return walk(a, shm, lvri_load_acquire_u64(&shm->ch_tail), NULL, NULL) || !is_quiet(shm);
+  return walk(a, shm, &e, NULL, NULL);
 }

@@ -46,6 +46,11 @@ static inline unsigned char *lvri_record_data(struct lvri_record_header *record)
   return (unsigned char *)(record + 1) + behind;
 }
 
+/* Whether the segment is sealed there; see sg_sealed. */
+static inline bool lvri_segment_ends_at(const struct lvri_segment *segment, uint32_t pos) {
+  return lvri_load_relaxed_u32(&segment->sg_sealed) == pos;
+}
+
 /* A record that this library can have written there. */
 bool lvri_record_is_sound(const struct lvri_segment *segment, uint32_t pos);
 

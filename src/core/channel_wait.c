@@ -67,13 +67,14 @@ static lvr_proc_id whom_to_watch(struct waiting *w) {
   return is_somebody_else(c, w->holder) ? w->holder : 0;
 }
 
-/* The dead are repaired: the end of a pipe may have been theirs, also if they were not watched. */
+/* The dead are repaired: the end of a pipe may have been theirs. Who slept in vain while he watched one looks at
+ * all: it may have been another's. */
 static void look_after(struct waiting *w, lvr_proc_id watched, uint32_t armed) {
   struct lvri_arena *a = &w->channel->handle->session->arena;
   if (watched && !lvri_slot_alive(a, watched)) {
     (void)lvri_slot_repair(a, watched);
     w->holder = 0;
-  } else if (w->channel->putters && lvri_load_relaxed_u32(w->bell) == armed) {
+  } else if (watched && lvri_load_relaxed_u32(w->bell) == armed) {
     (void)lvri_slots_sweep(a);
   }
 }
@@ -126,10 +127,13 @@ static int wait_more(struct waiting *w, int64_t deadline_ns) {
   if (is_cancelled(w)) return -ECANCELED;
   if (deadline_ns == 0) return -ETIMEDOUT;
   if (!w->slept && lvri_spin(s, w->count, count)) return 0;
+  LVR_CRASHPOINT("channel.wait.looked");
   uint32_t armed = arm(w->bell);
   if (w->is_there(w)) return 0;
   if (is_cancelled(w)) return -ECANCELED; /* later ones change the bell */
+  LVR_CRASHPOINT("channel.wait.armed");
   int error = sleep_at(w, armed, deadline_ns);
+  LVR_CRASHPOINT("channel.wait.woken");
   w->slept = true;
   (void)arm(w->bell);
   return error;

@@ -152,25 +152,39 @@ int lvr_queue_done(lvr_queue *q) {
   return 0;
 }
 
-/* What was lost and no join of this handle has told of. */
-static uint32_t lost_since(struct lvr_queue *q) {
-  uint32_t lost = lvri_load_acquire_u32(&shm_of(q)->qu_lost);
-  return lost - lvri_exchange_acq_rel_u32(&q->told_lost, lost);
+/* Whether all is done, and what was lost that no join of this handle has told of; in the guard, for
+ * a count that is read outside may be rolled back. 0, -EAGAIN: not all is, -ENOTRECOVERABLE. */
+static int take_stock(struct lvr_queue *q, uint32_t *ret_lost) {
+  struct lvri_arena *a = &q->handle.session->arena;
+  struct lvri_guard *g = lvri_arena_guard(a);
+  int error = lvri_guard_enter(a, g);
+  if (error) return error;
+  if (unfinished(shm_of(q)) == 0) {
+    uint32_t lost = lvri_load_relaxed_u32(&shm_of(q)->qu_lost);
+    *ret_lost = lost - q->told_lost;
+    q->told_lost = lost;
+  } else {
+    error = -EAGAIN;
+  }
+  lvri_guard_leave(a, g);
+  return error;
 }
 
 int lvr_queue_join_until(lvr_queue *q, int64_t deadline_ns, uint32_t *ret_lost) {
   struct lvr_queue_shm *shm = shm_of(q);
   if (!is_joinable(shm)) return -EINVAL;
-  for (;;) {
+  uint32_t lost = 0;
+  int error = -EAGAIN;
+  while (error == -EAGAIN) {
     uint32_t joined = lvri_load_acquire_u32(&shm->qu_joined);
     if (lvri_session_stale(q->handle.session)) return -ESTALE;
-    if (unfinished(shm) == 0) break;
-    int error = lvri_wait(q->handle.session, &shm->qu_joined, joined, 0, deadline_ns);
-    if (error) return error;
+    if (unfinished(shm) == 0) error = take_stock(q, &lost);
+    if (error != -EAGAIN) break;
+    int waited = lvri_wait(q->handle.session, &shm->qu_joined, joined, 0, deadline_ns);
+    if (waited) error = waited;
   }
-  uint32_t lost = lost_since(q);
-  if (ret_lost) *ret_lost = lost;
-  return 0;
+  if (!error && ret_lost) *ret_lost = lost;
+  return error;
 }
 
 /* --- for kinds.c -------------------------------------------------------------------------------

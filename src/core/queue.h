@@ -6,10 +6,12 @@
 #include "core/object.h"
 #include "leveret/queue.h"
 
-/* qu_done    messages that are done, lost ones included; read by anybody: unfinished = tail.count -
- * qu_done qu_lost    of these, those whose receiver died; read by anybody
+/* qu_done    messages that are done, lost ones included: unfinished = tail.count - qu_done
+ * qu_lost    of these, those whose receiver died
  * qu_strange how many were called done by processes that held none: they are still on somebody's
- * books The three: of joinable queues, under the arena's guard, logged.
+ *            books
+ * The three: of joinable queues, under the arena's guard, logged. Others read qu_done to see whether
+ * it is worth while to enter.
  * qu_joined  futex word: counted up when nothing is unfinished any more; not logged, for a wake-up
  *            too many does no harm and one too few is healed by the relook
  *
@@ -31,7 +33,7 @@ _Static_assert(sizeof(struct lvr_queue_shm) == 384, "a size of blocks of the hea
 struct lvr_queue {
   struct lvri_handle handle;
   struct lvri_channel channel;
-  _Atomic uint32_t told_lost; /* how many lost messages a join of this handle has told of */
+  uint32_t told_lost; /* how many lost messages a join of this handle has told of; in the guard */
 };
 
 /* For kinds.c. */

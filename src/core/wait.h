@@ -13,7 +13,13 @@
 
 #include <leveret/object.h>
 
+#ifndef LVRI_TESTING
 #define LVRI_RELOOK_NS INT64_C(50000000)
+#else
+/* A test that makes it long turns a lost wake-up into a hang. */
+extern int64_t lvri_relook_ns;
+#define LVRI_RELOOK_NS lvri_relook_ns
+#endif
 
 /* Sleeps while *word is expected: until a wake on it, the death of `watch` (0: nobody), the
  * deadline, a signal, or the relook.
