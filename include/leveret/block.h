@@ -22,8 +22,8 @@ typedef struct lvr_block lvr_block;
 /* lvr_block_create - make a block whose payload has `bytes`.
  * Units:   bytes from 0; payload 64-byte aligned, page aligned if LVR_BLOCK_PAGED or larger than
  *          32 000 bytes. flags: LVR_BLOCK_*.
- * Owner:   *ret_b is the caller's until lvr_block_detach(); the block lives as long as anything refers
- *          to it.
+ * Owner:   *ret_b is the caller's until lvr_block_detach(); the block lives as long as anything
+ *          refers to it.
  * Caller:  any thread of an attached process; not a signal handler.
  * Locks:   the arena's guard, shortly: memory is taken outside of it.
  * Fork:    -ESTALE in a child without a slot.
@@ -48,8 +48,8 @@ LVR_API LVR_MUST_CHECK int lvr_block_send(lvr_block *b, lvr_ref *ret_ref);
 LVR_API void *lvr_block_data(const lvr_block *b);
 LVR_API size_t lvr_block_bytes(const lvr_block *b);
 
-/* lvr_block_view - a private mapping of the payload, copy on write: as if the block had been copied.
- * Made once for a handle; the same one is returned after that.
+/* lvr_block_view - a private mapping of the payload, copy on write: as if the block had been
+ * copied. Made once for a handle; the same one is returned after that.
  * Units:   *ret_view: lvr_block_bytes(), from a page on.
  * Owner:   the handle's: unmapped with it. A forked child has its own, with what was written.
  * Caller:  who knows that nobody writes to the shared payload any more.

@@ -34,7 +34,7 @@ LVR_API LVR_MUST_CHECK int lvr_event_send(lvr_event *e, lvr_ref *ret_ref);
 
 /* lvr_event_set - set the flag and wake all who wait, even if it is cleared again at once.
  * Caller:  any thread of an attached process; a signal handler, too.
- * Crash:   killed at any instruction it is set or not; who waits wakes within 100 ms. */
+ * Crash:   killed at any instruction it is set or not; who waits wakes within 50 ms. */
 LVR_API void lvr_event_set(lvr_event *e);
 
 /* lvr_event_clear - take the flag back. As lvr_event_set() otherwise. */

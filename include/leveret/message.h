@@ -1,8 +1,8 @@
 /* message.h - what queues and pipes carry.
  *
- * A message is some bytes, and perhaps a block that travels with them. Bytes that are too many to lie
- * in the channel itself travel as a block's payload, by themselves: who puts and who gets need not
- * care. */
+ * A message is some bytes, and perhaps a block that travels with them. Bytes that are too many to
+ * lie in the channel itself travel as a block's payload, by themselves: who puts and who gets need
+ * not care. */
 #ifndef LEVERET_MESSAGE_H
 #define LEVERET_MESSAGE_H
 

@@ -1,6 +1,7 @@
 /* pipe.h - messages between two ends, each of which any number of processes may have.
  *
- * An end is closed when its last handle is gone: given back, or its process over, however that went. */
+ * An end is closed when its last handle is gone: given back, or its process over, however that
+ * went. */
 #ifndef LEVERET_PIPE_H
 #define LEVERET_PIPE_H
 
@@ -24,11 +25,12 @@ LVR_API LVR_MUST_CHECK int lvr_pipe_create(lvr_session *s, bool duplex, lvr_pipe
                                            lvr_pipe **ret_second);
 
 /* lvr_pipe_attach - a handle of the end that ref names.
- * Returns: 0, -ESTALE (it is closed), -EXDEV, -EINVAL (ref names no pipe), -ENOMEM, -ENOTRECOVERABLE. */
+ * Returns: 0, -ESTALE (it is closed), -EXDEV, -EINVAL (ref names no pipe), -ENOMEM,
+ *          -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_pipe_attach(lvr_session *s, const lvr_ref *ref, lvr_pipe **ret_p);
 
-/* lvr_pipe_detach - give the handle back; with the last one of all processes the end is closed. NULL is
- * fine. */
+/* lvr_pipe_detach - give the handle back; with the last one of all processes the end is closed.
+ * NULL is fine. */
 LVR_API void lvr_pipe_detach(lvr_pipe *p);
 
 /* lvr_pipe_ref, lvr_pipe_send - its name; as those of a lock. */
@@ -39,15 +41,16 @@ LVR_API LVR_MUST_CHECK int lvr_pipe_send(lvr_pipe *p, lvr_ref *ret_ref);
 LVR_API bool lvr_pipe_readable(const lvr_pipe *p);
 LVR_API bool lvr_pipe_writable(const lvr_pipe *p);
 
-/* lvr_pipe_put_until, lvr_pipe_put_block_until - send one message to the other end; as those of a queue.
- * Returns: and -EPIPE (the other end is closed), -EINVAL (nothing can be put at this end). */
+/* lvr_pipe_put_until, lvr_pipe_put_block_until - send one message to the other end; as those of a
+ * queue.
+ * Returns: and -EPIPE (the other end is closed), -EINVAL (nothing can be put here). */
 LVR_API LVR_MUST_CHECK int lvr_pipe_put_until(lvr_pipe *p, const void *data, size_t bytes,
                                               int64_t deadline_ns);
 LVR_API LVR_MUST_CHECK int lvr_pipe_put_block_until(lvr_pipe *p, const void *data, size_t bytes,
                                                     lvr_block *block, int64_t deadline_ns);
 
 /* lvr_pipe_get_until - take the first message, waiting for one; as that of a queue.
- * Returns: and -EPIPE (there is none, and the other end is closed), -EINVAL (nothing can be got). */
+ * Returns: and -EPIPE (none, and the other end is closed), -EINVAL (nothing can be got here). */
 LVR_API LVR_MUST_CHECK int lvr_pipe_get_until(lvr_pipe *p, struct lvr_message *ret_m,
                                               int64_t deadline_ns);
 
@@ -55,8 +58,8 @@ LVR_API LVR_MUST_CHECK int lvr_pipe_get_until(lvr_pipe *p, struct lvr_message *r
  * Returns: 0, -ETIMEDOUT, -EINTR, -EINVAL, -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_pipe_wait_until(lvr_pipe *p, int64_t deadline_ns);
 
-/* lvr_pipe_fileno - a descriptor that is readable while lvr_pipe_wait_until() would not wait; as that of
- * a queue. */
+/* lvr_pipe_fileno - a descriptor that is readable while lvr_pipe_wait_until() would not wait; as
+ * that of a queue. */
 LVR_API LVR_MUST_CHECK int lvr_pipe_fileno(lvr_pipe *p, int *ret_fd);
 
 #ifdef __cplusplus

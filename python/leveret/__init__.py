@@ -21,7 +21,7 @@ try:
 except (OSError, MemoryError, RuntimeError) as _error:
     raise ImportError(f"leveret cannot run here: {_error}") from None
 
-from ._core import AbandonedLockWarning, CorruptMessage
+from ._core import AbandonedLockWarning, CorruptMessage, LostTaskWarning
 from .dropin import install
 
 TYPE_CHECKING = False
@@ -35,6 +35,7 @@ SUBDEBUG = 5
 SUBWARNING = 25
 
 _OURS = (
+    "connection",
     "context",
     "managers",
     "pool",
@@ -45,7 +46,6 @@ _OURS = (
     "synchronize",
 )
 _STANDARD = (
-    "connection",
     "dummy",
     "dummy.connection",
     "forkserver",
@@ -72,6 +72,7 @@ __all__ = [
     "Event",
     "JoinableQueue",
     "Lock",
+    "LostTaskWarning",
     "Manager",
     "Pipe",
     "Pool",

@@ -35,10 +35,14 @@
   X(PyTypeObject, condition_type)         \
   X(PyTypeObject, event_type)             \
   X(PyTypeObject, barrier_type)           \
+  X(PyTypeObject, queue_type)             \
+  X(PyTypeObject, joinable_queue_type)    \
+  X(PyTypeObject, connection_type)        \
   X(PyTypeObject, zygote_type)            \
   X(PyTypeObject, sink_type)              \
   X(PyTypeObject, buffer_type)            \
   X(PyObject, abandoned_lock_warning)     \
+  X(PyObject, lost_task_warning)          \
   X(PyObject, corrupt_message)            \
   X(PyObject, newobj)                     \
   X(PyObject, pickler)                    \
@@ -127,6 +131,8 @@ int lvri_exec_semaphore(PyObject *module, struct lvri_state *state);
 int lvri_exec_condition(PyObject *module, struct lvri_state *state);
 int lvri_exec_event(PyObject *module, struct lvri_state *state);
 int lvri_exec_barrier(PyObject *module, struct lvri_state *state);
+int lvri_exec_queue(PyObject *module, struct lvri_state *state);
+int lvri_exec_connection(PyObject *module, struct lvri_state *state);
 int lvri_exec_birth(PyObject *module, struct lvri_state *state);
 int lvri_exec_zygote(PyObject *module, struct lvri_state *state);
 int lvri_exec_codec(PyObject *module, struct lvri_state *state);

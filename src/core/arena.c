@@ -44,6 +44,7 @@ int lvri_arena_create(uint64_t reserve_bytes, struct lvri_arena *ret) {
   struct lvri_arena a = {NULL, -1, 0, false};
   void *base = NULL;
   if (!reserve_bytes) reserve_bytes = LVRI_ARENA_RESERVE_BYTES;
+  if (reserve_bytes > LVRI_ARENA_MOST_BYTES) reserve_bytes = LVRI_ARENA_MOST_BYTES;
   if (reserve_bytes < LVRI_ARENA_LEAST_BYTES || reserve_bytes % LVRI_PAGE_BYTES) return -EINVAL;
   int error = lvri_os_shm_create(&a.fd);
   if (!error)
@@ -65,6 +66,7 @@ static bool sizes_are_sound(const struct lvri_arena_shm *header, uint64_t file_b
   uint64_t size = lvri_load_acquire_u64(&header->ah_size_bytes); /* pairs with the growth's store */
   uint64_t used = (uint64_t)header->ah_heap.hp_pages << LVRI_PAGE_SHIFT;
   return header->ah_reserve_bytes >= LVRI_ARENA_LEAST_BYTES &&
+         header->ah_reserve_bytes <= LVRI_ARENA_MOST_BYTES &&
          header->ah_reserve_bytes % LVRI_PAGE_BYTES == 0 && size <= header->ah_reserve_bytes &&
          size <= file_bytes && used <= size && header->ah_heap.hp_table == LVRI_PAGE_BYTES &&
          header->ah_heap.hp_first <= header->ah_heap.hp_pages;

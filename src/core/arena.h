@@ -16,8 +16,9 @@
 
 #define LVRI_ARENA_MAGIC         UINT64_C(0x0a746572657665ff) /* ff "everet\n": not text */
 #define LVRI_ARENA_FORMAT        1U
-#define LVRI_ARENA_RESERVE_BYTES (UINT64_C(64) << 30) /* unless told otherwise */
-#define LVRI_ARENA_LEAST_BYTES   (UINT64_C(4) << 20)  /* with less there is no session */
+#define LVRI_ARENA_RESERVE_BYTES (UINT64_C(64) << 30)  /* unless told otherwise */
+#define LVRI_ARENA_MOST_BYTES    (UINT64_C(256) << 30) /* an object's place fits into 32 bits */
+#define LVRI_ARENA_LEAST_BYTES   (UINT64_C(4) << 20)   /* with less there is no session */
 #define LVRI_ARENA_STRIPES       64U
 #define LVRI_ARENA_RECORDS       252U /* the guard and its journal fill 4096 bytes */
 #define LVRI_STRIPE_RECORDS      28U  /* ... and 512 */
@@ -39,6 +40,8 @@ struct lvri_stripe_guard {
  *                       file never shrinks: at most the length of the file. Read without the guard.
  *   ah_serial           the next object's serial number, from 1; logged, under the arena's guard
  *   ah_slots            the process table's block; once (by the session)
+ *   ah_grave            the first of the objects that wait for their end (core/grave.h), in units
+ *                       of 64 bytes; logged, under the arena's guard. Read without it: a hint
  *   ah_roots            for modules that need one word of their own; by their rules
  *   ah_heap             core/heap.h
  *   ah_guard            over heap, process table, ledgers, reference counts
@@ -53,7 +56,9 @@ struct lvri_arena_shm {
   _Atomic uint64_t ah_size_bytes;
   uint64_t ah_serial;
   lvri_off ah_slots;
-  uint64_t ah_roots[7];
+  _Atomic uint32_t ah_grave;
+  uint32_t ah_reserved;
+  uint64_t ah_roots[6];
   _Alignas(64) struct lvri_heap_shm ah_heap;
   _Alignas(64) struct lvri_arena_guard ah_guard;
   _Alignas(64) struct lvri_stripe_guard ah_stripes[LVRI_ARENA_STRIPES];
@@ -81,8 +86,8 @@ static inline lvri_off lvri_off_in(const struct lvri_arena *a, const void *ptr) 
   return lvri_off_of(a->base, ptr);
 }
 
-/* Makes a new arena with a reservation of reserve_bytes (0: LVRI_ARENA_RESERVE_BYTES; less where
- * there is no room for it). 0, -ENOMEM, -EMFILE, -ENFILE, -EINVAL (fewer than
+/* Makes a new arena with a reservation of reserve_bytes (0: LVRI_ARENA_RESERVE_BYTES; at most
+ * LVRI_ARENA_MOST_BYTES; less where there is no room for it). 0, -ENOMEM, -EMFILE, -ENFILE, -EINVAL (fewer than
  * LVRI_ARENA_LEAST_BYTES), -ENOSYS, -EPERM. Owner: the caller; lvri_arena_fini(). */
 int lvri_arena_create(uint64_t reserve_bytes, struct lvri_arena *ret);
 

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "core/grave.h"
 #include "core/handles.h"
 #include "core/kinds.h"
 #include "core/ledger.h"
@@ -71,32 +72,55 @@ int lvr_session_stats(lvr_session *s, struct lvr_session_stats *ret_stats) {
 
 /* --- references ---------------------------------------------------------------------------- */
 
-/* How many ledger entries name each object: a record's index counts them. */
+/* How often each object is referred to, by ledgers and by objects: a record's index counts it. */
 struct census {
   lvr_session *session;
   struct lvri_handles counts;
+  uint32_t dead; /* objects without a reference */
   int error;
 };
 
-static void count_entry(void *context, uint32_t index, const struct lvri_ledger_entry *entry) {
+static void count_reference(void *context, lvri_off to) {
   struct census *census = context;
-  (void)index;
-  struct lvri_record *r = lvri_handles_find(&census->counts, entry->le_object);
+  struct lvri_record *r = lvri_handles_find(&census->counts, to);
   if (!r) {
     if (!census->error) census->error = lvri_handles_reserve(&census->counts);
     if (census->error) return;
-    r = lvri_handles_add(&census->counts, entry->le_object);
+    r = lvri_handles_add(&census->counts, to);
   }
   r->index++;
 }
 
-static bool object_valid(const struct census *census, lvri_off off, uint32_t kind) {
+static void count_entry(void *context, uint32_t index, const struct lvri_ledger_entry *entry) {
+  (void)index;
+  count_reference(context, entry->le_object);
+}
+
+static const struct lvri_kind_ops *ops_of(uint32_t kind) {
+  return kind < LVRI_KIND_LIMIT ? lvri_kinds[kind] : NULL;
+}
+
+/* What an object refers to. Its own equations come first: they say where that stands. */
+static void count_held(void *context, lvri_off off, size_t bytes, uint32_t kind) {
+  struct census *census = context;
+  struct lvri_arena *a = &census->session->arena;
+  const struct lvri_kind_ops *ops = ops_of(kind);
+  (void)bytes;
+  if (!ops || !ops->each_reference) return;
+  if (ops->valid && !ops->valid(a, off))
+    census->error = -EUCLEAN;
+  else
+    ops->each_reference(a, off, count_reference, census);
+}
+
+static bool object_valid(struct census *census, lvri_off off, uint32_t kind) {
   struct lvri_arena *a = &census->session->arena;
   const struct lvri_object_shm *object = lvri_at(a, off);
   const struct lvri_record *r = lvri_handles_find(&census->counts, off);
-  const struct lvri_kind_ops *ops = kind < LVRI_KIND_LIMIT ? lvri_kinds[kind] : NULL;
+  const struct lvri_kind_ops *ops = ops_of(kind);
   if (!ops || object->ob_kind != kind || object->ob_serial == 0) return false;
   if (object->ob_refs != (r ? r->index : 0) + object->ob_travelling) return false;
+  if (object->ob_refs == 0) census->dead++;
   return !ops->valid || ops->valid(a, off);
 }
 
@@ -131,7 +155,10 @@ static int check_all(struct census *census) {
   for (uint32_t index = 1; !error && index <= lvri_slots_of(a)->st_count; index++)
     error = check_slot(census, lvri_slot_at(a, index));
   if (error) return error;
+  lvri_heap_each(a, count_held, census);
+  if (census->error) return census->error;
   lvri_heap_each(a, check_block, census);
+  if (!census->error && !lvri_grave_valid(a, census->dead)) census->error = -EUCLEAN;
   /* what is left was named by an entry, and is no object */
   return !census->error && census->counts.count > 0 ? -EUCLEAN : census->error;
 }

@@ -7,10 +7,14 @@
 #include "core/arena.h"
 #include "core/barrier.h"
 #include "core/condition.h"
+#include "core/doorbell.h"
 #include "core/event.h"
+#include "core/channel.h"
 #include "core/kinds.h"
 #include "core/lock.h"
 #include "core/object.h"
+#include "core/pipe.h"
+#include "core/queue.h"
 #include "core/semaphore.h"
 #include "core/slots.h"
 
@@ -41,6 +45,14 @@ uint64_t lvri_arena_layout(void) {
   SIZE_OF(struct lvri_waiters);
   SIZE_OF(struct lvr_condition_shm);
   SIZE_OF(struct lvr_barrier_shm);
+  SIZE_OF(struct lvri_segment);
+  SIZE_OF(struct lvri_record_header);
+  SIZE_OF(struct lvri_channel_shm);
+  SIZE_OF(struct lvr_queue_shm);
+  SIZE_OF(struct lvri_pipe_shm);
+  SIZE_OF(struct lvri_pipe_end_shm);
+  SIZE_OF(struct lvri_doorbell_entry);
+  SIZE_OF(struct lvri_doorbells);
   OPTION(LVRI_KIND_LIMIT);
   OPTION(sizeof(void *));
   return h;

@@ -71,13 +71,13 @@ static void free_chunk(struct lvri_arena *a, struct lvri_guard *g, struct lvri_l
   lvri_set32(a, g, &l->lg_chunks, l->lg_chunks - 1);
 }
 
-bool lvri_ledger_discard_locked(struct lvri_arena *a, lvri_off *field) {
+static bool discard(struct lvri_arena *a, lvri_off *field, uint32_t leave) {
   struct lvri_guard *g = lvri_arena_guard(a);
   struct lvri_ledger *l = lvri_at(a, *field);
   if (!l) return true;
   if (l->lg_len) lvri_set32(a, g, &l->lg_len, 0);
   if (l->lg_free) lvri_set32(a, g, &l->lg_free, 0);
-  while (lvri_guard_room(g) > LVRI_HEAP_RECORDS + 4) {
+  while (lvri_guard_room(g) > LVRI_HEAP_RECORDS + 4 + leave) {
     if (l->lg_chunks) {
       free_chunk(a, g, l);
       continue;
@@ -87,6 +87,10 @@ bool lvri_ledger_discard_locked(struct lvri_arena *a, lvri_off *field) {
     return true;
   }
   return false;
+}
+
+bool lvri_ledger_discard_locked(struct lvri_arena *a, lvri_off *field) {
+  return discard(a, field, 0);
 }
 
 /* --- entries ------------------------------------------------------------------------------- */
@@ -135,7 +139,7 @@ void lvri_ledger_drop_locked(struct lvri_arena *a, lvr_proc_id who, uint32_t ind
   lvri_set32(a, g, &entry->le_held, l->lg_free);
   lvri_set32(a, g, &l->lg_free, index + 1);
   lvri_set32(a, g, &l->lg_used, l->lg_used - 1);
-  if (l->lg_used == 0) (void)lvri_ledger_discard_locked(a, &slot->sl_ledger);
+  if (l->lg_used == 0) (void)discard(a, &slot->sl_ledger, LVRI_LEDGER_LEAVES);
 }
 
 /* --- copying ------------------------------------------------------------------------------- */

@@ -46,7 +46,8 @@ _Atomic uint32_t *lvri_mutex_word(struct lvri_mutex *m);
 /* The order in which a thread takes locks: each of a higher rank than all that it holds. Checked
  * per thread where LVRI_DEBUG is 1. */
 enum lvri_rank {
-  LVRI_RANK_PRIVATE = 1, /* process-private locks: of a session, of its table of handles */
+  LVRI_RANK_CHANNEL = 1, /* one of the two mutexes of a channel: one at a time */
+  LVRI_RANK_PRIVATE,     /* process-private locks: of a session, of its table of handles */
   LVRI_RANK_STRIPE,      /* one of the stripe guards: one at a time */
   LVRI_RANK_ARENA,       /* the arena's guard: the innermost */
   LVRI_RANK_END

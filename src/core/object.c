@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "base/crashpoint.h"
+#include "core/grave.h"
 #include "core/session.h"
 #include "core/slots.h"
 
@@ -25,6 +26,10 @@ void lvri_object_unref_locked(struct lvri_arena *a, lvri_off off) {
   set_refs(a, object, object->ob_refs - 1);
   if (object->ob_refs > 0) return;
   const struct lvri_kind_ops *ops = lvri_kinds[object->ob_kind];
+  if (ops && ops->drain_locked && !(ops->is_drained && ops->is_drained(a, off))) {
+    lvri_grave_put_locked(a, off);
+    return;
+  }
   if (ops && ops->fini_locked) ops->fini_locked(a, off);
   lvri_heap_free_locked(a, off);
 }
@@ -40,14 +45,15 @@ int lvri_object_find_locked(struct lvri_arena *a, const lvr_ref *ref,
   if (!is_object_kind(ref->kind)) return -EINVAL;
   if (!lvri_heap_is_block(a, ref->off) || lvri_heap_kind(a, ref->off) != ref->kind) return -ESTALE;
   struct lvri_object_shm *object = lvri_at(a, ref->off);
-  if (object->ob_serial != ref->serial) return -ESTALE;
+  if (object->ob_serial != ref->serial || object->ob_refs == 0) return -ESTALE;
   *ret_object = object;
   return 0;
 }
 
-/* The reference of a new entry: the one that travels to us, or a new one. */
-static void take_reference(struct lvri_arena *a, struct lvri_object_shm *object) {
-  if (object->ob_travelling > 0)
+/* The reference of a new entry: the one that travels with ref, or a new one. */
+static void take_reference(struct lvri_arena *a, struct lvri_object_shm *object,
+                           const lvr_ref *ref) {
+  if (ref->travels && object->ob_travelling > 0)
     set_travelling(a, object, object->ob_travelling - 1);
   else
     set_refs(a, object, object->ob_refs + 1);
@@ -141,10 +147,11 @@ static int check_ours(lvr_session *s, const lvr_ref *ref) {
   return object->ob_serial == ref->serial && object->ob_kind == ref->kind ? 0 : -ESTALE;
 }
 
-static int absorb(lvr_session *s, lvri_off off) {
+static int absorb(lvr_session *s, const lvr_ref *ref) {
   struct lvri_arena *a = &s->arena;
   struct lvri_guard *g = lvri_arena_guard(a);
-  struct lvri_object_shm *object = lvri_at(a, off);
+  struct lvri_object_shm *object = lvri_at(a, ref->off);
+  if (!ref->travels) return 0;
   /* what travels to us was counted before it was sent */
   if (lvri_load_relaxed_u32((_Atomic uint32_t *)&object->ob_travelling) == 0) return 0;
   int error = lvri_guard_enter(a, g);
@@ -161,7 +168,7 @@ static int attach_ours(lvr_session *s, const lvr_ref *ref, struct lvri_record *r
   if (error) return error;
   struct lvri_handle *h = r->handle ? r->handle : make_handle(s, ref->kind);
   if (!h) return -ENOMEM;
-  error = absorb(s, ref->off);
+  error = absorb(s, ref);
   if (error) {
     if (!r->handle) free(h);
     return error;
@@ -188,7 +195,7 @@ static int enter_object(lvr_session *s, const lvr_ref *ref, uint32_t *ret_index)
     lvri_guard_abort(a, g);
     return error;
   }
-  take_reference(a, object);
+  take_reference(a, object, ref);
   LVR_CRASHPOINT("object.attach.entered");
   lvri_guard_leave(a, g);
   return 0;
@@ -250,10 +257,14 @@ static int strike_out(lvr_session *s, const struct lvri_record *r) {
   struct lvri_guard *g = lvri_arena_guard(a);
   int error = lvri_guard_enter(a, g);
   if (error) return error;
+  const struct lvri_object_shm *object = lvri_at(a, r->off);
+  const struct lvri_kind_ops *ops = lvri_kinds[object->ob_kind];
+  bool others = object->ob_refs > 1;
+  lvri_object_unref_locked(a, r->off);
+  if (others && ops->left_locked) ops->left_locked(a, r->off, lvri_session_self(s));
+  LVR_CRASHPOINT("object.detach.unreferenced");
   lvri_ledger_drop_locked(a, lvri_session_self(s), r->index);
   LVR_CRASHPOINT("object.detach.struck");
-  lvri_object_unref_locked(a, r->off);
-  LVR_CRASHPOINT("object.detach.unreferenced");
   lvri_guard_leave(a, g);
   return 0;
 }
@@ -273,9 +284,11 @@ void lvri_object_detach(struct lvri_handle *h) {
   lvr_session *s = h->session;
   lvri_session_lock(s);
   bool last = --h->uses == 0;
+  if (last && lvri_kinds[h->kind]->close) lvri_kinds[h->kind]->close(h);
   struct lvri_record *r = last ? lvri_handles_find(&s->handles, h->off) : NULL;
   if (r && r->handle == h) drop(s, r);
   lvri_session_unlock(s);
+  if (last && !lvri_session_stale(s)) lvri_grave_empty(&s->arena);
   if (last) free(h);
 }
 
@@ -301,6 +314,7 @@ int lvri_object_send(struct lvri_handle *h, lvr_ref *ret_ref) {
   LVR_CRASHPOINT("object.send.counted");
   lvri_guard_leave(a, g);
   lvri_object_ref(h, ret_ref);
+  ret_ref->travels = 1;
   return 0;
 }
 
@@ -308,7 +322,7 @@ static int unsend_locked(struct lvri_arena *a, const lvr_ref *ref) {
   struct lvri_object_shm *object;
   int error = lvri_object_find_locked(a, ref, &object);
   if (error) return error;
-  if (object->ob_travelling == 0) return -EINVAL;
+  if (!ref->travels || object->ob_travelling == 0) return -EINVAL;
   set_travelling(a, object, object->ob_travelling - 1);
   lvri_object_unref_locked(a, ref->off);
   return 0;
@@ -324,6 +338,7 @@ int lvr_object_unsend(lvr_session *s, const lvr_ref *ref) {
     lvri_guard_abort(&s->arena, g);
   else
     lvri_guard_leave(&s->arena, g);
+  lvri_grave_empty(&s->arena);
   return error;
 }
 
@@ -381,11 +396,13 @@ static struct lvri_record *find_lent(const lvr_session *s) {
 }
 
 void lvri_object_return_gifts(lvr_session *s) {
+  if (!s->lent) return;
   for (; s->lent > 0; s->lent--) {
     struct lvri_record *r = find_lent(s);
     r->lent = 0;
     if (strike_out(s, r) == 0) lvri_handles_remove(&s->handles, r);
   }
+  lvri_grave_empty(&s->arena);
 }
 
 void lvri_object_keep_gifts(lvr_session *s) {

@@ -2,8 +2,10 @@
  *
  *   process ---- handle (private, counted) ---- ledger entry (arena, one) ----> object (arena)
  *   message ---- lvr_ref and a reference that travels ------------------------> object
+ *   object ----- a reference of its kind's own (each_reference()) ------------> object
  *
  *   refs = ledger entries of all processes that name it + references that travel
+ *          + references that objects hold
  *
  * One handle per process and object: a second create or attach counts the first one up. */
 #ifndef LVRI_CORE_OBJECT_H
@@ -18,7 +20,7 @@ struct lvri_object_shm {
   uint32_t ob_kind;       /* enum lvri_kind; written at creation */
   uint32_t ob_refs;       /* arena's guard */
   uint32_t ob_travelling; /* of these, in messages; arena's guard */
-  uint32_t ob_spare;      /* the kind's own */
+  uint32_t ob_next;       /* the one behind it in the grave (grave.h); arena's guard */
 };
 
 _Static_assert(sizeof(struct lvri_object_shm) == 24, "object header");
@@ -39,7 +41,8 @@ struct lvri_handle {
 int lvri_object_create(lvr_session *s, uint32_t kind, size_t bytes,
                        struct lvri_handle **ret_handle);
 
-/* A handle of what ref names. 0, -EXDEV other session, -EINVAL another kind, -ESTALE gone (or this
+/* A handle of what ref names, which takes over the reference that travels with ref, if one does.
+ * 0, -EXDEV other session, -EINVAL another kind, -ESTALE gone (or this
  * process is), -ENOMEM, -ENOTRECOVERABLE. */
 int lvri_object_attach(lvr_session *s, const lvr_ref *ref, uint32_t kind,
                        struct lvri_handle **ret_handle);
@@ -66,14 +69,15 @@ int lvri_object_carry(struct lvri_handle *h);
 
 /* --- for repair.c and process.c ----------------------------------------------------------- */
 
-/* One reference less, and the object is freed with its last; the caller holds the arena's guard and
- * has room for LVRI_UNREF_RECORDS. */
+/* One reference less. With its last one the object is freed, or put into the grave: then whoever
+ * called this calls lvri_grave_empty(), when he has left the guard. The caller holds the arena's
+ * guard and has room for LVRI_UNREF_RECORDS. */
 void lvri_object_unref_locked(struct lvri_arena *a, lvri_off off);
 
 #define LVRI_UNREF_RECORDS 180u
 
 /* The object that ref names, which may be anything: with the guard held. 0, -EXDEV, -EINVAL,
- * -ESTALE. */
+ * -ESTALE (also for what is in the grave). */
 int lvri_object_find_locked(struct lvri_arena *a, const lvr_ref *ref,
                             struct lvri_object_shm **ret_object);
 

@@ -136,11 +136,37 @@ TEST(a_message_keeps_its_object) {
   CHECK_INT(lvri_object_send(k, &ref), 0);
   CHECK_INT(attach(t, &ref, &again), 0); /* had one: the message's is given back */
   CHECK_INT(k->object->ob_refs, 1);
-  CHECK_INT(attach(session, &ref, &h), 0); /* without a message: a reference of its own */
+  CHECK_INT(attach(session, &ref, &h), 0); /* a second time: a reference of its own */
   CHECK_INT(k->object->ob_refs, 2);
   lvri_object_detach(k);
   lvri_object_detach(again);
   CHECK_INT(h->object->ob_refs, 1);
+  fixture_check(session);
+}
+
+/* Who attaches by name, or anew, leaves alone what travels to somebody else. */
+TEST(a_name_takes_nothing_that_travels) {
+  session = fixture_session();
+  lvr_session *t;
+  struct lvri_handle *h = fixture_object(session), *k, *again;
+  lvr_ref name = ref_of(h), message;
+  CHECK_INT(lvr_session_attach(lvr_session_fd(session), 0, &t), 0);
+  CHECK_INT(lvri_object_send(h, &message), 0);
+  CHECK_INT(message.travels, 1);
+  CHECK_INT(name.travels, 0);
+  CHECK_INT(attach(t, &name, &k), 0);
+  CHECK_INT(h->object->ob_travelling, 1);
+  CHECK_INT(h->object->ob_refs, 3);
+  CHECK_INT(attach(t, &name, &again), 0);
+  CHECK_INT(h->object->ob_travelling, 1);
+  CHECK_INT(lvr_object_unsend(t, &name), -EINVAL);
+  lvri_object_detach(h);
+  lvri_object_detach(k);
+  lvri_object_detach(again);
+  CHECK_INT(fixture_stats(session).objects, 1); /* the message has it still */
+  CHECK_INT(attach(t, &message, &k), 0);
+  CHECK_INT(k->object->ob_refs, 1);
+  CHECK_INT(k->object->ob_travelling, 0);
   fixture_check(session);
 }
 

@@ -8,6 +8,7 @@
  *   5. Ledger and birth payload are freed.
  *   6. Children are unwatched; those not born yet are withdrawn and repaired likewise.
  *   7. The slot is DEAD, and free if nobody wants its status.
+ *   8. The grave is emptied of what lost its last reference by that.
  *
  * The table's repair mutex lets one repairer work at a time, so an entry that step 3 looks at is
  * not struck out meanwhile. A repairer that dies leaves each step done or not done per entry;
@@ -18,6 +19,7 @@
 
 #include "base/atomic.h"
 #include "base/crashpoint.h"
+#include "core/grave.h"
 #include "core/ledger.h"
 #include "core/object.h"
 #include "os/os.h"
@@ -226,6 +228,7 @@ int lvri_slot_repair(struct lvri_arena *a, lvr_proc_id id) {
   LVR_CRASHPOINT("repair.locked");
   error = repair_held(a, id);
   lvri_mutex_unlock(&lvri_slots_of(a)->st_repair);
+  lvri_grave_empty(a);
   return error;
 }
 
@@ -274,5 +277,6 @@ int lvri_slots_sweep(struct lvri_arena *a) {
     if (result < 0 && result != -EBUSY) return result;
     if (result > 0) count++;
   }
+  lvri_grave_empty(a); /* what somebody left who was killed while he emptied it */
   return count;
 }

@@ -209,7 +209,9 @@ static void check_travel(void *argument, bool done) {
   struct state *state = argument;
   CHECK(state->h->object->ob_travelling <= 1);
   CHECK_INT(state->h->object->ob_refs, 1 + state->h->object->ob_travelling);
-  if (state->h->object->ob_travelling) CHECK_INT(lvr_object_unsend(state->s, &state->ref), 0);
+  lvr_ref lost = state->ref;
+  lost.travels = 1;
+  if (state->h->object->ob_travelling) CHECK_INT(lvr_object_unsend(state->s, &lost), 0);
   check_nothing_left(argument, done);
 }
 

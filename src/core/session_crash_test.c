@@ -51,7 +51,9 @@ static void age_embryos(lvr_session *s) {
 static void end_travels(struct state *state) {
   const struct lvri_object_shm *object = state->h[0]->object;
   CHECK(object->ob_travelling <= 1);
-  if (object->ob_travelling) CHECK_INT(lvr_object_unsend(state->s, &state->ref), 0);
+  lvr_ref lost = state->ref;
+  lost.travels = 1;
+  if (object->ob_travelling) CHECK_INT(lvr_object_unsend(state->s, &lost), 0);
 }
 
 static void check(void *argument, bool done) {

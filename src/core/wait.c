@@ -19,6 +19,10 @@ static _Atomic uint32_t processors; /* 0: not asked yet */
 static _Atomic uint32_t luck = LUCK_MAX / 2;
 static _Atomic uint32_t unlucky_calls;
 
+#ifdef LVRI_TESTING
+int64_t lvri_relook_ns = 50000000;
+#endif
+
 static bool alone(void) {
   uint32_t count = lvri_load_relaxed_u32(&processors);
   if (count == 0) {

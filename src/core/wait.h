@@ -3,7 +3,7 @@
  * Every wait in the core ends here. It sleeps on the word that will change and, where somebody must
  * live for it to change, on that process's alive word, both at once. It never trusts a wake-up:
  * after LVRI_RELOOK_NS at most it returns 0, "look again", and its caller looks. So a wake-up that
- * was lost, because the one who was to send it or the one who got it was killed, costs 100 ms, not
+ * was lost, because the one who was to send it or the one who got it was killed, costs 50 ms, not
  * a hang. Nothing else depends on that time. */
 #ifndef LVRI_CORE_WAIT_H
 #define LVRI_CORE_WAIT_H
@@ -13,7 +13,13 @@
 
 #include <leveret/object.h>
 
-#define LVRI_RELOOK_NS INT64_C(100000000)
+#ifndef LVRI_TESTING
+#define LVRI_RELOOK_NS INT64_C(50000000)
+#else
+/* A test that makes it long turns a lost wake-up into a hang. */
+extern int64_t lvri_relook_ns;
+#define LVRI_RELOOK_NS lvri_relook_ns
+#endif
 
 /* Sleeps while *word is expected: until a wake on it, the death of `watch` (0: nobody), the
  * deadline, a signal, or the relook.
