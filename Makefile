@@ -15,7 +15,7 @@ C_BUILD := $(VENV)/c
 PACKAGE := $(shell find include src python meson.build meson.options pyproject.toml README.md \
                    -type f ! -name '*_test.c' ! -name '*.pyc')
 
-.PHONY: run test bench soak lint format sanitize clean help install python c again
+.PHONY: run test bench soak fuzz lint format sanitize clean help install python c again
 
 run: install  ## build, install, and run the examples under plain Python and under Leveret
 	@$(BIN)/python tools/run_examples.py
@@ -34,6 +34,9 @@ lint: install c $(VENV)/.lint  ## form, types, spelling, headers and exported sy
 
 format: $(VENV)/.lint  ## put C and Python into form
 	tools/format.sh $(BIN)
+
+fuzz: install  ## libFuzzer over the decoder, under ASan and UBSan; SECONDS=60
+	tools/fuzz.sh $(BIN) $(SECONDS)
 
 sanitize: install $(VENV)/.test  ## C and Python tests under ASan and UBSan, C tests under TSan
 	tools/sanitize.sh $(BIN)
