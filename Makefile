@@ -23,7 +23,7 @@ run: install  ## build, install, and run the examples under plain Python and und
 test: install c $(VENV)/.test  ## all tests, C and Python; PYTEST_ARGS='-k lock -x'
 	LEVERET_C_BUILD=$(C_BUILD) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-bench: install  ## measure beside the standard library; BENCH_ARGS='--help'
+bench: install $(VENV)/.bench  ## measure beside the standard library; BENCH_ARGS='--rivals' or '--help'
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
 soak: install  ## kill random processes of a group at work; SECONDS=60 SEED=1
@@ -74,6 +74,10 @@ $(VENV)/.installed: $(VENV)/.made $(PACKAGE)
 
 $(VENV)/.test: tools/requirements-test.txt $(VENV)/.made
 	@$(PIP) install -r tools/requirements-test.txt
+	@touch $@
+
+$(VENV)/.bench: tools/requirements-bench.txt $(VENV)/.made
+	@tools/install_bench.sh $(BIN)
 	@touch $@
 
 $(VENV)/.lint: tools/requirements-lint.txt $(VENV)/.made
