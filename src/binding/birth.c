@@ -367,18 +367,12 @@ static int readable_fd(void) {
   return fd;
 }
 
-static bool is_over(lvr_session *session, lvr_proc_id id) {
-  struct lvr_proc_info info;
-
-  return lvr_proc_info(session, id, &info) < 0 || info.state >= LVR_PROC_OVER;
-}
-
-/* A pid may be somebody else's by now, unless its process still is in its slot after the pidfd was made. */
+/* A pid may be somebody else's by now, unless its process still is there after the pidfd was made. */
 static int sentinel_of(lvr_session *session, lvr_proc_id id, int32_t pid) {
   int fd = lvri_os_pidfd_open(pid);
 
   if (fd == -ESRCH) return readable_fd();
-  if (fd < 0 || !is_over(session, id) || lvri_os_is_child(pid)) return fd;
+  if (fd < 0 || lvri_proc_is_there(session, id, pid)) return fd;
   lvri_os_close(fd);
   return readable_fd();
 }
@@ -398,25 +392,6 @@ static PyObject *proc_sentinel(PyObject *Py_UNUSED(module), PyObject *args) {
   return fd < 0 ? lvri_raise(fd, "watch a process") : PyLong_FromLong(fd);
 }
 
-static int32_t pid_in_slot(lvr_session *session, lvr_proc_id id) {
-  struct lvr_proc_info info;
-
-  return lvr_proc_info(session, id, &info) < 0 ? 0 : info.pid;
-}
-
-/* Without a descriptor to spare the pid has to do: it was that process's a moment ago. */
-static int signal_process(lvr_session *session, lvr_proc_id id, int32_t pid, int number) {
-  int pidfd = pid == 0 ? -ESRCH : lvri_os_pidfd_open(pid);
-  bool no_room = pidfd == -EMFILE || pidfd == -ENFILE;
-  int code = 0;
-
-  if (pidfd < 0 && !no_room) return pidfd;
-  if (!is_over(session, id) || lvri_os_is_child(pid))
-    code = no_room ? lvri_os_signal(pid, number) : lvri_os_pidfd_signal(pidfd, number);
-  lvri_os_close(no_room ? -1 : pidfd);
-  return code;
-}
-
 PyDoc_STRVAR(proc_signal_doc,
              "proc_signal($module, proc_id, pid, number, /)\n--\n\n"
              "Send a signal to that process, if there is one. pid 0: what its slot says.");
@@ -428,8 +403,7 @@ static PyObject *proc_signal(PyObject *Py_UNUSED(module), PyObject *args) {
 
   if (session == NULL || !PyArg_ParseTuple(args, "Kii:proc_signal", &id, &pid, &number))
     return NULL;
-  if (pid == 0) pid = pid_in_slot(session, id);
-  int code = signal_process(session, id, pid, number);
+  int code = lvri_proc_signal(session, id, pid, number);
 
   return none_or_raise(code == -ESRCH ? 0 : code, "send a signal to a process");
 }

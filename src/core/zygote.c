@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/crashpoint.h"
+#include "core/process.h"
 #include "core/slots.h"
 #include "core/zygote.h"
 #include "os/os.h"
@@ -312,14 +313,13 @@ static int keep_stock(struct stock *k, struct lvr_birth *ret_birth) {
   return 0;
 }
 
-/* Its pid is looked at again once there is a descriptor for it. */
+/* It may have become another program. */
 static void end_if_daemon_of(lvr_session *s, lvr_proc_id id, lvr_proc_id parent) {
   struct lvr_proc_info info;
   if (lvr_proc_info(s, id, &info) < 0 || info.parent != parent) return;
-  if (!(info.flags & LVR_PROC_DAEMON) || info.state != LVR_PROC_RUNNING) return;
-  int pidfd = lvri_os_pidfd_open(info.pid);
-  if (pidfd >= 0 && lvr_proc_is_alive(s, id)) (void)lvri_os_pidfd_signal(pidfd, SIGKILL);
-  lvri_os_close(pidfd < 0 ? -1 : pidfd);
+  if (!(info.flags & LVR_PROC_DAEMON) || info.status_known || info.pid == 0) return;
+  int sent = lvri_proc_signal(s, id, info.pid, SIGKILL);
+  (void)sent; /* it is gone by itself */
 }
 
 /* Also those of a zygote that was here before and has died. */
@@ -332,8 +332,10 @@ static void end_all_daemons_of(lvr_session *s, lvr_proc_id parent) {
 static void end_all(struct stock *k) {
   struct lvr_proc_info info;
   (void)settle(k);
-  if (lvr_proc_info(k->z->session, k->z->id, &info) == 0)
+  if (lvr_proc_info(k->z->session, k->z->id, &info) == 0) {
+    end_daemons_of(k, info.parent);
     end_all_daemons_of(k->z->session, info.parent);
+  }
   for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++)
     if (state_of(card_at(k, i)) == LVRI_CARD_IDLE)
       (void)lvri_os_signal(pid_of(card_at(k, i)), SIGKILL);

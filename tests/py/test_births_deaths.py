@@ -13,6 +13,7 @@ from pathlib import Path
 import leveret
 import pytest
 from leveret import zygote
+from multiprocessing.connection import wait
 
 METHODS = ("warm", "fork", "spawn", "forkserver")
 PATIENCE_S = 20.0
@@ -512,16 +513,39 @@ def test_a_child_that_becomes_another_program_is_alive(method: str) -> None:
     child.close()
 
 
-def test_a_forked_child_that_became_another_program_can_be_ended() -> None:
-    child = leveret.get_context("fork").Process(
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("order", ["terminate", "kill"])
+def test_a_child_that_became_another_program_can_be_ended(method: str, order: str) -> None:
+    child = leveret.get_context(method).Process(
         target=os.execv, args=("/bin/sleep", ["sleep", "60"])
     )
     child.start()
     eventually(lambda: Path(f"/proc/{child.pid}/comm").read_text() == "sleep\n")
-    child.terminate()
-    child.join()
-    assert child.exitcode == -signal.SIGTERM
+    assert not wait([child.sentinel], 0.05)
+    getattr(child, order)()
+    child.join(PATIENCE_S)
+    assert child.exitcode == -(signal.SIGTERM if order == "terminate" else signal.SIGKILL)
     child.close()
+
+
+def test_a_daemon_that_became_another_program_ends_with_its_parent(tmp_path: Path) -> None:
+    ended = run_program(
+        tmp_path,
+        """
+        import os, signal, threading, leveret
+        if __name__ == "__main__":
+            daemon = leveret.get_context("warm").Process(
+                target=os.execv, args=("/bin/sleep", ["sleep", "60"]), daemon=True
+            )
+            daemon.start()
+            while open(f"/proc/{daemon.pid}/comm").read() != "sleep\\n":
+                threading.Event().wait(0.001)
+            print(daemon.pid, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        stdin=subprocess.DEVNULL,
+    )
+    eventually(lambda: is_over(int(ended.stdout)), GONE_WITHIN_S)
 
 
 def test_many_threads_start_processes_while_the_main_module_makes_the_zygote_end(
