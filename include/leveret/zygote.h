@@ -84,7 +84,8 @@ LVR_API LVR_MUST_CHECK int lvr_zygote_open(lvr_session *s, const struct lvr_zygo
  *          gets the mask of its caller and the rest as it was.
  * Crash:   killed at any instruction, callers get -EOWNERDEAD and make another; spares die, children live on.
  * Returns: 0 (this is a born child, see *ret_birth), 1 (this is the zygote: its maker is gone, its spares
- *          and the daemons that depend on it are dead), -EMFILE, -ENFILE, -ENOMEM, -ESTALE. */
+ *          and the daemons that depend on it are dead), -ECHILD (spare after spare died before it could wait:
+ *          a fork handler ends them, say), -EMFILE, -ENFILE, -ENOMEM, -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_zygote_serve(lvr_zygote *z, const struct lvr_zygote_service *service,
                                             struct lvr_birth *ret_birth);
 
@@ -115,7 +116,7 @@ LVR_API lvr_proc_id lvr_zygote_id(const lvr_zygote *z);
 /* lvr_zygote_pidfd - a descriptor of its process, z's own; -1 but in its maker, once it is seated. */
 LVR_API int lvr_zygote_pidfd(const lvr_zygote *z);
 
-/* lvr_zygote_is_ready - it has come as far as serving, be it dead or alive now. */
+/* lvr_zygote_is_ready - it has had a spare that waited, be it dead or alive now. */
 LVR_API bool lvr_zygote_is_ready(const lvr_zygote *z);
 
 /* lvr_zygote_watches - it will end this process's daemons with this process. */

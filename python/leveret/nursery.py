@@ -57,6 +57,9 @@ received: list[int] = []
 _main: ModuleType | None = None
 _main_error: str | None = None
 
+# Whether the zygote was told to import nothing of the program's.
+_bare = False
+
 
 # The zygote.
 
@@ -85,11 +88,25 @@ def main(
     gc.freeze()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     signal.signal(signal.SIGINT, on_interrupt)
-    birth = desk.serve(get_ready, lambda: rehearse(desk, nothing), 0, 0)
+    try:
+        birth = desk.serve(get_ready, lambda: rehearse(desk, nothing), 0, 0)
+    except ChildProcessError:
+        _give_up()
     if birth is None:
         os._exit(0)
     zygote.adopt(desk, world)
     be_born(world, *birth)
+
+
+def _give_up() -> NoReturn:
+    """No process that is forked here lives long enough to be born."""
+    if not _bare:
+        _complain(
+            "a fork handler of the program's modules (os.register_at_fork) ends the processes that "
+            "are forked beside them, so processes are born from an interpreter that has not "
+            "imported them, which is slower"
+        )
+    os._exit(zygote.BARREN)
 
 
 def _sit_down(
@@ -111,6 +128,7 @@ def _keep_stdin() -> None:
 
 def _learn_world(config_fd: int) -> dict[str, Any]:
     """Wait to be told the world and import what there is to import."""
+    global _bare
     try:
         with open(config_fd, "rb") as pipe:
             world: dict[str, Any]
@@ -119,7 +137,8 @@ def _learn_world(config_fd: int) -> dict[str, Any]:
         os._exit(0)  # our maker ended before it needed us
     world["authkey"] = process.AuthenticationString(world["authkey"])
     _apply(world)
-    if not orders["bare"]:
+    _bare = orders["bare"]
+    if not _bare:
         _import_all(world, orders)
     util._flush_std_streams()
     return world

@@ -40,7 +40,9 @@ __all__ = [
 
 FROZEN_ARGUMENT = "leveret_zygote="
 NEEDS_BARE = 77  # exit code of a zygote that found threads in itself
-TRIES = 5  # zygotes that die before they serve, until we give up
+BARREN = 78  # of one whose forked processes all died before they could wait for a task
+TOO_MANY = 20  # zygotes that die while one process waits for its birth
+TRIES = 5  # zygotes that die before they can give birth, until we give up
 
 _lock = threading.Lock()
 _current: Zygote | None = None
@@ -224,8 +226,11 @@ def _orders() -> dict[str, Any]:
     return {"bare": _bare, "preload": [] if _bare else _preload, "on_error": _on_error}
 
 
-def replace(dead: Zygote) -> None:
-    """Note that a zygote is dead, and why: get() makes another then, unless that is hopeless."""
+def replace(dead: Zygote, deaths: int) -> None:
+    """Note that a zygote is dead, and why: get() makes another then, unless that is hopeless.
+
+    DEATHS: how many have died while the same process waited for its birth.
+    """
     global _current, _bare, _failures
     with _lock:
         if _current is dead:
@@ -234,22 +239,29 @@ def replace(dead: Zygote) -> None:
             return
         dead.buried = True
         code = dead.bury()
-        if dead.desk.ready:
+        if dead.desk.ready and deaths < TOO_MANY:
             _failures = 0
             return
         _failures += 1
         killed = code is None or -code in (signal.SIGKILL, signal.SIGTERM) or not dead.knows_all
-        if _failures > TRIES or not (killed or _may_go_bare(code)):
+        in_vain = deaths >= TOO_MANY or _failures > TRIES
+        if in_vain or not (killed or _may_go_bare(code)):
             raise RuntimeError(_why_hopeless(code))
         _bare = _bare or not killed
 
 
 def _may_go_bare(code: int | None) -> bool:
-    return not _bare and (code == NEEDS_BARE or _on_error != "fail")
+    return not _bare and (code in (NEEDS_BARE, BARREN) or _on_error != "fail")
 
 
 def _why_hopeless(code: int | None) -> str:
     how = "" if code is None else f" (exit code {code})"
+    if code == BARREN:
+        return (
+            "cannot start a process: every process that is forked to become it ends before it can "
+            "be told so; a fork handler ends it (see os.register_at_fork), or something kills it. "
+            "Another start method may do (--start-method spawn)"
+        )
     return (
         "cannot start a process: the interpreter that is to give birth to it ended before it "
         f"could{how}; see its message on standard error, or use another start method "

@@ -120,7 +120,7 @@ lvr_proc_id lvr_zygote_id(const lvr_zygote *z) { return z->id; }
 int lvr_zygote_pidfd(const lvr_zygote *z) { return z->pidfd; }
 
 bool lvr_zygote_is_ready(const lvr_zygote *z) {
-  return lvri_load_acquire_u32(&z->desk->zd_ready) != 0; /* pairs with lvr_zygote_serve() */
+  return lvri_load_acquire_u32(&z->desk->zd_ready) != 0; /* pairs with report() of a spare */
 }
 
 bool lvr_zygote_watches(const lvr_zygote *z) {

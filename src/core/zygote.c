@@ -21,6 +21,7 @@
 #define QUIET_NS     INT64_C(1000000000)
 #define SPARES_LEAST 2u
 #define SPARES_MOST  16u
+#define BARREN       8u /* spares in a row that died before they waited: no other will live */
 #define COPIES_BYTES (UINT64_C(4) << 20) /* of memory at most that a spare fetches for itself */
 
 /* A child that is none of the spares any more. */
@@ -38,6 +39,7 @@ struct stock {
   struct lvri_signals signals;
   uint32_t least, most, wanted;
   bool rehearsed;
+  uint32_t stillborn; /* spares in a row that died before they waited */
   int64_t busy_ns; /* when a spare was last found taken */
   struct child *children;
   size_t n_children, room;
@@ -93,6 +95,7 @@ static bool settle(struct stock *k) {
     if (!find_child(k, card_at(k, i), &child) || make_room(k) < 0) continue;
     k->children[k->n_children++] = child;
     k->busy_ns = lvri_os_now_ns();
+    k->stillborn = 0;
     free_card(card_at(k, i));
   }
   return k->n_children > before;
@@ -133,6 +136,8 @@ static void bury_child(struct stock *k, struct child *child, int32_t status) {
 }
 
 static void bury_spare(struct stock *k, struct lvri_card *card) {
+  bool waited = lvri_load_relaxed_u32(&card->zc_waits) != 0; /* it is dead: its last word */
+  k->stillborn = waited ? 0 : k->stillborn + 1;
   free_card(card);
   note_loss(k);
 }
@@ -197,6 +202,7 @@ static void live_as_spare(struct stock *k, struct lvri_card *card, int32_t zygot
  * born, and nobody but its spare changes it from there. */
 static int make_spare(struct stock *k, struct lvri_card *card, struct lvr_birth *ret_birth) {
   int32_t self = lvri_os_pid();
+  lvri_store_relaxed_u32(&card->zc_waits, 0);
   lvri_store_release_u32(&card->zc_state, LVRI_CARD_IDLE);
   int32_t pid = fork_nobody(k);
   if (pid == 0) {
@@ -342,14 +348,17 @@ static void end_all(struct stock *k) {
 }
 
 static int serve(struct stock *k, struct lvr_birth *ret_birth) {
-  for (;;) {
+  while (k->stillborn < BARREN) {
     bury_the_dead(k);
-    if (lvri_os_is_ready(k->maker_fd)) break;
+    if (lvri_os_is_ready(k->maker_fd)) {
+      end_all(k);
+      free(k->children);
+      return 1;
+    }
     if (keep_stock(k, ret_birth)) return 0;
   }
-  end_all(k);
   free(k->children);
-  return 1;
+  return -ECHILD;
 }
 
 /* A maker that is over already has left no such pid, or one that is not our parent. */
@@ -388,6 +397,5 @@ int lvr_zygote_serve(lvr_zygote *z, const struct lvr_zygote_service *service,
   if (error) return error;
   take_signals(&stock);
   atomic_store_explicit(&z->desk->zd_pid, lvri_os_pid(), memory_order_relaxed);
-  lvri_store_release_u32(&z->desk->zd_ready, 1);
   return serve(&stock, ret_birth);
 }

@@ -14,7 +14,7 @@
 #include "testing/fixture.h"
 #include "testing/test.h"
 
-enum { PATIENCE_S = 10, MANY = 40 };
+enum { PATIENCE_S = 10, MANY = 40, BARREN = 5 };
 
 /* What a child does, by its number. */
 enum task { LEAVE, STAY, TELL_FDS, TELL_SIGNALS, DIE };
@@ -24,6 +24,8 @@ struct told {
   _Atomic uint32_t births;
   _Atomic uint32_t rehearsals;
   _Atomic uint32_t forks_to_fail; /* from now on, all */
+  _Atomic uint32_t spares_to_die; /* so many, before they wait */
+  _Atomic uint32_t spares_forked;
   _Atomic uint32_t n_fds;
   _Atomic uint64_t blocked;
   _Atomic uint32_t done;
@@ -91,22 +93,30 @@ static int32_t fork_unless_told_not_to(void *context) {
   return pid < 0 ? -errno : (int32_t)pid;
 }
 
+static void die_if_told_to(void *context) {
+  struct told *told = context;
+  uint32_t nth = lvri_fetch_add_relaxed_u32(&told->spares_forked, 1);
+  if (nth < lvri_load_acquire_u32(&told->spares_to_die)) _exit(1);
+}
+
 static void rehearse(void *context) {
   struct told *told = context;
   (void)atomic_fetch_add(&told->rehearsals, 1);
 }
 
 _Noreturn static void serve(const struct house *h, const struct lvr_zygote_seat *seat) {
-  const struct lvr_zygote_service service = {
-      .context = h->told, .fork = fork_unless_told_not_to, .rehearse = rehearse};
+  const struct lvr_zygote_service service = {.context = h->told,
+                                             .fork = fork_unless_told_not_to,
+                                             .spare = die_if_told_to,
+                                             .rehearse = rehearse};
   struct lvr_birth birth;
   lvr_zygote *z;
   CHECK_INT(lvr_proc_adopt(h->s, seat->id), 0);
   CHECK_INT(lvr_zygote_open(h->s, seat, &z), 0);
   int part = lvr_zygote_serve(z, &service, &birth);
-  CHECK(part == 0 || part == 1);
+  CHECK(part == 0 || part == 1 || part == -ECHILD);
   if (part == 0) live(h, &birth);
-  _exit(0);
+  _exit(part == -ECHILD ? BARREN : 0);
 }
 
 static void make_zygote(struct house *h) {
@@ -120,21 +130,29 @@ static void make_zygote(struct house *h) {
   CHECK_INT(lvr_zygote_seated(h->z, h->pid), 0);
 }
 
-static struct house open_house(void) {
+static struct house open_house_where_spares_die(uint32_t count) {
   struct house h = {.s = fixture_session(), .told = test_shared(sizeof(struct told))};
+  lvri_store_release_u32(&h.told->spares_to_die, count);
   make_zygote(&h);
   return h;
 }
 
-static void close_house(struct house *h) {
-  (void)kill(h->pid, SIGKILL);
-  (void)test_join(h->pid);
+static struct house open_house(void) { return open_house_where_spares_die(0); }
+
+/* Its zygote is over. */
+static void leave_house(struct house *h) {
   lvr_zygote_free(h->z);
   while (fixture_stats(h->s).slots_running > 1 || fixture_stats(h->s).slots_over > 0)
     CHECK(lvr_repair(h->s) >= 0);
   CHECK_INT(fixture_stats(h->s).slots_embryo, 0);
   fixture_check(h->s);
   lvr_session_detach(h->s);
+}
+
+static void close_house(struct house *h) {
+  (void)kill(h->pid, SIGKILL);
+  (void)test_join(h->pid);
+  leave_house(h);
 }
 
 static lvr_proc_id give_birth(const struct house *h, enum task task, const int *fds, uint32_t n_fds,
@@ -276,6 +294,28 @@ TEST(want_of_processes_is_told) {
   }
   CHECK_INT(error, 0);
   CHECK_INT(end_of(&h, child), 3);
+  close_house(&h);
+}
+
+TEST(a_zygote_whose_spares_all_die_gives_up) {
+  struct house h = open_house_where_spares_die(UINT32_MAX);
+  lvr_proc_id child = fixture_prepare(h.s);
+  int32_t pid;
+  int error = lvr_zygote_send(h.z, child, NULL, 0, &mark);
+  if (!error) error = lvr_zygote_wait_until(h.z, child, NULL, 0, &mark, soon(), &pid);
+  CHECK_INT(error, -EOWNERDEAD);
+  CHECK_INT(test_join(h.pid), BARREN);
+  CHECK(!lvr_zygote_is_ready(h.z));
+  CHECK(lvri_load_acquire_u32(&h.told->spares_forked) < MANY);
+  CHECK_INT(lvr_proc_withdraw(h.s, child), 0);
+  leave_house(&h);
+}
+
+TEST(a_few_spares_that_die_are_made_up_for) {
+  struct house h = open_house_where_spares_die(5);
+  int32_t pid;
+  CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
+  CHECK(lvr_zygote_is_ready(h.z));
   close_house(&h);
 }
 

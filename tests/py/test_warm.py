@@ -397,6 +397,33 @@ def test_a_main_that_ends_the_interpreter(tmp_path: Path) -> None:
     assert ended.stdout == "3\n" and ended.returncode == 0
 
 
+FORK_HANDLER = "import os\nos.register_at_fork(after_in_child=lambda: os._exit(9))\n"
+
+
+def test_a_main_whose_fork_handlers_end_processes(tmp_path: Path) -> None:
+    (tmp_path / "trap.py").write_text(FORK_HANDLER)
+    ended = run(tmp_path, GOOD.replace("import leveret, sys", "import leveret, sys, trap"), "a")
+    assert (ended.stdout, ended.returncode) == ("__mp_main__ ['a']\n", 0)
+    assert ended.stderr.count("leveret: a fork handler of the program's modules") == 1
+    assert ended.stderr.count("\n") == 1
+
+
+def test_fork_handlers_that_end_every_process_everywhere(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(FORK_HANDLER)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ended = run(tmp_path, GOOD, env=environment)
+    assert "RuntimeError: cannot start a process: every process that is forked" in ended.stderr
+    assert "--start-method spawn" in ended.stderr
+    assert ended.returncode == 1
+
+
+@pytest.mark.parametrize("side", ["before", "after_in_parent"])
+def test_fork_handlers_that_end_the_zygote(tmp_path: Path, side: str) -> None:
+    trap = f"import os\nif __name__ != '__main__': os.register_at_fork({side}=lambda: os._exit(9))"
+    ended = run(tmp_path, trap + textwrap.dedent(GOOD), "a")
+    assert (ended.stdout, ended.returncode) == ("__mp_main__ ['a']\n", 0), ended.stderr
+
+
 # Preloads
 
 

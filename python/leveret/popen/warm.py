@@ -96,9 +96,9 @@ class Popen(_Popen):
         mother = zygote.get(world)
         task, fds = self._task(mother, process_obj, world, body)
         _core.proc_put_task(self._id, task)
-        first = mother
+        first, deaths = mother, 0
         while (pid := mother.desk.birth(self._id, fds)) is None:
-            zygote.replace(mother)
+            zygote.replace(mother, deaths := deaths + 1)
             mother = zygote.get(world)
         self.pid = pid
         # A spare of one that died meanwhile may have been quicker than the next one's.
