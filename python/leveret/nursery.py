@@ -23,7 +23,7 @@ import threading
 from multiprocessing import reduction
 
 from . import _core, context, life, zygote
-from .popen.warm import ERR, FOLLOW, HEAD, OUT, STREAMS, TRACKER
+from .popen.warm import ERR, FOLLOW, HEAD, OUT, STREAMS, TRACKER, WATCHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -387,6 +387,24 @@ def _take_special(flags: int, fds: list[int], parent: int) -> None:
         tracker._fd = fds.pop(0)
     if flags & FOLLOW:
         _core.proc_die_with(parent)
+    if flags & WATCHED:
+        _follow_without_zygote(parent)
+
+
+def _follow_without_zygote(parent: int) -> None:
+    """Have a daemon watch its parent itself once the zygote that does so is dead.
+
+    The kernel tells of that by a signal that does nothing to a program that knows nothing of it.
+    """
+
+    def follow(*_: object) -> None:
+        with contextlib.suppress(OSError):  # no more threads
+            _core.proc_die_with(parent)
+
+    signal.signal(signal.SIGURG, follow)
+    _core.at_parents_death(signal.SIGURG)
+    if not zygote.ensure_running().desk.watches:
+        follow()
 
 
 def _load(body: memoryview, world: dict[str, Any]) -> Any:

@@ -343,6 +343,17 @@ static PyObject *die_with_parent(PyObject *Py_UNUSED(module), PyObject *arg) {
   return none_or_raise(code, "end with its parent");
 }
 
+PyDoc_STRVAR(at_parents_death_doc,
+             "at_parents_death($module, number, /)\n--\n\n"
+             "Have the kernel send this process a signal when the thread that made it ends.");
+
+static PyObject *at_parents_death(PyObject *Py_UNUSED(module), PyObject *arg) {
+  long number = PyLong_AsLong(arg);
+
+  if (number == -1 && PyErr_Occurred()) return NULL;
+  return none_or_raise(lvri_os_die_with_parent((int)number), "hear of its parent's end");
+}
+
 PyDoc_STRVAR(repair_doc,
              "repair($module, /)\n--\n\n"
              "Clean up now after all processes that are over; how many there were.");
@@ -515,6 +526,7 @@ static PyMethodDef birth_functions[] = {
     {"proc_parent", proc_parent, METH_NOARGS, proc_parent_doc},
     {"proc_die_with", proc_die_with, METH_O, proc_die_with_doc},
     {"die_with_parent", die_with_parent, METH_O, die_with_parent_doc},
+    {"at_parents_death", at_parents_death, METH_O, at_parents_death_doc},
     {"repair", repair, METH_NOARGS, repair_doc},
     {"proc_sentinel", proc_sentinel, METH_VARARGS, proc_sentinel_doc},
     {"pidfd_status", pidfd_status, METH_O, pidfd_status_doc},

@@ -680,3 +680,60 @@ def test_a_daemon_outlives_its_zygote_but_not_its_program(tmp_path: Path) -> Non
     pid, alive = ended.stdout.split()
     assert alive == "True"
     eventually(lambda: is_over(int(pid)), GONE_WITHIN_S)
+
+
+@pytest.mark.parametrize("order", [("zygote", "program"), ("program", "zygote")])
+def test_a_daemon_ends_with_its_program_whether_or_not_there_is_a_zygote(
+    tmp_path: Path, order: tuple[str, str]
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import os, threading, leveret
+            from leveret import zygote
+            def live(event):
+                event.set()
+                threading.Event().wait()
+            if __name__ == "__main__":
+                ready = leveret.Event()
+                context = leveret.get_context("warm")
+                daemon = context.Process(target=live, args=(ready,), daemon=True)
+                daemon.start()
+                ready.wait()
+                print(daemon.pid, zygote.ensure_running().pid, flush=True)
+                threading.Event().wait()
+            """
+        )
+    )
+    main = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True)
+    daemon, mother = map(int, main.stdout.readline().split())
+    for name in order:
+        os.kill({"zygote": mother, "program": main.pid}[name], signal.SIGKILL)
+        if name == "zygote":
+            eventually(lambda: is_over(mother))
+    main.wait()
+    main.stdout.close()
+    eventually(lambda: is_over(daemon), GONE_WITHIN_S)
+
+
+def have_a_daemon_and_wait(pipe) -> None:
+    daemon = warm.Process(target=stand_still, daemon=True)
+    daemon.start()
+    pipe.send(daemon.pid)
+    stand_still()
+
+
+def test_a_daemon_of_a_forked_child_ends_with_that() -> None:
+    """The zygote, which is not that child's, does not see to it."""
+    live()
+    here, there = leveret.Pipe(duplex=False)
+    child = leveret.get_context("fork").Process(target=have_a_daemon_and_wait, args=(there,))
+    child.start()
+    daemon = here.recv()
+    assert is_there(daemon)
+    child.kill()
+    child.join()
+    eventually(lambda: is_over(daemon), GONE_WITHIN_S)
+    for end in (here, there, child):
+        end.close()
