@@ -50,6 +50,7 @@ _bare = False
 _failures = 0
 _preload: list[str] = ["__main__"]
 _on_error = "warn"
+_retired: list[Zygote] = []  # end when their last children do, and are ours to reap then
 
 
 def set_preload(modules: Iterable[str], *, on_error: str = "warn") -> None:
@@ -57,7 +58,9 @@ def set_preload(modules: Iterable[str], *, on_error: str = "warn") -> None:
     global _preload, _on_error, _current
     with _lock:
         _preload, _on_error = list(modules), on_error
+        _reap_retired()
         if _current is not None and _current.told:
+            _current.retire()
             _current = None
 
 
@@ -100,6 +103,23 @@ class Zygote:
             pass
         self.knows_all = True
 
+    def retire(self) -> None:
+        """Let it go: it is to end as soon as its children have."""
+        if self._maker == os.getpid():
+            self.desk.retire()
+            _retired.append(self)
+
+    def has_gone(self) -> bool:
+        """Reap it, if it is over."""
+        try:
+            self.buried = (
+                self.buried
+                or os.waitid(os.P_PIDFD, self.desk.pidfd, os.WEXITED | os.WNOHANG) is not None
+            )
+        except ChildProcessError:
+            self.buried = True
+        return self.buried
+
     def bury(self) -> int | None:
         """Reap it, once it is over; how it ended, or None if only another process can know."""
         if self._maker != os.getpid():
@@ -123,7 +143,7 @@ class Inherited(Zygote):
     def __init__(self, desk: _core.Zygote, world: dict[str, Any]) -> None:
         self.desk, self.world = desk, world
         self.buried = False
-        self.pid = 0
+        self.pid = self._maker = 0
 
     def bury(self) -> int | None:
         """That is up to its parent."""
@@ -215,11 +235,18 @@ def ensure_running() -> Zygote:
 def get(world: dict[str, Any]) -> Zygote:
     """The zygote to be born from; it is told the world if nobody has yet."""
     zygote = ensure_running()
+    if _retired:
+        with _lock:
+            _reap_retired()
     if not zygote.told:
         with _lock:
             if not zygote.told:
                 zygote.tell(world, _orders())
     return zygote
+
+
+def _reap_retired() -> None:
+    _retired[:] = [zygote for zygote in _retired if not zygote.has_gone()]
 
 
 def _orders() -> dict[str, Any]:
@@ -239,7 +266,8 @@ def replace(dead: Zygote, deaths: int) -> None:
             return
         dead.buried = True
         code = dead.bury()
-        if dead.desk.ready and deaths < TOO_MANY:
+        by_itself = code is not None and code > 0  # something in it called exit()
+        if dead.desk.ready and not by_itself and deaths < TOO_MANY:
             _failures = 0
             return
         _failures += 1

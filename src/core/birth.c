@@ -1,4 +1,5 @@
 /* birth.c - the caller's side of a zygote. */
+#include <signal.h>
 #include <stdlib.h>
 
 #include "base/crashpoint.h"
@@ -111,6 +112,13 @@ void lvr_zygote_free(lvr_zygote *z) {
   lvri_os_close(z->desk_fd);
   lvri_os_close(z->pidfd);
   free(z);
+}
+
+/* It sleeps, or is about to: the signal is blocked but while it sleeps. */
+int lvr_zygote_retire(lvr_zygote *z) {
+  if (z->pidfd < 0 || lvri_os_pid() != z->maker) return -ECHILD;
+  lvri_store_release_u32(&z->desk->zd_retired, 1); /* pairs with is_retired() of the zygote */
+  return lvri_os_pidfd_signal(z->pidfd, SIGCHLD);
 }
 
 /* --- what is known of it ------------------------------------------------------------------- */

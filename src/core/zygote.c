@@ -3,6 +3,7 @@
  *   one thread, one loop:
  *       children that are over -> their slots           (SIGCHLD ends the sleep)
  *       the maker is over      -> everybody goes        (its pidfd)
+ *       retired, and alone     -> it goes               (SIGCHLD, which the maker sends as well)
  *       too few spares         -> fork one              (the bell, rung by a spare that was born)
  *       too many for a while   -> dismiss one           (the deadline of the sleep)
  *
@@ -280,6 +281,21 @@ static void nudge_the_dismissed(const struct stock *k) {
 
 static void grow(struct stock *k) { k->wanted = 2 * k->wanted < k->most ? 2 * k->wanted : k->most; }
 
+static bool is_retired(const struct stock *k) {
+  return lvri_load_acquire_u32(&k->z->desk->zd_retired) != 0; /* pairs with lvr_zygote_retire() */
+}
+
+/* A retired one has a spare for as long as a request waits. */
+static void retire(struct stock *k) {
+  k->least = k->wanted = lvri_os_is_ready(k->z->serve_fd);
+  k->rehearsed = true;
+  k->busy_ns = 0; /* what is too many goes now */
+}
+
+static bool is_alone(const struct stock *k) {
+  return k->n_children == 0 && count(k, LVRI_CARD_FREE) == LVRI_DESK_CARDS;
+}
+
 static void shrink(struct stock *k, uint32_t idle) {
   int64_t now_ns = lvri_os_now_ns();
   if (now_ns - k->busy_ns < QUIET_NS) return;
@@ -306,6 +322,7 @@ static int keep_stock(struct stock *k, struct lvr_birth *ret_birth) {
   uint32_t idle = count(k, LVRI_CARD_IDLE);
   struct lvri_card *card = any_card(k, LVRI_CARD_FREE);
   if (taken && idle == 0) grow(k);
+  if (is_retired(k)) retire(k);
   shrink(k, idle);
   if (idle < k->wanted && card) {
     int made = make_spare(k, card, ret_birth);
@@ -355,10 +372,11 @@ static int serve(struct stock *k, struct lvr_birth *ret_birth) {
       free(k->children);
       return 1;
     }
+    if (is_retired(k) && is_alone(k) && !lvri_os_is_ready(k->z->serve_fd)) break;
     if (keep_stock(k, ret_birth)) return 0;
   }
   free(k->children);
-  return -ECHILD;
+  return k->stillborn < BARREN ? 1 : -ECHILD;
 }
 
 /* A maker that is over already has left no such pid, or one that is not our parent. */

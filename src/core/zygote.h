@@ -49,6 +49,7 @@ _Static_assert(sizeof(struct lvri_card) == 24, "layout");
  *                changed sends again
  *   zd_refused   by the zygote: why the last fork failed, before it withdraws the child that asked
  *   zd_cards     above
+ *   zd_retired   0 to 1, by a caller: no more is wanted of it than its children do
  *   zd_n_runs    once, by the rehearsal, behind zd_runs: whoever reads how many reads them
  *   zd_runs      memory that a life touches, for spares to fetch beforehand
  * Crash: every field is one store by one writer. A zygote that dies leaves it to nobody; a spare that dies is
@@ -60,7 +61,8 @@ struct lvri_desk_shm {
   _Atomic uint32_t zd_lost;
   _Atomic int32_t zd_refused;
   _Atomic uint32_t zd_n_runs;
-  uint32_t zd_pad[10];
+  _Atomic uint32_t zd_retired;
+  uint32_t zd_pad[9];
   struct lvri_card zd_cards[LVRI_DESK_CARDS];
   struct lvri_page_run zd_runs[LVRI_DESK_RUNS];
 };

@@ -388,6 +388,25 @@ TEST(the_zygote_and_daemons_end_with_the_maker_others_do_not) {
   test_kill(atomic_load(&family->other));
 }
 
+TEST(a_retired_zygote_ends_with_its_last_child) {
+  struct house h = open_house();
+  int32_t pid;
+  lvr_proc_id child = give_birth(&h, STAY, NULL, 0, &pid);
+  await(&h.told->births, 1);
+  CHECK_INT(lvr_zygote_retire(h.z), 0);
+  while (lvr_zygote_spares(h.z) > 0)
+    lvri_os_yield();
+  CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3); /* as its children may ask */
+  CHECK(lives(h.pid));
+  struct lvr_proc_info info;
+  CHECK_INT(lvr_proc_info(h.s, child, &info), 0);
+  CHECK_INT(kill(info.pid, SIGTERM), 0);
+  CHECK_INT(end_of(&h, child), -SIGTERM);
+  CHECK_INT(test_join(h.pid), 0);
+  CHECK_INT(lvr_zygote_retire(h.z), -ESRCH);
+  leave_house(&h);
+}
+
 TEST(quiet_shrinks_the_stock) {
   struct house h = open_house();
   lvr_proc_id children[MANY];

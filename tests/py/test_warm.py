@@ -465,6 +465,49 @@ def test_a_preload_that_fails(
         assert "RuntimeError: cannot start a process" in ended.stderr
 
 
+def test_a_zygote_that_no_more_starts_come_from_ends_with_its_children(tmp_path: Path) -> None:
+    ended = run(
+        tmp_path,
+        """
+        import os, threading, leveret
+        from leveret import zygote
+        def be_asked(question, answer):
+            question.wait()
+            child = leveret.get_context("warm").Process(target=answer.set)
+            child.start()
+            child.join()
+            raise SystemExit(os.getppid() % 100 + 100)
+        def is_over(pid):
+            try:
+                return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] in "ZX"
+            except OSError:
+                return True
+        if __name__ == "__main__":
+            context = leveret.get_context("warm")
+            question, answer = leveret.Event(), leveret.Event()
+            child = context.Process(target=be_asked, args=(question, answer))
+            child.start()
+            first = zygote.ensure_running().pid
+            context.set_forkserver_preload(["decimal"])
+            context.Process(target=print, args=("born anew",)).start()
+            assert zygote.ensure_running().pid != first
+            threading.Event().wait(0.2)
+            assert not is_over(first)
+            question.set()
+            child.join()
+            assert answer.is_set() and child.exitcode == first % 100 + 100, child.exitcode
+            for _ in range(10_000):
+                if is_over(first):
+                    break
+                threading.Event().wait(0.001)
+            context.Process(target=print, args=("and again",)).start()
+            print(os.path.exists(f"/proc/{first}"))
+        """,
+    )
+    assert ended.stderr == ""
+    assert sorted(ended.stdout.splitlines()) == ["False", "and again", "born anew"]
+
+
 # Want
 
 
