@@ -81,6 +81,20 @@ static PyObject *proc_fork_next(PyObject *Py_UNUSED(module), PyObject *arg) {
   return none_or_raise(lvr_proc_fork_next(session, child), "fork");
 }
 
+PyDoc_STRVAR(proc_forked_doc,
+             "proc_forked($module, child, pid, /)\n--\n\n"
+             "The fork that gives birth to that child has succeeded.");
+
+static PyObject *proc_forked(PyObject *Py_UNUSED(module), PyObject *args) {
+  unsigned long long child;
+  int pid;
+  lvr_session *session = lvri_session();
+
+  if (session == NULL || !PyArg_ParseTuple(args, "Ki:proc_forked", &child, &pid)) return NULL;
+  lvri_proc_forked(session, child, pid);
+  Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(proc_withdraw_doc,
              "proc_withdraw($module, child, /)\n--\n\n"
              "That child will not be born; False if it is.");
@@ -513,6 +527,7 @@ static PyMethodDef birth_functions[] = {
     {"proc_prepare", proc_prepare, METH_O, proc_prepare_doc},
     {"proc_give", proc_give, METH_VARARGS, proc_give_doc},
     {"proc_fork_next", proc_fork_next, METH_O, proc_fork_next_doc},
+    {"proc_forked", proc_forked, METH_VARARGS, proc_forked_doc},
     {"proc_withdraw", proc_withdraw, METH_O, proc_withdraw_doc},
     {"proc_forget", proc_forget, METH_O, proc_forget_doc},
     {"proc_put_task", proc_put_task, METH_VARARGS, proc_put_task_doc},

@@ -358,6 +358,60 @@ TEST(a_failed_fork_leaves_an_embryo_that_ages) {
   fixture_check(session);
 }
 
+/* In a child, before the library knows of it. */
+static void stop_if_told_to(void) {
+  if (common && lvri_load_acquire_u32(&common->count)) (void)raise(SIGSTOP);
+}
+
+/* A child whose fork has succeeded, and which has not come to its first instruction. */
+static pid_t bear_stopped(lvr_proc_id id) {
+  lvri_store_release_u32(&common->count, 1);
+  pid_t pid = bear(id, announce_seven);
+  test_await_stop(pid);
+  lvri_store_release_u32(&common->count, 0);
+  return pid;
+}
+
+static void check_that_it_is_born(lvr_proc_id child, pid_t pid) {
+  int32_t status;
+  test_continue(pid);
+  CHECK_INT(wait_for(child, &status), 0);
+  CHECK_INT(status, 7);
+  CHECK_INT(test_join(pid), 0);
+  CHECK_INT(lvr_proc_forget(session, child), 0);
+}
+
+TEST(an_embryos_age_counts_from_its_fork) {
+  CHECK_INT(pthread_atfork(NULL, NULL, stop_if_told_to), 0);
+  begin();
+  lvr_proc_id child = fixture_prepare(session);
+  age(child);
+  pid_t pid = bear_stopped(child);
+  CHECK_INT(lvr_repair(session), 0);
+  check_that_it_is_born(child, pid);
+  fixture_check(session);
+}
+
+TEST(an_embryo_waits_for_a_child_that_is_known_to_be_on_its_way) {
+  CHECK_INT(pthread_atfork(NULL, NULL, stop_if_told_to), 0);
+  begin();
+  lvr_proc_id child = fixture_prepare(session);
+  pid_t pid = bear_stopped(child);
+  lvri_proc_forked(session, child, pid);
+  age(child);
+  CHECK_INT(lvr_repair(session), 0);
+  check_that_it_is_born(child, pid);
+
+  child = fixture_prepare(session);
+  pid = bear_stopped(child);
+  lvri_proc_forked(session, child, pid);
+  test_kill(pid);
+  CHECK_INT(lvr_repair(session), 0);
+  age(child);
+  CHECK_INT(lvr_repair(session), 1);
+  fixture_check(session);
+}
+
 static void prepare_and_die(void *unused) {
   lvr_ref ref;
   lvr_proc_id child = fixture_prepare(session);

@@ -216,6 +216,19 @@ def zombies() -> list[int]:
     return [pid for pid in children_of(os.getpid()) if not is_there(pid)]
 
 
+def test_the_pid_of_a_forked_child_is_noted(monkeypatch) -> None:
+    """So that its slot waits for it, should it be stopped before its first instruction."""
+    from leveret import _core
+
+    noted = []
+    monkeypatch.setattr(_core, "proc_forked", lambda _, pid: noted.append(pid))
+    child = leveret.get_context("fork").Process(target=nothing)
+    child.start()
+    child.join()
+    assert noted == [child.pid]
+    child.close()
+
+
 def test_others_children_are_not_reaped() -> None:
     other = subprocess.Popen([sys.executable, "-c", "raise SystemExit(5)"])
     context = leveret.get_context("fork")

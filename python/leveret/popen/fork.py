@@ -75,6 +75,7 @@ class Popen(_Popen):
             raise
         if self.pid == 0:
             live_forked(process_obj, self._id, *parent)
+        _core.proc_forked(self._id, self.pid)
         self._child_pid = self.pid
 
     def _fork_undisturbed(self) -> None:
