@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/crashpoint.h"
 #include "core/kinds.h"
 #include "core/object.h"
 #include "core/repair.h"
@@ -508,6 +509,30 @@ TEST(one_of_many_adopts) {
     CHECK_INT(lvri_load_acquire_u32(&common->count), 1);
     CHECK_INT(lvr_proc_forget(session, lvri_load_acquire_u64(&common->id)), 0);
   }
+  fixture_check(session);
+}
+
+static void die_before_the_commit(void *unused) {
+  lvr_session *s;
+  (void)unused;
+  CHECK_INT(lvr_session_map(lvr_session_fd(session), &s), 0);
+  lvri_crashpoint_arm(LVRI_CRASH_KILL, "guard.commit.before", 1);
+  CHECK_INT(lvr_proc_adopt(s, lvri_load_acquire_u64(&common->id)), 0);
+}
+
+/* Its slot looks as if it were born, until somebody enters the guard and takes that back. */
+TEST(who_dies_within_an_adoption_was_not_born) {
+  begin();
+  lvr_proc_id child = fixture_prepare(session);
+  lvri_store_release_u64(&common->id, child);
+  CHECK_INT(lvr_proc_fork_next(session, LVR_PROC_NOBODY), 0);
+  pid_t pid = test_fork(die_before_the_commit, NULL);
+  CHECK_INT(test_join(pid), -SIGKILL);
+  const struct lvri_slot *slot = lvri_slot_of(&session->arena, child);
+  CHECK_INT(lvri_load_relaxed_u32(&slot->sl_pid), pid);
+  CHECK_INT(lvr_proc_wait_born_until(session, child, lvri_os_now_ns(), &(int32_t){0}), -ETIMEDOUT);
+  CHECK_INT(lvri_load_relaxed_u32(&slot->sl_state), LVRI_SLOT_EMBRYO);
+  CHECK_INT(lvr_proc_withdraw(session, child), 0);
   fixture_check(session);
 }
 

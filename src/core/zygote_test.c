@@ -26,6 +26,7 @@ struct told {
   _Atomic uint32_t forks_to_fail; /* from now on, all */
   _Atomic uint32_t spares_to_die; /* so many, before they wait */
   _Atomic uint32_t spares_forked;
+  _Atomic uint32_t hold_spares; /* before they wait */
   _Atomic uint32_t n_fds;
   _Atomic uint64_t blocked;
   _Atomic uint32_t done;
@@ -93,8 +94,10 @@ static int32_t fork_unless_told_not_to(void *context) {
   return pid < 0 ? -errno : (int32_t)pid;
 }
 
-static void die_if_told_to(void *context) {
+static void prepare_spare(void *context) {
   struct told *told = context;
+  while (lvri_load_acquire_u32(&told->hold_spares))
+    (void)usleep(1000);
   uint32_t nth = lvri_fetch_add_relaxed_u32(&told->spares_forked, 1);
   if (nth < lvri_load_acquire_u32(&told->spares_to_die)) _exit(1);
 }
@@ -107,7 +110,7 @@ static void rehearse(void *context) {
 _Noreturn static void serve(const struct house *h, const struct lvr_zygote_seat *seat) {
   const struct lvr_zygote_service service = {.context = h->told,
                                              .fork = fork_unless_told_not_to,
-                                             .spare = die_if_told_to,
+                                             .spare = prepare_spare,
                                              .rehearse = rehearse};
   struct lvr_birth birth;
   lvr_zygote *z;
@@ -199,18 +202,22 @@ TEST(a_birth_that_is_asked_for_twice_is_one) {
   close_house(&h);
 }
 
-TEST(many_at_once) {
-  struct house h = open_house();
+static void have_many_born(const struct house *h) {
   lvr_proc_id children[MANY];
   int32_t pid;
   for (int i = 0; i < MANY; i++)
-    children[i] = fixture_prepare(h.s);
+    children[i] = fixture_prepare(h->s);
   for (int i = 0; i < MANY; i++)
-    CHECK_INT(lvr_zygote_send(h.z, children[i], NULL, 0, &mark), 0);
+    CHECK_INT(lvr_zygote_send(h->z, children[i], NULL, 0, &mark), 0);
   for (int i = 0; i < MANY; i++)
-    CHECK_INT(lvr_zygote_wait_until(h.z, children[i], NULL, 0, &mark, soon(), &pid), 0);
+    CHECK_INT(lvr_zygote_wait_until(h->z, children[i], NULL, 0, &mark, soon(), &pid), 0);
   for (int i = 0; i < MANY; i++)
-    CHECK_INT(end_of(&h, children[i]), 3);
+    CHECK_INT(end_of(h, children[i]), 3);
+}
+
+TEST(many_at_once) {
+  struct house h = open_house();
+  have_many_born(&h);
   CHECK_INT(lvri_load_acquire_u32(&h.told->births), MANY);
   CHECK(lvr_zygote_spares(h.z) <= 16);
   close_house(&h);
@@ -256,6 +263,39 @@ TEST(a_withdrawn_child_is_not_born) {
   CHECK_INT(kill(h.pid, SIGCONT), 0);
   CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
   CHECK_INT(lvri_load_acquire_u32(&h.told->births), 1);
+  close_house(&h);
+}
+
+static char state_of_process(int32_t pid) {
+  uint64_t ticks;
+  char state = 'Z';
+  return lvri_os_process_start(pid, &ticks, &state) == 0 ? state : 'X';
+}
+
+/* So many, and the zygote has nothing else to do. */
+static void await_spares(const struct house *h, uint32_t count) {
+  int64_t deadline_ns = soon();
+  while (lvr_zygote_spares(h->z) != count || state_of_process(h->pid) != 'S') {
+    CHECK(lvri_os_now_ns() < deadline_ns);
+    lvri_os_yield();
+  }
+}
+
+/* Nothing else tells the zygote of a birth but the bell: its children stay, and it has another spare. */
+TEST(the_place_of_a_spare_that_was_born_is_taken) {
+  struct house h = open_house();
+  await(&h.told->rehearsals, 1);
+  lvr_proc_id children[4];
+  int32_t pids[4];
+  for (int i = 0; i < 4; i++) {
+    await_spares(&h, 2);
+    children[i] = give_birth(&h, STAY, NULL, 0, &pids[i]);
+  }
+  await_spares(&h, 2);
+  for (int i = 0; i < 4; i++) {
+    CHECK_INT(kill(pids[i], SIGTERM), 0);
+    CHECK_INT(end_of(&h, children[i]), -SIGTERM);
+  }
   close_house(&h);
 }
 
@@ -418,5 +458,37 @@ TEST(quiet_shrinks_the_stock) {
   while (lvr_zygote_spares(h.z) > 2)
     lvri_os_yield();
   CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
+  close_house(&h);
+}
+
+static uint32_t cards(const struct house *h, enum lvri_card_state state) {
+  uint32_t found = 0;
+  for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++)
+    found += lvri_load_acquire_u32(&h->z->desk->zd_cards[i].zc_state) == state;
+  return found;
+}
+
+static void kill_spares(const struct house *h) {
+  for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++) {
+    const struct lvri_card *card = &h->z->desk->zd_cards[i];
+    int32_t pid = atomic_load(&card->zc_pid);
+    if (pid && lvri_load_acquire_u32(&card->zc_state) == LVRI_CARD_IDLE) (void)kill(pid, SIGKILL);
+  }
+}
+
+/* Spares are dismissed while they do not wait yet, and do not notice. */
+TEST(a_spare_that_overheard_its_dismissal_is_told_again) {
+  struct house h = open_house();
+  do
+    have_many_born(&h);
+  while (lvr_zygote_spares(h.z) <= 2); /* the stock has grown */
+  lvri_store_release_u32(&h.told->hold_spares, 1);
+  kill_spares(&h);
+  int64_t deadline_ns = soon();
+  while (cards(&h, LVRI_CARD_LEAVE) == 0)
+    CHECK(lvri_os_now_ns() < deadline_ns);
+  lvri_store_release_u32(&h.told->hold_spares, 0);
+  while (cards(&h, LVRI_CARD_LEAVE) > 0 || cards(&h, LVRI_CARD_IDLE) > 2)
+    CHECK(lvri_os_now_ns() < deadline_ns);
   close_house(&h);
 }
