@@ -75,6 +75,14 @@ class Zygote:
         self.pid = 0
         self._maker = os.getpid()
         self._streams = streams()
+        try:
+            self._start()
+        except OSError as error:
+            from .popen import explained
+
+            raise explained(error) from None
+
+    def _start(self) -> None:
         config, self._pipe = os.pipe()
         try:
             with _deaf():

@@ -1,6 +1,7 @@
 """Births while others die: zygotes, spares, parents, and children at every age."""
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -503,6 +504,34 @@ def test_a_fork_that_is_refused_is_tried_again_once_the_ended_are_reaped(monkeyp
     assert second.exitcode == 0
     first.close()
     second.close()
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
+def test_a_fork_that_is_refused_says_where_to_look(monkeypatch, number: int) -> None:
+    def refuse() -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fork", refuse)
+    with pytest.raises(OSError, match=r"cannot start a process: .*\(see `ulimit -.`") as raised:
+        leveret.get_context("fork").Process(target=nothing).start()
+    assert raised.value.errno == number
+    leveret.active_children()
+
+
+@pytest.mark.parametrize("limit", range(5, 12))
+def test_want_of_descriptors_for_a_zygote_says_where_to_look(tmp_path: Path, limit: int) -> None:
+    ended = run_program(
+        tmp_path,
+        f"""
+        import resource, leveret
+        if __name__ == "__main__":
+            resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))
+            leveret.get_context("warm").Process(target=print).start()
+        """,
+    )
+    if ended.returncode:
+        last = ended.stderr.splitlines()[-1]
+        assert last.startswith("OSError: [Errno 24] cannot") and "(see `ulimit -n`)" in last
 
 
 # Children that become something else, and starts that fail half-way

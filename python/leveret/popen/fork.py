@@ -17,7 +17,7 @@ import threading
 from .. import _core
 from ..life import live_forked
 from . import Popen as _Popen
-from . import flags_of
+from . import explained, flags_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ class Popen(_Popen):
         self._id = _core.proc_prepare(flags_of(process_obj))
         try:
             self._fork_undisturbed()
+        except OSError as error:
+            self._undo()
+            raise explained(error) from None
         except BaseException:
             self._undo()
             raise
