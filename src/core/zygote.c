@@ -414,6 +414,7 @@ int lvr_zygote_serve(lvr_zygote *z, const struct lvr_zygote_service *service,
   int error = prepare_stock(&stock);
   if (error) return error;
   take_signals(&stock);
+  lvri_os_pages_tie();
   atomic_store_explicit(&z->desk->zd_pid, lvri_os_pid(), memory_order_relaxed);
   return serve(&stock, ret_birth);
 }
