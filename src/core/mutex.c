@@ -2,9 +2,14 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <time.h>
 
 #include "base/assert.h"
 #include "base/atomic.h"
+#include "core/wait.h"
+#include "os/os.h"
+
+#define SECOND_NS INT64_C(1000000000)
 
 /* Where glibc keeps the futex word; mutex_test.c looks whether it is really used as one. */
 _Static_assert(offsetof(struct lvri_mutex, mu_pthread.__data.__lock) == 0, "where is the word?");
@@ -21,9 +26,35 @@ int lvri_mutex_init(struct lvri_mutex *m) {
   return -error;
 }
 
-int lvri_mutex_lock(struct lvri_mutex *m) { return -pthread_mutex_lock(&m->mu_pthread); }
+/* glibc (2.36 at least) says of a mutex that was given up that it is not recoverable, and keeps it:
+ * all others would wait for us. */
+static void let_go(struct lvri_mutex *m) {
+  uint32_t ours = (uint32_t)lvri_os_tid(), word = lvri_load_relaxed_u32(lvri_mutex_word(m));
+  if ((word & LVRI_MUTEX_TID) != ours) return;
+  while (!lvri_cas_acq_rel_u32(lvri_mutex_word(m), &word, 0)) {
+  }
+  (void)lvri_wake(lvri_mutex_word(m), INT32_MAX);
+}
 
-int lvri_mutex_trylock(struct lvri_mutex *m) { return -pthread_mutex_trylock(&m->mu_pthread); }
+int lvri_mutex_trylock(struct lvri_mutex *m) {
+  int error = pthread_mutex_trylock(&m->mu_pthread);
+  if (__builtin_expect(error == ENOTRECOVERABLE, 0)) let_go(m);
+  return -error;
+}
+
+/* When a mutex is unlocked one waiter is woken. If he is killed before he has it, and somebody else
+ * took it in between, then neither the kernel nor that one wakes the next: the word says nothing of
+ * waiters. So nobody sleeps longer than the relook. */
+int lvri_mutex_lock(struct lvri_mutex *m) {
+  int error = lvri_mutex_trylock(m);
+  if (error != -EBUSY) return error;
+  do {
+    int64_t at_ns = lvri_os_now_ns() + LVRI_RELOOK_NS;
+    struct timespec until = {.tv_sec = at_ns / SECOND_NS, .tv_nsec = at_ns % SECOND_NS};
+    error = pthread_mutex_clocklock(&m->mu_pthread, CLOCK_MONOTONIC, &until);
+  } while (error == ETIMEDOUT);
+  return -error;
+}
 
 void lvri_mutex_consistent(struct lvri_mutex *m) {
   int error = pthread_mutex_consistent(&m->mu_pthread);
