@@ -21,7 +21,7 @@ try:
 except (OSError, MemoryError, RuntimeError) as _error:
     raise ImportError(f"leveret cannot run here: {_error}") from None
 
-from ._core import AbandonedLockWarning
+from ._core import AbandonedLockWarning, CorruptMessage, LostTaskWarning
 from .dropin import install
 
 TYPE_CHECKING = False
@@ -34,9 +34,18 @@ __version__ = "0.1.0"
 SUBDEBUG = 5
 SUBWARNING = 25
 
-_OURS = ("context", "managers", "pool", "process", "queues", "sharedctypes", "synchronize")
-_STANDARD = (
+_OURS = (
     "connection",
+    "context",
+    "managers",
+    "pool",
+    "process",
+    "queues",
+    "reduction",
+    "sharedctypes",
+    "synchronize",
+)
+_STANDARD = (
     "dummy",
     "dummy.connection",
     "forkserver",
@@ -44,7 +53,6 @@ _STANDARD = (
     "popen_fork",
     "popen_forkserver",
     "popen_spawn_posix",
-    "reduction",
     "resource_sharer",
     "resource_tracker",
     "shared_memory",
@@ -60,9 +68,11 @@ __all__ = [
     "BoundedSemaphore",
     "BufferTooShort",
     "Condition",
+    "CorruptMessage",
     "Event",
     "JoinableQueue",
     "Lock",
+    "LostTaskWarning",
     "Manager",
     "Pipe",
     "Pool",

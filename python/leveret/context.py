@@ -104,6 +104,10 @@ class LeveretContext(std.BaseContext):
         """Return a queue with nothing but get() and put()."""
         return _ours("queues", "SimpleQueue")(ctx=self.get_context())
 
+    def Pipe(self, duplex: bool = True) -> Any:
+        """Return the two ends of a pipe; if not DUPLEX, one to receive and one to send."""
+        return _ours("connection", "Pipe")(duplex)
+
     def set_forkserver_preload(self, module_names: Any, *, on_error: str = "ignore") -> None:
         """Name the modules that the zygote and the fork server import before they give birth."""
         _check_preload(module_names, on_error)

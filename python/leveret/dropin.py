@@ -33,6 +33,8 @@ RENAMED: dict[str, tuple[str, tuple[str, ...]]] = {
         ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier"),
     ),
     "multiprocessing.queues": ("leveret.queues", ("Queue", "JoinableQueue", "SimpleQueue")),
+    "multiprocessing.connection": ("leveret.connection", ("Pipe", "wait")),
+    "multiprocessing.reduction": ("leveret.handles", ("send_handle", "recv_handle")),
 }
 
 
@@ -141,7 +143,8 @@ def _adopt_all(package: Any = None) -> None:
             _adopt(module)
     executor: Any = sys.modules.get("concurrent.futures.process")
     if hasattr(executor, "_SafeQueue"):
-        executor._SafeQueue.__bases__ = (_ours("queues", "Queue"),)
+        executor._StandardSafeQueue = executor._SafeQueue
+        executor._SafeQueue = _ours("queues", "SafeQueue")
     while _when_used:
         _when_used.pop()()
 

@@ -1,12 +1,13 @@
-"""The standard library's queues over our semaphores.
+"""Queues between processes: objects of the arena.
 
-What a queue keeps inside must not be told like what a program keeps:
+    process A                  the arena                            process B
+    q.put(obj)  -- encode -->  [ a b c obj ]  -- decode -->  obj =  q.get()
+                                  one lock for who puts,
+                                  one for who gets
 
-* It counts with a plain semaphore. A unit of our `BoundedSemaphore` comes back when the process
-  that took it dies; but the standard queue takes a unit for each message, and whoever receives
-  the message gives it back.
-* It locks with a semaphore of one unit, which does come back, and without a warning: a worker
-  that waits for a message holds this lock, and pools end their workers by killing them.
+The classes are written in C, in `leveret._core`. There is no feeder thread: what put() returned
+from is in the queue, for everybody, and stays there when its writer is killed. A process that is
+killed in put() or get() holds up nobody. A queue may be sent anywhere, through another one, too.
 """
 
 from __future__ import annotations
@@ -14,17 +15,93 @@ from __future__ import annotations
 from multiprocessing import queues as std
 from queue import Empty, Full
 
-from . import dropin
+from . import _core, dropin
+from ._core import LostTaskWarning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
+__all__ = ["Empty", "Full", "JoinableQueue", "LostTaskWarning", "Queue", "SimpleQueue"]
+
+
+class _End:
+    """One side of a queue, where programs expect a connection: `queue._reader`, `queue._writer`."""
+
+    def __init__(self, queue: Queue, side: str) -> None:
+        self._queue = queue
+        self.fileno = queue._fileno
+        self.recv, self.send = queue.get, queue.put
+        self.closed, self.readable, self.writable = False, side == "reader", side == "writer"
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Whether something is there within TIMEOUT seconds."""
+        return self._queue._poll(timeout)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Queue(_core.Queue):
+    """Objects from any number of processes to any number of processes, in order."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__qualname__} object at {id(self):#x}>"
+
+    @property
+    def _reader(self) -> _End:
+        return _End(self, "reader")
+
+    @property
+    def _writer(self) -> _End:
+        return _End(self, "writer")
+
+    def put_nowait(self, obj: Any) -> None:
+        """put(obj, False)."""
+        return self.put(obj, False)
+
+    def get_nowait(self) -> Any:
+        """get(False)."""
+        return self.get(False)
+
+    @staticmethod
+    def _on_queue_feeder_error(e: Exception, obj: Any) -> None:
+        """Told by put() what cannot be sent, and why. For subclasses to override, as there."""
+        raise e
+
+    def _terminate_broken(self) -> None:
+        """What the standard executor does to its queue when a worker has died."""
+        self.close()
+
+
+class JoinableQueue(_core.JoinableQueue, Queue):
+    """A Queue that knows which of its objects are done with."""
+
+
+class SafeQueue(Queue):
+    """The queue of a standard executor that was imported before install() was called.
+
+    One that is imported after it is made over ours. What cannot be encoded is an exception in put(),
+    unless the queue has a method `_on_queue_feeder_error()`: then that is told.
+    """
+
+    def __init__(self, max_size: int = 0, *, ctx: Any, **attributes: Any) -> None:
+        super().__init__(max_size, ctx=ctx)
+        vars(self).update(attributes)
+
+    def _on_queue_feeder_error(self, error: Exception, obj: Any) -> None:
+        from concurrent.futures import process
+
+        executor: Any = process
+        executor._StandardSafeQueue._on_queue_feeder_error(self, error, obj)
 
 
 class _Inside:
-    """The context that a queue makes its own locks from."""
+    """The context that the standard SimpleQueue makes its locks from.
+
+    They are semaphores of one unit: it comes back when its holder is killed, and without the
+    warning that a lock gives. A worker that waits for a message holds this lock.
+    """
 
     def __init__(self, context: Any) -> None:
         self._context = context
@@ -35,34 +112,12 @@ class _Inside:
     def Lock(self) -> Any:
         return self._context.BoundedSemaphore(1)
 
-    def BoundedSemaphore(self, value: int) -> Any:
-        return self._context.Semaphore(value)
-
-
-def _inside(context: Any) -> Any:
-    """CONTEXT for the inside of a queue; said twice where one standard class calls another."""
-    return context if isinstance(context, _Inside) else _Inside(context)
-
 
 class SimpleQueue(std.SimpleQueue):  # type: ignore[type-arg]
     """A queue with nothing but get() and put(): a pipe and two locks."""
 
     def __init__(self, *, ctx: Any) -> None:
-        super().__init__(ctx=_inside(ctx))
-
-
-class Queue(std.Queue):  # type: ignore[type-arg]
-    """A queue of messages, sent by a thread of the sender."""
-
-    def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
-        super().__init__(maxsize, ctx=_inside(ctx))
-
-
-class JoinableQueue(std.JoinableQueue, Queue):  # type: ignore[type-arg]
-    """A queue whose messages are done only when task_done() says so."""
-
-    def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
-        super().__init__(maxsize, ctx=_inside(ctx))
+        super().__init__(ctx=_Inside(ctx))
 
 
 dropin.complete(std.__name__)

@@ -239,8 +239,26 @@ static inline uint64_t lvri_fetch_and_acquire_u64(_Atomic uint64_t *word, uint64
   return atomic_fetch_and_explicit(word, value, memory_order_acquire);
 }
 
+/* Pointers, which lie in process-private memory only. */
+static inline void *lvri_load_acquire_ptr(void *_Atomic const *word) {
+  return atomic_load_explicit(word, memory_order_acquire);
+}
+
+static inline void lvri_store_release_ptr(void *_Atomic *word, void *value) {
+  atomic_store_explicit(word, value, memory_order_release);
+}
+
 /* All loads and stores before it come before all after it, for everybody. */
 static inline void lvri_fence_seq(void) { atomic_thread_fence(memory_order_seq_cst); }
+
+/* The same, right behind a read-modify-write, which is one already on some processors. */
+static inline void lvri_fence_seq_behind_rmw(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  atomic_signal_fence(memory_order_seq_cst);
+#else
+  atomic_thread_fence(memory_order_seq_cst);
+#endif
+}
 
 /* Keeps the compiler from moving stores over it. Enough where only our own death may come
  * between: the kernel unlocks a dead thread's robust mutexes after all its stores. */

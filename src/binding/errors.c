@@ -118,9 +118,18 @@ PyDoc_STRVAR(
     "The last holder of a lock died with it; whoever acquires it next gets this warning.\n\n"
     "What the lock protects may be half changed.");
 
+PyDoc_STRVAR(lost_task_doc,
+             "Objects of a JoinableQueue will never be done: the processes that got them died.\n\n"
+             "The next join() of the queue gives this warning, and does not wait for them.");
+
 int lvri_exec_errors(PyObject *module, struct lvri_state *state) {
   state->abandoned_lock_warning = PyErr_NewExceptionWithDoc(
       "leveret.AbandonedLockWarning", abandoned_doc, PyExc_RuntimeWarning, NULL);
   if (state->abandoned_lock_warning == NULL) return -1;
-  return PyModule_AddObjectRef(module, "AbandonedLockWarning", state->abandoned_lock_warning);
+  if (PyModule_AddObjectRef(module, "AbandonedLockWarning", state->abandoned_lock_warning) < 0)
+    return -1;
+  state->lost_task_warning = PyErr_NewExceptionWithDoc("leveret.LostTaskWarning", lost_task_doc,
+                                                       PyExc_RuntimeWarning, NULL);
+  if (state->lost_task_warning == NULL) return -1;
+  return PyModule_AddObjectRef(module, "LostTaskWarning", state->lost_task_warning);
 }

@@ -64,7 +64,8 @@ static PyObject *lock_acquire(PyObject *self, PyObject *const *args, Py_ssize_t 
   int64_t deadline_ns = LVR_FOREVER;
 
   if (lock == NULL) return NULL;
-  if ((nargs > 0 || kwnames != NULL) && lvri_parse_acquire(args, nargs, kwnames, &deadline_ns) < 0)
+  if ((nargs > 0 || kwnames != NULL) &&
+      lvri_parse_waiting("acquire", args, nargs, kwnames, &deadline_ns) < 0)
     return NULL;
   return acquire_until(self, lock, deadline_ns);
 }

@@ -46,7 +46,8 @@ static PyObject *semaphore_acquire(PyObject *self, PyObject *const *args, Py_ssi
   int64_t deadline_ns = LVR_FOREVER;
 
   if (semaphore == NULL) return NULL;
-  if ((nargs > 0 || kwnames != NULL) && lvri_parse_acquire(args, nargs, kwnames, &deadline_ns) < 0)
+  if ((nargs > 0 || kwnames != NULL) &&
+      lvri_parse_waiting("acquire", args, nargs, kwnames, &deadline_ns) < 0)
     return NULL;
   return acquire_until(semaphore, is_bounded(self), deadline_ns);
 }

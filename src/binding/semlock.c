@@ -21,31 +21,31 @@ static int set_deadline(PyObject *block, PyObject *timeout, int64_t *ret_deadlin
   return 0;
 }
 
-static int raise_unexpected(PyObject *name) {
-  PyErr_Format(PyExc_TypeError, "acquire() got an unexpected keyword argument '%U'", name);
+static int raise_unexpected(const char *function, PyObject *name) {
+  PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", function, name);
   return -1;
 }
 
-static int raise_repeated(PyObject *name, int position) {
-  PyErr_Format(PyExc_TypeError, "argument for acquire() given by name ('%U') and position (%d)",
-               name, position);
+static int raise_repeated(const char *function, PyObject *name) {
+  PyErr_Format(PyExc_TypeError, "argument for %s() given by name ('%U') and position", function,
+               name);
   return -1;
 }
 
 /* Which of the two arguments a keyword names; -1 with an error. */
-static int argument_named(PyObject *name) {
+static int argument_named(const char *function, PyObject *name) {
   if (PyUnicode_CompareWithASCIIString(name, "block") == 0) return 0;
   if (PyUnicode_CompareWithASCIIString(name, "timeout") == 0) return 1;
-  return raise_unexpected(name);
+  return raise_unexpected(function, name);
 }
 
-int lvri_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-                       int64_t *ret_deadline_ns) {
+int lvri_parse_waiting(const char *function, PyObject *const *args, Py_ssize_t nargs,
+                       PyObject *kwnames, int64_t *ret_deadline_ns) {
   PyObject *values[2] = {NULL, NULL};
   Py_ssize_t keywords = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
 
   if (nargs + keywords > 2) {
-    PyErr_Format(PyExc_TypeError, "acquire() takes at most 2 arguments (%zd given)",
+    PyErr_Format(PyExc_TypeError, "%s() takes at most 2 arguments to wait by (%zd given)", function,
                  nargs + keywords);
     return -1;
   }
@@ -53,10 +53,10 @@ int lvri_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *kwname
     values[i] = args[i];
   for (Py_ssize_t i = 0; i < keywords; i++) {
     PyObject *name = PyTuple_GET_ITEM(kwnames, i);
-    int which = argument_named(name);
+    int which = argument_named(function, name);
 
     if (which < 0) return -1;
-    if (values[which] != NULL) return raise_repeated(name, which + 1);
+    if (values[which] != NULL) return raise_repeated(function, name);
     values[which] = args[nargs + i];
   }
   return set_deadline(values[0], values[1], ret_deadline_ns);

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "binding/codec.h"
+
 PyMemberDef lvri_shared_members[] = {
     {"__dictoffset__", T_PYSSIZET, offsetof(struct lvri_shared, dict), READONLY, NULL},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(struct lvri_shared, weakrefs), READONLY, NULL},
@@ -72,7 +74,9 @@ int lvri_check_state(PyObject *self, const void *handle, PyObject *state) {
 const char lvri_reduce_doc[] =
     "__reduce__($self, /)\n--\n\nFor pickle; any process of the session can load it.";
 
-int lvri_spawning(PyObject **ret_popen) {
+/* The Popen of ours that is spawning a child in this thread, a new reference; or NULL. -1 with an
+ * error. */
+static int spawning(PyObject **ret_popen) {
   PyObject *context = PyImport_ImportModule("multiprocessing.context");
 
   *ret_popen = NULL;
@@ -87,13 +91,29 @@ int lvri_spawning(PyObject **ret_popen) {
   return 0;
 }
 
-PyObject *lvri_reference(PyObject *popen, const lvr_ref *ref) {
+int lvri_passage_begin(struct lvri_passage *passage) {
+  *passage = (struct lvri_passage){.alone = false};
+  if (lvri_packing()) return 0;
+  int failed = spawning(&passage->popen);
+
+  passage->alone = passage->popen == NULL;
+  return failed;
+}
+
+static int tell(const struct lvri_passage *passage, PyObject *bytes, const lvr_ref *ref) {
+  if (passage->alone) return 0;
+  if (passage->popen == NULL) return lvri_packing_carry(ref);
+  PyObject *given = PyObject_CallMethod(passage->popen, "give", "O", bytes);
+
+  Py_XDECREF(given);
+  return given == NULL ? -1 : 0;
+}
+
+PyObject *lvri_passage_end(struct lvri_passage *passage, const lvr_ref *ref) {
   PyObject *bytes = PyBytes_FromStringAndSize((const char *)ref, sizeof(*ref));
 
-  if (bytes == NULL || popen == NULL) return bytes;
-  PyObject *given = PyObject_CallMethod(popen, "give", "O", bytes);
-  if (given == NULL) Py_CLEAR(bytes);
-  Py_XDECREF(given);
+  if (bytes != NULL && tell(passage, bytes, ref) < 0) Py_CLEAR(bytes);
+  Py_CLEAR(passage->popen);
   return bytes;
 }
 

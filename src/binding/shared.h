@@ -6,9 +6,12 @@
  * the object.
  *
  * A pickle is (copyreg.__newobj__, (class,), state); the state is a tuple that begins with a
- * reference: the bytes of an lvr_ref. Where a child of ours is being spawned the reference is
- * entered into the child's ledger (its Popen has a method give()); anywhere else it travels with
- * a reference count of its own. */
+ * reference: the bytes of an lvr_ref. What keeps the object alive on the way is the passage:
+ *
+ *   in a parcel   this thread encodes a message: its carrier refers to the object (codec.h)
+ *   to a child    a child of ours is being spawned: the object is entered into the child's ledger
+ *                 (its Popen has a method give())
+ *   alone         anywhere else: it travels with a reference count of its own */
 #ifndef LVRI_BINDING_SHARED_H
 #define LVRI_BINDING_SHARED_H
 
@@ -42,31 +45,36 @@ int lvri_check_state(PyObject *self, const void *handle, PyObject *state);
 /* The class's name without its module; borrowed from the type. */
 const char *lvri_class_name(PyObject *self);
 
-/* The Popen of ours that is spawning a child in this thread, a new reference; or NULL. -1 with an
- * error. */
-int lvri_spawning(PyObject **ret_popen);
-/* What goes into a pickle for ref; tells popen of it if there is one. */
-PyObject *lvri_reference(PyObject *popen, const lvr_ref *ref);
+/* How an object leaves this process in a pickle; see above. */
+struct lvri_passage {
+  bool alone;      /* it needs a reference that travels */
+  PyObject *popen; /* of the child that it goes to, a new reference; NULL: it goes elsewhere */
+};
+
+/* -1 with an error. */
+int lvri_passage_begin(struct lvri_passage *passage);
+/* What goes into a pickle for ref; tells parcel or child of it. Ends the passage in any case. */
+PyObject *lvri_passage_end(struct lvri_passage *passage, const lvr_ref *ref);
 int lvri_reference_parse(PyObject *bytes, lvr_ref *ret_ref);
 /* The attributes, for the state of a pickle: a dict or None; and back. */
 PyObject *lvri_attributes(PyObject *self);
 int lvri_attributes_set(PyObject *self, PyObject *attributes);
 
 /* static PyObject *K_reference(lvr_K *handle): what goes into a pickle for it. */
-#define LVRI_DEFINE_REFERENCE(KIND)                                                               \
-  static PyObject *KIND##_reference(lvr_##KIND *handle) {                                         \
-    lvr_ref ref;                                                                                  \
-    PyObject *popen;                                                                              \
-    int code = 0;                                                                                 \
-                                                                                                  \
-    if (lvri_spawning(&popen) < 0) return NULL;                                                   \
-    if (popen != NULL)                                                                            \
-      lvr_##KIND##_ref(handle, &ref);                                                             \
-    else                                                                                          \
-      code = lvr_##KIND##_send(handle, &ref);                                                     \
-    PyObject *bytes = code < 0 ? lvri_raise(code, "send a " #KIND) : lvri_reference(popen, &ref); \
-    Py_XDECREF(popen);                                                                            \
-    return bytes;                                                                                 \
+#define LVRI_DEFINE_REFERENCE(KIND)                                            \
+  static PyObject *KIND##_reference(lvr_##KIND *handle) {                      \
+    struct lvri_passage passage;                                               \
+    lvr_ref ref;                                                               \
+                                                                               \
+    if (lvri_passage_begin(&passage) < 0) return NULL;                         \
+    if (passage.alone) {                                                       \
+      int code = lvr_##KIND##_send(handle, &ref);                              \
+                                                                               \
+      if (code < 0) return lvri_raise(code, "send a " #KIND);                  \
+    } else {                                                                   \
+      lvr_##KIND##_ref(handle, &ref);                                          \
+    }                                                                          \
+    return lvri_passage_end(&passage, &ref);                                   \
   }
 
 /* static int K_from_reference(PyObject *bytes, lvr_K **ret_handle): and back; -1 with an error. */

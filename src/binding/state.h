@@ -35,9 +35,32 @@
   X(PyTypeObject, condition_type)         \
   X(PyTypeObject, event_type)             \
   X(PyTypeObject, barrier_type)           \
+  X(PyTypeObject, queue_type)             \
+  X(PyTypeObject, joinable_queue_type)    \
+  X(PyTypeObject, connection_type)        \
   X(PyTypeObject, zygote_type)            \
+  X(PyTypeObject, sink_type)              \
+  X(PyTypeObject, buffer_type)            \
   X(PyObject, abandoned_lock_warning)     \
-  X(PyObject, newobj)
+  X(PyObject, lost_task_warning)          \
+  X(PyObject, corrupt_message)            \
+  X(PyObject, newobj)                     \
+  X(PyObject, pickler)                    \
+  X(PyObject, loads)                      \
+  X(PyObject, loads_names)                \
+  X(PyObject, forking_pickler)            \
+  X(PyObject, contexts)                   \
+  X(PyObject, reducers)                   \
+  X(PyObject, base_reducers)              \
+  X(PyObject, more_reducers)              \
+  X(PyObject, protocol)                   \
+  X(PyObject, name_base)                  \
+  X(PyObject, name_more)                  \
+  X(PyObject, name_table)                 \
+  X(PyObject, name_reduction)             \
+  X(PyObject, name_class)                 \
+  X(PyObject, name_dump)                  \
+  X(PyObject, name_release)
 
 struct lvri_state {
 #define LVRI_FIELD(type, field) type *field;
@@ -108,7 +131,12 @@ int lvri_exec_semaphore(PyObject *module, struct lvri_state *state);
 int lvri_exec_condition(PyObject *module, struct lvri_state *state);
 int lvri_exec_event(PyObject *module, struct lvri_state *state);
 int lvri_exec_barrier(PyObject *module, struct lvri_state *state);
+int lvri_exec_queue(PyObject *module, struct lvri_state *state);
+int lvri_exec_connection(PyObject *module, struct lvri_state *state);
 int lvri_exec_birth(PyObject *module, struct lvri_state *state);
 int lvri_exec_zygote(PyObject *module, struct lvri_state *state);
+int lvri_exec_codec(PyObject *module, struct lvri_state *state);
+int lvri_exec_buffer(PyObject *module, struct lvri_state *state);
+int lvri_exec_pickling(PyObject *module, struct lvri_state *state);
 
 #endif

@@ -126,7 +126,7 @@ int lvr_block_view(lvr_block *b, void **ret_view) {
   return 0;
 }
 
-void lvri_block_handle_fini(struct lvri_handle *h) {
+void lvri_block_close(struct lvri_handle *h) {
   struct lvr_block *b = (struct lvr_block *)(void *)h;
   uint64_t view = lvri_load_relaxed_u64(&b->view); /* the object may be gone already */
   if (view) lvri_os_shm_unmap((void *)(uintptr_t)view, b->view_bytes);

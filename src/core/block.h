@@ -77,7 +77,7 @@ static inline void lvri_block_untaken(struct lvri_taking *t) { lvri_object_untak
 
 /* --- for kinds.c --------------------------------------------------------------------------- */
 
-void lvri_block_handle_fini(struct lvri_handle *h);
+void lvri_block_close(struct lvri_handle *h);
 void lvri_block_fini_locked(struct lvri_arena *a, lvri_off object);
 bool lvri_block_drain_locked(struct lvri_arena *a, lvri_off object);
 bool lvri_block_is_drained(struct lvri_arena *a, lvri_off object);

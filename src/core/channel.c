@@ -137,6 +137,13 @@ static void publish_tail(struct lvri_channel *c, uint32_t bytes) {
   LVR_CRASHPOINT("channel.put.published");
 }
 
+/* Before there is a message: see core/doorbell.c. */
+static int ring_doorbells(struct lvri_channel *c) {
+  lvri_fence_seq_behind_rmw(); /* the mutex: pairs with arming, in doorbell.c */
+  if (__builtin_expect(!(lvri_load_relaxed_u32(&c->shm->ch_items) & LVRI_BELL_ARMED), 1)) return 0;
+  return lvri_doorbell_ring(arena_of(c), c->shm);
+}
+
 /* 0, or why not: then nothing has changed. */
 static int put_locked(struct lvri_channel *c, const struct lvri_put *put) {
   struct lvri_channel_shm *shm = c->shm;
@@ -146,6 +153,7 @@ static int put_locked(struct lvri_channel *c, const struct lvri_put *put) {
   if (!has_place(shm) || !has_units(shm, put)) return -EAGAIN;
   uint32_t units = shm->ch_most_units ? units_of(put) : 0; /* soon the block is not ours any more */
   int error = lvri_channel_make_room(a, shm, bytes);
+  if (!error) error = ring_doorbells(c);
   if (!error && put->block) error = give_block(c, put->block);
   if (__builtin_expect(error != 0, 0)) return error;
   if (units) note_units(shm, units);
@@ -159,7 +167,7 @@ static int put_locked(struct lvri_channel *c, const struct lvri_put *put) {
 
 static void ring_items(struct lvri_channel *c) {
   if (__builtin_expect(lvri_channel_is_awaited(&c->shm->ch_items), 0))
-    lvri_channel_ring(arena_of(c), c->shm, &c->shm->ch_items);
+    lvri_channel_ring(&c->shm->ch_items);
 }
 
 int lvri_channel_try_put(struct lvri_channel *c, const struct lvri_put *put, bool patient) {
@@ -334,7 +342,7 @@ static int get_locked(struct lvri_channel *c, struct lvr_message *ret_m) {
 static void ring_room(struct lvri_channel *c) {
   if (!c->shm->ch_bound && !c->shm->ch_most_units) return;
   if (__builtin_expect(lvri_channel_is_awaited(&c->shm->ch_room), 0))
-    lvri_channel_ring(arena_of(c), c->shm, &c->shm->ch_room);
+    lvri_channel_ring(&c->shm->ch_room);
 }
 
 int lvri_channel_try_get(struct lvri_channel *c, struct lvr_message *ret_m, bool patient) {
@@ -343,6 +351,7 @@ int lvri_channel_try_get(struct lvri_channel *c, struct lvr_message *ret_m, bool
   if (__builtin_expect(error != 0, 0)) return error;
   error = get_locked(c, ret_m);
   lvri_channel_unlock(&c->shm->ch_get_mutex);
+  lvri_channel_looked(c);
   if (__builtin_expect(error != 0, 0)) return error;
   ring_room(c);
   return 0;
@@ -412,6 +421,7 @@ static int try_get_many(struct lvri_channel *c, struct batch *b) {
   if (error) return error;
   error = get_batch(c, b);
   lvri_channel_unlock(&c->shm->ch_get_mutex);
+  lvri_channel_looked(c);
   if (!error) ring_room(c);
   return error;
 }

@@ -137,10 +137,15 @@ _Static_assert(sizeof(struct lvri_channel_shm) == 320, "two lines for each side,
 _Static_assert(offsetof(struct lvri_channel_shm, ch_get_mutex) == 128, "layout");
 _Static_assert(offsetof(struct lvri_channel_shm, ch_items) == 256, "layout");
 
-/* A channel as one process sees it; part of a handle. */
+/* A channel as one process sees it; part of a handle. Of a pipe's, putters and getters are the ends whose
+ * holders can put and get: if they all die the channel is closed, so who waits watches them. 0: it is
+ * never closed. doorbell: core/doorbell.h; NULL as a rule. interrupts: how often its waits were cut short. */
 struct lvri_channel {
-  struct lvri_handle *handle; /* of the object that it is in */
+  struct lvri_handle *handle; /* of the object that it is in, or of an end of it */
   struct lvri_channel_shm *shm;
+  lvri_off putters, getters;
+  void *_Atomic doorbell;
+  _Atomic uint32_t interrupts;
 };
 
 static inline uint32_t lvri_channel_count_of(uint64_t tail_or_head) {
@@ -192,6 +197,17 @@ int lvri_channel_get_many_until(struct lvri_channel *c, void *buf, size_t room, 
 /* Wait until a get would not find the channel empty and open. 0, -ETIMEDOUT, -EINTR, -ESTALE. */
 int lvri_channel_wait_until(struct lvri_channel *c, int64_t deadline_ns);
 
+/* Cut short what this process's threads wait for at the channel, now and not later: they get
+ * -ECANCELED. Who wants not to miss it that way takes the mark before he lets others run, and says it
+ * to the wait. */
+uint32_t lvri_channel_mark(const struct lvri_channel *c);
+void lvri_channel_interrupt(struct lvri_channel *c);
+int lvri_channel_put_since_until(struct lvri_channel *c, const struct lvri_put *put, uint32_t mark,
+                                 int64_t deadline_ns);
+int lvri_channel_get_since_until(struct lvri_channel *c, struct lvr_message *ret_m, uint32_t mark,
+                                 int64_t deadline_ns);
+int lvri_channel_wait_since_until(struct lvri_channel *c, uint32_t mark, int64_t deadline_ns);
+
 /* Whether a get would find something: a message, or that nobody can put one any more. */
 bool lvri_channel_readable(const struct lvri_channel_shm *shm);
 
@@ -201,13 +217,13 @@ bool lvri_channel_has_room(const struct lvri_channel_shm *shm, const struct lvri
 /* Messages in it. */
 uint32_t lvri_channel_size(const struct lvri_channel_shm *shm);
 
-/* For the owner object, with the arena's guard held: nobody can put (get) any more; logged. The
- * bells are rung by lvri_channel_ring_closed() after the commit. */
+/* For the owner object, with the arena's guard held: nobody can put (get) any more; logged. Then, in the
+ * same transaction, everybody who waits is told. */
 void lvri_channel_close_locked(struct lvri_arena *a, struct lvri_channel_shm *shm, uint32_t side);
 void lvri_channel_ring_closed(struct lvri_arena *a, struct lvri_channel_shm *shm);
 
-/* Wake who sleeps at a bell and ring the doorbells that are armed, after something has changed. */
-void lvri_channel_ring(struct lvri_arena *a, struct lvri_channel_shm *shm, _Atomic uint32_t *bell);
+/* Wake one who sleeps at a bell, after something has changed. */
+void lvri_channel_ring(_Atomic uint32_t *bell);
 
 /* One step of emptying a channel that nobody refers to any more; see drain_locked in kinds.h. */
 bool lvri_channel_drain_locked(struct lvri_arena *a, struct lvri_channel_shm *shm);

@@ -327,8 +327,7 @@ static bool drain_parts(struct lvri_arena *a, struct lvri_channel_shm *shm) {
   } else if (shm->ch_get_segment) {
     drop_segment(a, shm);
   } else {
-    drop_part(a, &shm->ch_doorbells);
-    return true;
+    return lvri_doorbell_drain_locked(a, shm);
   }
   return false;
 }

@@ -9,6 +9,7 @@
 
 #include "base/atomic.h"
 #include "core/channel.h"
+#include "core/doorbell.h"
 #include "core/object.h"
 #include "core/session.h"
 
@@ -71,10 +72,15 @@ int lvri_channel_find_record(struct lvri_arena *a, struct lvri_channel_shm *shm,
 uint64_t lvri_channel_head_behind(uint64_t head, const struct lvri_record_header *record);
 void lvri_channel_publish_head(struct lvri_channel_shm *shm, uint64_t head, uint32_t units);
 
-/* Whether somebody may sleep at a bell, or wants to hear it: after what he waits for was stored. */
+/* Whether somebody may sleep at a bell: after what he waits for was stored. */
 static inline bool lvri_channel_is_awaited(const _Atomic uint32_t *bell) {
   lvri_fence_seq(); /* pairs with the one between arming the bell and looking, in channel_wait.c */
-  return lvri_load_relaxed_u32(bell) & (LVRI_BELL_SLEEPER | LVRI_BELL_ARMED);
+  return lvri_load_relaxed_u32(bell) & LVRI_BELL_SLEEPER;
+}
+
+/* After a look for messages: whoever polls the channel's descriptor must not be told of what is gone. */
+static inline void lvri_channel_looked(struct lvri_channel *c) {
+  if (__builtin_expect(lvri_load_acquire_ptr(&c->doorbell) != NULL, 0)) lvri_doorbell_settle(c);
 }
 
 #endif

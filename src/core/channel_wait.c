@@ -17,6 +17,7 @@
 #include "base/crashpoint.h"
 #include "core/channel_inner.h"
 #include "core/doorbell.h"
+#include "core/holder.h"
 #include "core/repair.h"
 #include "core/slots.h"
 #include "core/wait.h"
@@ -28,36 +29,13 @@ static uint32_t arm(_Atomic uint32_t *bell) {
   return was | LVRI_BELL_SLEEPER;
 }
 
-void lvri_channel_ring(struct lvri_arena *a, struct lvri_channel_shm *shm, _Atomic uint32_t *bell) {
-  const uint32_t bits = LVRI_BELL_SLEEPER | LVRI_BELL_ARMED;
+void lvri_channel_ring(_Atomic uint32_t *bell) {
   uint32_t was = lvri_load_relaxed_u32(bell);
-  while (!lvri_cas_acq_rel_u32(bell, &was, (was + LVRI_BELL_RING) & ~bits)) {
+  while (!lvri_cas_acq_rel_u32(bell, &was, (was + LVRI_BELL_RING) & ~LVRI_BELL_SLEEPER)) {
   }
   LVR_CRASHPOINT("channel.ring.counted");
   if (was & LVRI_BELL_SLEEPER) (void)lvri_wake(bell, 1);
   LVR_CRASHPOINT("channel.ring.woken");
-  if (was & LVRI_BELL_ARMED) lvri_doorbell_ring(a, shm);
-}
-
-/* The process whose death changes what we wait for, as far as we know: who put last. 0: nobody. */
-static lvr_proc_id writer_to_watch(struct lvri_channel *c) {
-  lvr_proc_id writer = lvri_load_relaxed_u64(&c->shm->ch_writer);
-  lvr_session *s = c->handle->session;
-  if (!writer || writer == lvri_session_self(s)) return 0;
-  return lvri_slot_alive(&s->arena, writer) ? writer : 0;
-}
-
-/* One sleep. The dead are repaired: the end of a pipe may have been theirs. */
-static int sleep_at(struct lvri_channel *c, _Atomic uint32_t *bell, uint32_t armed,
-                    int64_t deadline_ns) {
-  lvr_session *s = c->handle->session;
-  lvr_proc_id watch = bell == &c->shm->ch_items ? writer_to_watch(c) : 0;
-  int error = lvri_wait(s, bell, armed, watch, deadline_ns);
-  if (watch && !lvri_slot_alive(&s->arena, watch))
-    (void)lvri_slot_repair(&s->arena, watch);
-  else if (watch && lvri_load_relaxed_u32(bell) == armed) /* slept in vain: it may be another's */
-    (void)lvri_slots_sweep(&s->arena);
-  return error;
 }
 
 /* Waiting for something at a bell: what is looked at, and what changes with it. */
@@ -67,8 +45,46 @@ struct waiting {
   _Atomic uint32_t *count; /* of the other side: what is watched for a moment before a sleep */
   bool (*is_there)(const struct waiting *w);
   const struct lvri_put *put;
+  uint32_t mark;
   bool slept;
+  lvr_proc_id holder; /* who has been found to be able to put; 0: not looked for */
 };
+
+static bool is_somebody_else(struct lvri_channel *c, lvr_proc_id who) {
+  return who && who != lvri_session_self(c->handle->session);
+}
+
+/* The process whose death changes what we wait for: who put last, or else, of a pipe, anybody who can
+ * put. One is enough, for the end is closed only with the last of them, and when one is dead we look for
+ * the next. 0: nobody. Who waits for room has the relook. */
+static lvr_proc_id whom_to_watch(struct waiting *w) {
+  struct lvri_channel *c = w->channel;
+  lvr_session *s = c->handle->session;
+  lvr_proc_id writer = lvri_load_relaxed_u64(&c->shm->ch_writer);
+  if (w->bell != &c->shm->ch_items) return 0;
+  if (is_somebody_else(c, writer) && lvri_slot_alive(&s->arena, writer)) return writer;
+  if (c->putters && !w->holder) w->holder = lvri_holder_find(s, c->putters);
+  return is_somebody_else(c, w->holder) ? w->holder : 0;
+}
+
+/* The dead are repaired: the end of a pipe may have been theirs. Who slept in vain while he watched one looks at
+ * all: it may have been another's. */
+static void look_after(struct waiting *w, lvr_proc_id watched, uint32_t armed) {
+  struct lvri_arena *a = &w->channel->handle->session->arena;
+  if (watched && !lvri_slot_alive(a, watched)) {
+    (void)lvri_slot_repair(a, watched);
+    w->holder = 0;
+  } else if (watched && lvri_load_relaxed_u32(w->bell) == armed) {
+    (void)lvri_slots_sweep(a);
+  }
+}
+
+static int sleep_at(struct waiting *w, uint32_t armed, int64_t deadline_ns) {
+  lvr_proc_id watch = whom_to_watch(w);
+  int error = lvri_wait(w->channel->handle->session, w->bell, armed, watch, deadline_ns);
+  look_after(w, watch, armed);
+  return error;
+}
 
 static bool is_readable(const struct waiting *w) { return lvri_channel_readable(w->channel->shm); }
 
@@ -80,35 +96,43 @@ static _Atomic uint32_t *count_half(_Atomic uint64_t *word) {
   return (_Atomic uint32_t *)(void *)word + 1; /* little-endian */
 }
 
-static struct waiting for_message(struct lvri_channel *c) {
+static struct waiting for_message(struct lvri_channel *c, uint32_t mark) {
   return (struct waiting){.channel = c,
+                          .mark = mark,
                           .bell = &c->shm->ch_items,
                           .count = count_half(&c->shm->ch_tail),
                           .is_there = is_readable};
 }
 
-static struct waiting for_room(struct lvri_channel *c, const struct lvri_put *put) {
+static struct waiting for_room(struct lvri_channel *c, const struct lvri_put *put, uint32_t mark) {
   return (struct waiting){.channel = c,
+                          .mark = mark,
                           .bell = &c->shm->ch_room,
                           .count = count_half(&c->shm->ch_head),
                           .is_there = has_room,
                           .put = put};
 }
 
+static bool is_cancelled(const struct waiting *w) {
+  return lvri_channel_mark(w->channel) != w->mark;
+}
+
 /* After a try that failed: sleeps, or finds that another try is worth while. 0, -ETIMEDOUT, -EINTR,
- * -ESTALE. */
+ * -ECANCELED, -ESTALE. */
 static int wait_more(struct waiting *w, int64_t deadline_ns) {
   lvr_session *s = w->channel->handle->session;
   uint32_t count = lvri_load_relaxed_u32(w->count);
   if (lvri_session_stale(s)) return -ESTALE;
   if (w->is_there(w)) return 0;
+  if (is_cancelled(w)) return -ECANCELED;
   if (deadline_ns == 0) return -ETIMEDOUT;
   if (!w->slept && lvri_spin(s, w->count, count)) return 0;
   LVR_CRASHPOINT("channel.wait.looked");
   uint32_t armed = arm(w->bell);
   if (w->is_there(w)) return 0;
+  if (is_cancelled(w)) return -ECANCELED; /* later ones change the bell */
   LVR_CRASHPOINT("channel.wait.armed");
-  int error = sleep_at(w->channel, w->bell, armed, deadline_ns);
+  int error = sleep_at(w, armed, deadline_ns);
   LVR_CRASHPOINT("channel.wait.woken");
   w->slept = true;
   (void)arm(w->bell);
@@ -118,13 +142,12 @@ static int wait_more(struct waiting *w, int64_t deadline_ns) {
 /* We were woken, perhaps, for something that another can have now. */
 static void pass_on(const struct waiting *w) {
   if (!w->slept || !w->is_there(w)) return;
-  if (lvri_channel_is_awaited(w->bell))
-    lvri_channel_ring(&w->channel->handle->session->arena, w->channel->shm, w->bell);
+  if (lvri_channel_is_awaited(w->bell)) lvri_channel_ring(w->bell);
 }
 
-int lvri_channel_put_until(struct lvri_channel *c, const struct lvri_put *put,
-                           int64_t deadline_ns) {
-  struct waiting w = for_room(c, put);
+int lvri_channel_put_since_until(struct lvri_channel *c, const struct lvri_put *put, uint32_t mark,
+                                 int64_t deadline_ns) {
+  struct waiting w = for_room(c, put, mark);
   int error;
   do {
     error = lvri_channel_try_put(c, put, true);
@@ -137,8 +160,14 @@ int lvri_channel_put_until(struct lvri_channel *c, const struct lvri_put *put,
   return error;
 }
 
-int lvri_channel_get_until(struct lvri_channel *c, struct lvr_message *ret_m, int64_t deadline_ns) {
-  struct waiting w = for_message(c);
+int lvri_channel_put_until(struct lvri_channel *c, const struct lvri_put *put,
+                           int64_t deadline_ns) {
+  return lvri_channel_put_since_until(c, put, lvri_channel_mark(c), deadline_ns);
+}
+
+int lvri_channel_get_since_until(struct lvri_channel *c, struct lvr_message *ret_m, uint32_t mark,
+                                 int64_t deadline_ns) {
+  struct waiting w = for_message(c, mark);
   int error;
   do {
     error = lvri_channel_try_get(c, ret_m, true);
@@ -151,13 +180,22 @@ int lvri_channel_get_until(struct lvri_channel *c, struct lvr_message *ret_m, in
   return error;
 }
 
-int lvri_channel_wait_until(struct lvri_channel *c, int64_t deadline_ns) {
-  struct waiting w = for_message(c);
+int lvri_channel_get_until(struct lvri_channel *c, struct lvr_message *ret_m, int64_t deadline_ns) {
+  return lvri_channel_get_since_until(c, ret_m, lvri_channel_mark(c), deadline_ns);
+}
+
+int lvri_channel_wait_since_until(struct lvri_channel *c, uint32_t mark, int64_t deadline_ns) {
+  struct waiting w = for_message(c, mark);
   int error = 0;
+  lvri_channel_looked(c);
   while (!error && !is_readable(&w))
     error = wait_more(&w, deadline_ns);
   pass_on(&w);
   return error;
+}
+
+int lvri_channel_wait_until(struct lvri_channel *c, int64_t deadline_ns) {
+  return lvri_channel_wait_since_until(c, lvri_channel_mark(c), deadline_ns);
 }
 
 /* --- closing --------------------------------------------------------------------------------- */
@@ -175,5 +213,15 @@ static void ring_all(_Atomic uint32_t *bell) {
 void lvri_channel_ring_closed(struct lvri_arena *a, struct lvri_channel_shm *shm) {
   ring_all(&shm->ch_items);
   ring_all(&shm->ch_room);
-  lvri_channel_ring(a, shm, &shm->ch_items); /* and the doorbells */
+  lvri_doorbell_ring_closed(a, shm);
+}
+
+uint32_t lvri_channel_mark(const struct lvri_channel *c) {
+  return lvri_load_acquire_u32(&c->interrupts);
+}
+
+void lvri_channel_interrupt(struct lvri_channel *c) {
+  (void)lvri_fetch_add_acq_rel_u32(&c->interrupts, 1);
+  ring_all(&c->shm->ch_items);
+  ring_all(&c->shm->ch_room);
 }

@@ -5,6 +5,7 @@
 #include "core/condition.h"
 #include "core/event.h"
 #include "core/lock.h"
+#include "core/pipe.h"
 #include "core/queue.h"
 #include "core/semaphore.h"
 
@@ -33,11 +34,26 @@ static const struct lvri_kind_ops queue_kind = {
     .drain_locked = lvri_queue_drain_locked,
     .each_reference = lvri_queue_each_reference,
     .give_back = lvri_queue_give_back,
+    .close = lvri_queue_close,
     .valid = lvri_queue_valid,
+};
+static const struct lvri_kind_ops pipe_kind = {
+    .handle_bytes = sizeof(struct lvri_handle),
+    .drain_locked = lvri_pipe_drain_locked,
+    .each_reference = lvri_pipe_each,
+    .valid = lvri_pipe_valid,
+};
+static const struct lvri_kind_ops pipe_end_kind = {
+    .handle_bytes = sizeof(struct lvr_pipe),
+    .fini_locked = lvri_pipe_end_fini_locked,
+    .each_reference = lvri_pipe_end_each,
+    .left_locked = lvri_pipe_end_left_locked,
+    .close = lvri_pipe_end_close,
+    .valid = lvri_pipe_end_valid,
 };
 static const struct lvri_kind_ops block_kind = {
     .handle_bytes = sizeof(struct lvr_block),
-    .handle_fini = lvri_block_handle_fini,
+    .close = lvri_block_close,
     .fini_locked = lvri_block_fini_locked,
     .drain_locked = lvri_block_drain_locked,
     .is_drained = lvri_block_is_drained,
@@ -53,7 +69,8 @@ const struct lvri_kind_ops *const lvri_kinds[LVRI_KIND_LIMIT] = {
     [LVRI_KIND_LOCK] = &lock_kind,           [LVRI_KIND_RLOCK] = &lock_kind,
     [LVRI_KIND_SEMAPHORE] = &semaphore_kind, [LVRI_KIND_CONDITION] = &condition_kind,
     [LVRI_KIND_EVENT] = &event_kind,         [LVRI_KIND_BARRIER] = &barrier_kind,
-    [LVRI_KIND_QUEUE] = &queue_kind,         [LVRI_KIND_BLOCK] = &block_kind,
+    [LVRI_KIND_BLOCK] = &block_kind,         [LVRI_KIND_QUEUE] = &queue_kind,
+    [LVRI_KIND_PIPE] = &pipe_kind,           [LVRI_KIND_PIPE_END] = &pipe_end_kind,
 #ifdef LVRI_TESTING
     [LVRI_KIND_TEST] = &lvri_test_kind,
 #endif

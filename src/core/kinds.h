@@ -32,16 +32,17 @@ enum lvri_kind {
   LVRI_KIND_BARRIER,
   LVRI_KIND_BLOCK,
   LVRI_KIND_QUEUE,
+  LVRI_KIND_PIPE,
+  LVRI_KIND_PIPE_END,
   LVRI_KIND_TEST, /* of the unit tests */
   LVRI_KIND_LIMIT
 };
 
 /* Hooks may be NULL. They get the arena, not a session: the repairer need not have a handle. */
+struct lvri_handle;
+
 struct lvri_kind_ops {
   size_t handle_bytes; /* of this kind's handle, struct lvri_handle at its start included */
-
-  /* The handle is about to be freed: give back what this process has for it. */
-  void (*handle_fini)(struct lvri_handle *h);
 
   /* The last reference is gone: free the blocks that belong to the object, not the object itself.
    * The caller holds the arena's guard. Of a kind that has drain_locked(): once that is through. */
@@ -70,6 +71,14 @@ struct lvri_kind_ops {
   /* A process that had a handle of the object is dead: tell those who count on it. Idempotent,
    * since repair may run again. No guard is held. */
   void (*left)(struct lvri_arena *a, lvri_off object, lvr_proc_id who);
+
+  /* A living process has given its handle of the object back; others have theirs. The caller holds the
+   * arena's guard. */
+  void (*left_locked)(struct lvri_arena *a, lvri_off object, lvr_proc_id who);
+
+  /* This process's handle has had its last use and is about to be freed: what is private goes. With the
+   * session's mutex held; also in a process without a slot. */
+  void (*close)(struct lvri_handle *h);
 
   /* The equations of the object hold. The caller holds the arena's guard. */
   bool (*valid)(struct lvri_arena *a, lvri_off object);

@@ -8,11 +8,13 @@
 #include "core/barrier.h"
 #include "core/block.h"
 #include "core/condition.h"
+#include "core/doorbell.h"
 #include "core/event.h"
 #include "core/channel.h"
 #include "core/kinds.h"
 #include "core/lock.h"
 #include "core/object.h"
+#include "core/pipe.h"
 #include "core/queue.h"
 #include "core/semaphore.h"
 #include "core/slots.h"
@@ -48,6 +50,10 @@ uint64_t lvri_arena_layout(void) {
   SIZE_OF(struct lvri_record_header);
   SIZE_OF(struct lvri_channel_shm);
   SIZE_OF(struct lvr_queue_shm);
+  SIZE_OF(struct lvri_pipe_shm);
+  SIZE_OF(struct lvri_pipe_end_shm);
+  SIZE_OF(struct lvri_doorbell_entry);
+  SIZE_OF(struct lvri_doorbells);
   SIZE_OF(struct lvr_block_shm);
   SIZE_OF(struct lvri_block_refs);
   OPTION(LVRI_KIND_LIMIT);

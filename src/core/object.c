@@ -77,10 +77,9 @@ static struct lvri_handle *make_handle(lvr_session *s, uint32_t kind) {
   return h;
 }
 
-static void free_handle(struct lvri_handle *h) {
-  if (!h) return;
-  if (lvri_kinds[h->kind]->handle_fini) lvri_kinds[h->kind]->handle_fini(h);
-  free(h);
+/* Before its entry goes; with the session's mutex. */
+static void close_handle(struct lvri_handle *h) {
+  if (lvri_kinds[h->kind]->close) lvri_kinds[h->kind]->close(h);
 }
 
 static void point(struct lvri_handle *h, lvri_off off, uint32_t index) {
@@ -282,7 +281,11 @@ static int strike_out(lvr_session *s, const struct lvri_record *r) {
   struct lvri_guard *g = lvri_arena_guard(a);
   int error = lvri_guard_enter(a, g);
   if (error) return error;
+  const struct lvri_object_shm *object = lvri_at(a, r->off);
+  const struct lvri_kind_ops *ops = lvri_kinds[object->ob_kind];
+  bool others = object->ob_refs > 1;
   lvri_object_unref_locked(a, r->off);
+  if (others && ops->left_locked) ops->left_locked(a, r->off, lvri_session_self(s));
   LVR_CRASHPOINT("object.detach.unreferenced");
   lvri_ledger_drop_locked(a, lvri_session_self(s), r->index);
   LVR_CRASHPOINT("object.detach.struck");
@@ -305,11 +308,12 @@ void lvri_object_detach(struct lvri_handle *h) {
   lvr_session *s = h->session;
   lvri_session_lock(s);
   bool last = --h->uses == 0;
+  if (last) close_handle(h);
   struct lvri_record *r = last ? lvri_handles_find(&s->handles, h->off) : NULL;
   if (r && r->handle == h) drop(s, r);
   lvri_session_unlock(s);
   if (last && !lvri_session_stale(s)) lvri_grave_empty(&s->arena);
-  if (last) free_handle(h);
+  if (last) free(h);
 }
 
 /* --- references that travel ---------------------------------------------------------------- */
@@ -374,8 +378,9 @@ int lvri_object_give_locked(struct lvri_handle *h) {
 }
 
 void lvri_object_given(struct lvri_handle *h) {
+  close_handle(h);
   lvri_handles_remove(&h->session->handles, lvri_handles_find(&h->session->handles, h->off));
-  free_handle(h);
+  free(h);
 }
 
 int lvri_object_take_begin(lvr_session *s, uint32_t kind, struct lvri_taking *ret_t) {

@@ -4,6 +4,7 @@
 
 #include "base/crashpoint.h"
 #include "core/block.h"
+#include "core/doorbell.h"
 #include "core/session.h"
 #include "core/wait.h"
 #include "os/os.h"
@@ -14,7 +15,8 @@ static struct lvr_queue_shm *shm_of(const struct lvr_queue *q) {
 
 static struct lvr_queue *ready(struct lvri_handle *h) {
   struct lvr_queue *q = (struct lvr_queue *)(void *)h;
-  q->channel = (struct lvri_channel){.handle = h, .shm = &shm_of(q)->qu_channel};
+  q->channel.handle = h;
+  q->channel.shm = &shm_of(q)->qu_channel;
   return q;
 }
 
@@ -86,6 +88,14 @@ int lvr_queue_wait_until(lvr_queue *q, int64_t deadline_ns) {
 uint32_t lvr_queue_size(const lvr_queue *q) { return lvri_channel_size(q->channel.shm); }
 
 uint32_t lvr_queue_bound(const lvr_queue *q) { return q->channel.shm->ch_bound; }
+
+int lvr_queue_fileno(lvr_queue *q, int *ret_fd) {
+  return lvri_doorbell_fileno(&q->channel, ret_fd);
+}
+
+void lvri_queue_close(struct lvri_handle *h) {
+  lvri_doorbell_close(&((struct lvr_queue *)(void *)h)->channel);
+}
 
 /* --- what is done ------------------------------------------------------------------------------
  * */

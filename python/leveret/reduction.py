@@ -1,0 +1,192 @@
+"""How objects become bytes where our own codec does not write them: `multiprocessing.reduction`.
+
+    from leveret.reduction import ForkingPickler, register, ...     the standard library's own
+
+What is registered there is heeded by our queues and pipes. last_resort() is what the codec calls
+when pickling fails:
+
+    pickle fails ---> cloudpickle, if it is installed ---> the first error, with a note that names
+                                                           the object and the way to it
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import pickle
+import types
+from collections import ChainMap
+from multiprocessing import reduction as _standard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from multiprocessing.reduction import (
+        AbstractReducer,
+        DupFd,
+        ForkingPickler,
+        dump,
+        recv_handle,
+        recvfds,
+        register,
+        send_handle,
+        sendfds,
+    )
+    from typing import Any
+
+__all__ = [
+    "AbstractReducer",
+    "DupFd",
+    "ForkingPickler",
+    "dump",
+    "recv_handle",
+    "recvfds",
+    "register",
+    "send_handle",
+    "sendfds",
+]
+
+# What pickle raises for an object that it does not know how to pickle; and the object's own errors.
+_UNKNOWN_TO_PICKLE = (pickle.PicklingError, AttributeError, TypeError)
+
+# How far the way to a culprit is searched for, and how much of an object is shown.
+_MOST_LOOKED_AT, _LONGEST = 100_000, 200
+_WITHOUT_DICT: dict[type, tuple[str, ...]] = {
+    functools.partial: ("func", "args", "keywords"),
+    types.MethodType: ("__self__",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(_standard, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *dir(_standard)})
+
+
+def last_resort(obj: Any, sink: Any, error: Exception) -> bool:
+    """Write OBJ, which pickle could not, into SINK; or have ERROR say why not, and return False."""
+    if isinstance(error, (MemoryError, RecursionError)):
+        return False
+    if isinstance(error, _UNKNOWN_TO_PICKLE) and _by_cloudpickle(obj, sink):
+        return True
+    _explain(error, obj)
+    return False
+
+
+def _by_cloudpickle(obj: Any, sink: Any) -> bool:
+    """Whether cloudpickle is there, and could."""
+    try:
+        import cloudpickle
+    except ImportError:
+        return False
+    sink.rewind()
+    try:
+        pickler = _with_our_registry(cloudpickle.Pickler)(sink, 5, sink)
+        sink.keep(pickler)
+        pickler.dump(obj)
+    except Exception:
+        return False
+    return True
+
+
+def _with_our_registry(pickler: Any) -> Any:
+    """A class like PICKLER that heeds what is registered with ForkingPickler, too."""
+    extra: Any = vars(_standard.ForkingPickler)["_extra_reducers"]
+    table = ChainMap(extra, pickler.dispatch_table)
+    return type("Pickler", (pickler,), {"dispatch_table": table})
+
+
+# Whom to blame.
+
+
+def _explain(error: Exception, obj: Any) -> None:
+    """Note in ERROR which part of OBJ could not be sent, and where it is."""
+    try:
+        found = _find_culprit(obj)
+        if found is not None:
+            error.add_note(_blame(obj, *found))
+    except Exception:
+        return  # it is no more than a hint
+
+
+class _Tracker(_standard.ForkingPickler):
+    """Pickles for nobody, and knows what it looked at last."""
+
+    last: tuple[Any, ...] | None = None
+
+    def persistent_id(self, obj: Any) -> None:
+        self.last = (obj,)
+
+
+def _find_culprit(obj: Any) -> tuple[Any, ...] | None:
+    """The object at which pickling ends, in a tuple; None if it does not fail again."""
+    arguments: Any = io.BytesIO(), pickle.HIGHEST_PROTOCOL
+    tracker = _Tracker(*arguments)
+    try:
+        tracker.dump(obj)
+    except Exception:
+        return tracker.last
+    return None
+
+
+def _blame(obj: Any, culprit: Any) -> str:
+    way = _way_to(obj, culprit)
+    if way is None:
+        where = f", which is somewhere in {_described(obj)}"
+    else:
+        where = f", which is message{way}" if way else ""
+    return f"leveret: cannot send {_described(culprit)}{where}"
+
+
+def _described(obj: Any) -> str:
+    try:
+        text = repr(obj)
+    except Exception:
+        text = object.__repr__(obj)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def _way_to(root: Any, wanted: Any) -> str | None:
+    """How to get from ROOT to WANTED, as one would write it; None if there is no way to be seen."""
+    seen = {id(root)}
+    level = [("", root)]
+    while level and len(seen) < _MOST_LOOKED_AT:
+        found = [way for way, obj in level if obj is wanted]
+        if found:
+            return found[0]
+        below = [(way + step, part) for way, obj in level for step, part in _parts(obj)]
+        level = [(way, part) for way, part in below if not (id(part) in seen or seen.add(id(part)))]
+    return None
+
+
+def _parts(obj: Any) -> Iterator[tuple[str, Any]]:
+    """What an object consists of; nothing of its own is called for it."""
+    kind = type(obj)
+    if issubclass(kind, dict):
+        for key, value in dict.items(obj):
+            yield f"[{_described(key)}]", value
+            yield f" (the key {_described(key)})", key
+    for base in (list, tuple):
+        if issubclass(kind, base):
+            yield from ((f"[{index}]", part) for index, part in enumerate(base.__iter__(obj)))
+    for base in (set, frozenset):
+        if issubclass(kind, base):
+            yield from ((f" (the item {_described(part)})", part) for part in base.__iter__(obj))
+    yield from ((f".{name}", value) for name, value in _attributes(obj))
+
+
+def _attributes(obj: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(obj, (type, types.FunctionType, types.ModuleType)):
+        return
+    for name in _WITHOUT_DICT.get(type(obj), ()):
+        yield name, getattr(obj, name)
+    for base in type(obj).__mro__:
+        for name, slot in vars(base).items():
+            if isinstance(slot, types.MemberDescriptorType) and base.__module__ != "builtins":
+                with contextlib.suppress(AttributeError):
+                    yield name, slot.__get__(obj)
+    with contextlib.suppress(AttributeError):
+        yield from dict.items(object.__getattribute__(obj, "__dict__"))
