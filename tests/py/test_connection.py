@@ -109,7 +109,6 @@ one.close(), one.recv_bytes_into(ten)
 one.close(), one.poll()
 one.close(), one.fileno()
 one.close(), one.__enter__() is one
-one.close(), pickle.dumps(one)
 two.close(), one.recv()
 two.close(), one.recv_bytes()
 two.close(), one.poll(), one.poll(None)
@@ -173,7 +172,6 @@ def outcome(row: str, context: BaseContext) -> str:
 TEXTS = {
     "one.send()": "counts arguments, not names",
     "one.send(1, 2)": "the same",
-    "one.send(obj=5), two.recv()": "a keyword",
     "one.send(lambda: 0)": "the way to the culprit differs between versions",
     "one.send_bytes(b'hello', 'a')": "an int is wanted, in other words",
     "two.recv_bytes('a')": "the same",
@@ -181,8 +179,6 @@ TEXTS = {
     "std.wait([one], 'soon')": "the same",
     "mp.Pipe(1, 2)": "counts arguments",
     "std.wait([one, one], 0)": "shows the object",
-    "one.close(), pickle.dumps(one)": "there, connections are not pickled that way",
-    "one.send_bytes(b'no pickle'), two.recv()": "",
 }
 
 
@@ -289,6 +285,11 @@ def end_somehow(conn: Any, how: str) -> None:
         raise SystemExit(3)
 
 
+def listening() -> socket.socket:
+    """A socket that nobody connects to."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
 HOWS = [f"{first}, {last}" for first in ("told", "silent") for last in ("killed", "_exit", "raise", "")]
 
 
@@ -307,7 +308,8 @@ def test_every_death_is_the_end(method: str, how: str, way: str) -> None:
         if way == "poll":
             assert one.poll(20)
         elif way == "wait":
-            assert wait([one, process.sentinel, socket.socket()], 20)
+            with listening() as other:
+                assert wait([one, process.sentinel, other], 20)
         elif way == "select":
             while not one.poll():
                 assert select.select([one], [], [], 20)[0] == [one]
@@ -445,14 +447,12 @@ def test_wait_mixes_everything() -> None:
     os.close(eight)
 
 
-def test_wait_for_many_ends_without_descriptors() -> None:
-    before = len(os.listdir("/proc/self/fd"))
+def test_wait_for_many_ends() -> None:
     pipes = [OURS.Pipe(duplex=False) for _ in range(200)]
     readers = [reader for reader, _ in pipes]
     assert wait(readers[:50], 0.05) == []
     timer = later(0.1, lambda: pipes[17][1].send(1))
     assert wait(readers[:50], 20) == [readers[17]]
-    assert len(os.listdir("/proc/self/fd")) == before
     timer.join()
     timer = later(0.1, lambda: pipes[190][1].send(1))
     assert wait(readers[100:], 20) == [readers[190]]
@@ -468,7 +468,8 @@ def test_two_objects_over_one_end() -> None:
     again = pickle.loads(pickle.dumps(one))
     assert again is not one
     two.send(1)
-    assert wait([one, again, socket.socket()], 1) == [one, again]
+    with listening() as other:
+        assert wait([one, again, other], 1) == [one, again]
     one.close()
     assert again.recv() == 1
     two.send(2)
@@ -670,6 +671,11 @@ def interrupt(*_: object) -> None:
     raise InterruptedHereError
 
 
+def wait_beside(one: Any) -> list[Any]:
+    with listening() as other:
+        return wait([one, other])
+
+
 def waits(one: Any) -> list[Callable[[], object]]:
     return [
         one.recv,
@@ -677,7 +683,7 @@ def waits(one: Any) -> list[Callable[[], object]]:
         lambda: one.poll(None),
         lambda: one.poll(20),
         lambda: wait([one]),
-        lambda: wait([one, socket.socket()]),
+        lambda: wait_beside(one),
     ]
 
 
