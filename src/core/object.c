@@ -112,7 +112,7 @@ static int create_locked(lvr_session *s, const struct lvri_making *m, lvri_off *
   return lvri_ledger_add_locked(a, lvri_session_self(s), *ret_off, ret_index);
 }
 
-static int create(lvr_session *s, struct lvri_handle *h, const struct lvri_making *m) {
+static int try_create(lvr_session *s, struct lvri_handle *h, const struct lvri_making *m) {
   struct lvri_arena *a = &s->arena;
   struct lvri_guard *g = lvri_arena_guard(a);
   lvri_off off;
@@ -130,6 +130,11 @@ static int create(lvr_session *s, struct lvri_handle *h, const struct lvri_makin
   point(h, off, index);
   record(s, h);
   return 0;
+}
+
+static int create(lvr_session *s, struct lvri_handle *h, const struct lvri_making *m) {
+  int error = try_create(s, h, m);
+  return error == -ENOMEM && lvri_heap_squeeze(&s->arena) ? try_create(s, h, m) : error;
 }
 
 int lvri_object_make(lvr_session *s, const struct lvri_making *m, struct lvri_handle **ret_handle) {
@@ -196,7 +201,7 @@ static int attach_ours(lvr_session *s, const lvr_ref *ref, struct lvri_record *r
   return 0;
 }
 
-static int enter_object(lvr_session *s, const lvr_ref *ref, uint32_t *ret_index) {
+static int try_enter_object(lvr_session *s, const lvr_ref *ref, uint32_t *ret_index) {
   struct lvri_arena *a = &s->arena;
   struct lvri_guard *g = lvri_arena_guard(a);
   struct lvri_object_shm *object;
@@ -212,6 +217,12 @@ static int enter_object(lvr_session *s, const lvr_ref *ref, uint32_t *ret_index)
   LVR_CRASHPOINT("object.attach.entered");
   lvri_guard_leave(a, g);
   return 0;
+}
+
+static int enter_object(lvr_session *s, const lvr_ref *ref, uint32_t *ret_index) {
+  int error = try_enter_object(s, ref, ret_index);
+  if (error != -ENOMEM || !lvri_heap_squeeze(&s->arena)) return error;
+  return try_enter_object(s, ref, ret_index);
 }
 
 static int attach_new(lvr_session *s, const lvr_ref *ref, struct lvri_handle **ret_handle) {

@@ -57,8 +57,7 @@ int lvri_os_shm_reserve(int fd, uint64_t want_bytes, uint64_t least_bytes, void 
                         uint64_t *ret_bytes);
 
 /* A private, copy-on-write mapping of [from, from + bytes) of the file, `from` at a page's start: what
- * is written there is this process's own. Its pages are there from the start, where the kernel can
- * do that. 0, -ENOMEM, -EINVAL. Owner: the caller; lvri_os_shm_unmap(). */
+ * is written there is this process's own. 0, -ENOMEM, -EINVAL. Owner: the caller; lvri_os_shm_unmap(). */
 int lvri_os_shm_view(int fd, uint64_t from, uint64_t bytes, void **ret_base);
 
 /* Gives a mapping back. */
