@@ -81,6 +81,8 @@ MESSAGES = tuple(
         Row("Queue, round trip, 99 of 100", "queue_round_trip_p99"),
         Row("Queue, round trip, all cores busy", "queue_round_trip_busy"),
         Row("Queue, round trip, busy, 99 of 100", "queue_round_trip_busy_p99"),
+        Row("Pipe, round trip", "pipe_round_trip", factor=10, aim=8e3),
+        Row("Pipe, 1 MiB there and back", "pipe_1_mib", factor=4, aim=0.35e6),
         Row("Queue, 1 MiB bytes", "queue_1_mib", factor=10, aim=0.2e6),
         Row("Queue, 8 MiB array, read", "queue_8_mib_array", factor=8, needs="numpy"),
         Row(

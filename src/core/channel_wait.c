@@ -147,6 +147,7 @@ static void pass_on(const struct waiting *w) {
 
 int lvri_channel_put_since_until(struct lvri_channel *c, const struct lvri_put *put, uint32_t mark,
                                  int64_t deadline_ns) {
+  static const struct lvri_put least = {.bytes = 0};
   struct waiting w = for_room(c, put, mark);
   int error;
   do {
@@ -156,6 +157,7 @@ int lvri_channel_put_since_until(struct lvri_channel *c, const struct lvri_put *
       if (waited) error = waited;
     }
   } while (error == -EAGAIN);
+  w.put = &least; /* what another may have room for; and our block is the reader's now */
   pass_on(&w);
   return error;
 }
