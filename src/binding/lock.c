@@ -65,7 +65,7 @@ static PyObject *lock_acquire(PyObject *self, PyObject *const *args, Py_ssize_t 
 
   if (lock == NULL) return NULL;
   if ((nargs > 0 || kwnames != NULL) &&
-      lvri_parse_waiting("acquire", args, nargs, kwnames, &deadline_ns) < 0)
+      lvri_parse_waiting("acquire", 0, args, nargs, kwnames, &deadline_ns) < 0)
     return NULL;
   return acquire_until(self, lock, deadline_ns);
 }
