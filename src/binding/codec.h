@@ -125,7 +125,7 @@ bool lvri_packing(void);
 
 /* --- between the files of the codec -------------------------------------------------------- */
 
-/* encoding.c. Room for more bytes at the end, which are then the stream's; NULL with MemoryError. */
+/* encoding.c. Room for more bytes at the end: the stream's then. NULL with MemoryError. */
 unsigned char *lvri_encoding_grow(struct lvri_encoding *e, size_t more);
 
 static inline unsigned char *lvri_encoding_claim(struct lvri_encoding *e, size_t more) {

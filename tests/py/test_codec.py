@@ -271,7 +271,9 @@ def test_keys_are_nested_only_so_deep() -> None:
     assert is_direct({key: 1}) and recoded({key: [key]}) == {key: [key]}
     with pytest.raises(CorruptMessage, match="nested too deep"):
         _core.decode(b"\xc1" + b"\xa1" * 100_000 + b"\xd0\x00")
-    assert levels(_core.decode(b"\xc1" + b"\xa1" * 900 + b"\xd0" + b"\xb1" * 2000 + b"\xd0")) == 2001
+    assert (
+        levels(_core.decode(b"\xc1" + b"\xa1" * 900 + b"\xd0" + b"\xb1" * 2000 + b"\xd0")) == 2001
+    )
 
 
 # What is pickled
@@ -481,7 +483,7 @@ def no_cloudpickle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failure(obj: Any) -> BaseException:
-    with pytest.raises(BaseException) as caught:  # noqa: PT011
+    with pytest.raises(BaseException) as caught:
         _core.encode(obj)
     return caught.value
 
@@ -498,7 +500,7 @@ class Slotted:
 
 
 def plainly(obj: Any) -> type[BaseException]:
-    with pytest.raises(Exception) as caught:  # noqa: PT011
+    with pytest.raises(Exception) as caught:
         ForkingPickler.dumps(obj)
     return caught.type
 
@@ -564,8 +566,8 @@ class Interrupting:
 def test_what_unpickling_raises_comes_through() -> None:
     with pytest.raises(KeyboardInterrupt):
         recoded(Interrupting())
-    stream = _core.encode(Point(1, 2))[0].replace(b"Point", b"Pount")
-    with pytest.raises(AttributeError, match="Pount"):
+    stream = _core.encode(Point(1, 2))[0].replace(b"Point", b"Joint")
+    with pytest.raises(AttributeError, match="Joint"):
         _core.decode(stream)
     with pytest.raises((pickle.UnpicklingError, EOFError)):
         _core.decode(_core.encode(Thing())[0][:-5])
