@@ -101,6 +101,15 @@ static PyObject *lock_exit(PyObject *self, PyObject *const *Py_UNUSED(args),
   return lock_release(self, NULL);
 }
 
+static int forget(PyObject *result) {
+  Py_XDECREF(result);
+  return result == NULL ? -1 : 0;
+}
+
+int lvri_lock_acquire(PyObject *self) { return forget(lock_enter(self, NULL)); }
+
+int lvri_lock_release(PyObject *self) { return forget(lock_release(self, NULL)); }
+
 /* Looking */
 
 static PyObject *lock_locked(PyObject *self, PyObject *Py_UNUSED(none)) {

@@ -22,4 +22,9 @@ lvr_lock *lvri_lock_handle(PyObject *self);
 /* Warn that this lock, just taken over, was abandoned; -1 if warnings are errors. */
 int lvri_lock_warn_abandoned(PyObject *self);
 
+/* acquire() and release() of a Lock or RLock, for who goes the short way (core/lock.h) first. -1
+ * with an error. */
+int lvri_lock_acquire(PyObject *self);
+int lvri_lock_release(PyObject *self);
+
 #endif

@@ -36,6 +36,8 @@ void lvri_shared_dealloc_end(PyObject *self);
 PyObject *lvri_raise_uninitialised(PyObject *self);
 /* Parses the arguments of a constructor that has none but ctx. -1 with an error. */
 int lvri_parse_ctx(PyObject *args, PyObject *kwargs);
+/* For a method of so many positional arguments: -1 with an error when it got others. */
+int lvri_check_count(const char *method, Py_ssize_t nargs, Py_ssize_t wanted);
 /* For __init__: -1 with an error when the object has its handle already. */
 int lvri_check_fresh(PyObject *self, const void *handle);
 
