@@ -15,7 +15,7 @@ C_BUILD := $(VENV)/c
 PACKAGE := $(shell find include src python meson.build meson.options pyproject.toml README.md \
                    -type f ! -name '*_test.c' ! -name '*.pyc')
 
-.PHONY: run test bench soak lint format sanitize clean help install python c again
+.PHONY: run test bench soak fuzz lint format sanitize clean help install python c again
 
 run: install  ## build, install, and run the examples under plain Python and under Leveret
 	@$(BIN)/python tools/run_examples.py
@@ -23,7 +23,7 @@ run: install  ## build, install, and run the examples under plain Python and und
 test: install c $(VENV)/.test  ## all tests, C and Python; PYTEST_ARGS='-k lock -x'
 	LEVERET_C_BUILD=$(C_BUILD) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-bench: install  ## measure beside the standard library; BENCH_ARGS='--help'
+bench: install $(VENV)/.bench  ## measure beside the standard library; BENCH_ARGS='--rivals' or '--help'
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
 soak: install  ## kill random processes of a group at work; SECONDS=60 SEED=1
@@ -34,6 +34,9 @@ lint: install c $(VENV)/.lint  ## form, types, spelling, headers and exported sy
 
 format: $(VENV)/.lint  ## put C and Python into form
 	tools/format.sh $(BIN)
+
+fuzz: install  ## libFuzzer over the decoder, under ASan and UBSan; SECONDS=60
+	tools/fuzz.sh $(BIN) $(SECONDS)
 
 sanitize: install $(VENV)/.test  ## C and Python tests under ASan and UBSan, C tests under TSan
 	tools/sanitize.sh $(BIN)
@@ -71,6 +74,10 @@ $(VENV)/.installed: $(VENV)/.made $(PACKAGE)
 
 $(VENV)/.test: tools/requirements-test.txt $(VENV)/.made
 	@$(PIP) install -r tools/requirements-test.txt
+	@touch $@
+
+$(VENV)/.bench: tools/requirements-bench.txt $(VENV)/.made
+	@tools/install_bench.sh $(BIN)
 	@touch $@
 
 $(VENV)/.lint: tools/requirements-lint.txt $(VENV)/.made

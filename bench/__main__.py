@@ -1,38 +1,25 @@
 """Leveret beside the standard library.
 
     python -m bench [--rounds N] [--seconds S] [--markdown FILE] [WORD ...]
+    python -m bench --rivals [...]
 
 Both sides are measured in processes of their own that take turns; a figure is the median of the
-medians of the rounds. The standard library is shown with its best start method. WORDs choose rows.
+medians of the rounds, and in brackets are the least and the greatest of them. The standard library
+is shown with its best start method. WORDs choose rows.
 """
 
 import argparse
-import json
+import importlib.util
 import os
 import pathlib
 import platform
 import statistics
-import subprocess
 import sys
 
+from bench import rivalry
 from bench.report import Result, markdown, table
 from bench.rows import ROWS, Row
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-LIMIT_S = 120
-
-
-def measure(work: str, side: str, method: str, seconds: float) -> list[float]:
-    command = [sys.executable, "-m", "bench.measure", work, side, method, str(seconds)]
-    env = {k: v for k, v in os.environ.items() if k != "LEVERET_START_METHOD"}
-    done = subprocess.run(
-        command, cwd=ROOT, env=env, check=False, capture_output=True, text=True, timeout=LIMIT_S
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
-        raise RuntimeError(f"{work}, {side}, {method}: {lines[-1]}")
-    found: list[float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+from bench.run import FailedError, HungError, measure
 
 
 def run_row(row: Row, rounds: int, seconds: float) -> Result:
@@ -57,30 +44,51 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="of each side; default: the row's own, 3 to 5")
     parser.add_argument("--seconds", type=float, default=0.4, help="of each side in a round")
     parser.add_argument("--markdown", type=pathlib.Path, help="write the table to this file")
+    parser.add_argument("--rivals", action="store_true", help="other packages' queues, too")
     parser.add_argument("words", nargs="*", help="rows that contain one of these")
     return parser.parse_args()
 
 
-def main() -> int:
-    args = arguments()
-    rows = [r for r in ROWS if not args.words or any(w in r.what for w in args.words)]
-    about = (
+def about() -> str:
+    """Where this runs, and what else did in the last minute."""
+    return (
         f"CPython {platform.python_version()}, Linux {platform.release()}, "
-        f"{len(os.sched_getaffinity(0))} cores"
+        f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}"
     )
-    print(about, flush=True)
-    results = []
+
+
+def run_rows(rows: list[Row], args: argparse.Namespace) -> tuple[list[Result], int]:
+    """The results, and how many rows have none."""
+    results: list[Result] = []
     failed = 0
     for row in rows:
+        if row.needs and importlib.util.find_spec(row.needs) is None:
+            print(f"{row.what}: not measured, {row.needs} is not installed", flush=True)
+            continue
         try:
             results.append(run_row(row, args.rounds or row.rounds, args.seconds))
-        except (RuntimeError, subprocess.TimeoutExpired) as trouble:
+        except (FailedError, HungError) as trouble:
             print(f"{row.what}: FAILED: {trouble}", flush=True)
             failed += 1
         else:
             print(table([results[-1]], heading=len(results) == 1), flush=True)
+    return results, failed
+
+
+def main() -> int:
+    args = arguments()
+    head = about()
+    print(head, flush=True)
+    if args.rivals:
+        text, failed = rivalry.compare(args.words, args.rounds or 3, args.seconds), 0
+        print(text)
+    else:
+        rows = [r for r in ROWS if not args.words or any(w in r.what for w in args.words)]
+        results, failed = run_rows(rows, args)
+        text = markdown(results)
+    print(about())
     if args.markdown:
-        args.markdown.write_text(f"{about}\n\n{markdown(results)}\n")
+        args.markdown.write_text(f"{head}\n\n{text}\n")
     return bool(failed)
 
 

@@ -6,22 +6,36 @@ import statistics
 from bench.rows import Row
 
 COLUMNS = ("work", "std, best", "leveret", "ratio", "aim", "met")
-WIDTHS = (50, 20, 10, 8, 28, 5)
+WIDTHS = (50, 32, 26, 8, 28, 5)
+
+
+UNITS = {"s": 1e9, "ms": 1e6, "µs": 1e3, "ns": 1.0}
 
 
 def duration(ns: float) -> str:
-    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        if ns >= size:
+    for unit, size in UNITS.items():
+        if ns >= size and size > 1:
             return f"{ns / size:.3g} {unit}"
     return f"{ns:.3g} ns"
+
+
+def spread(medians: list[float]) -> str:
+    """Their median, and between which they lie."""
+    if not medians:
+        return "never"
+    middle, least, most = statistics.median(medians), min(medians), max(medians)
+    if len(medians) == 1:
+        return duration(middle)
+    unit = next((u for u in UNITS if middle >= UNITS[u]), "ns")
+    return f"{duration(middle)} [{least / UNITS[unit]:.3g}-{most / UNITS[unit]:.3g}]"
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
     row: Row
     std_method: str
-    std_ns: float | None  # None: it never ends
-    ours_ns: float
+    std: list[float]  # medians of the rounds; none: it never ends
+    ours: list[float]
 
     @classmethod
     def of(cls, row: Row, std: dict[str, list[float]], ours: list[float]) -> "Result":
@@ -29,7 +43,15 @@ class Result:
             raise RuntimeError("leveret never ended")
         medians = {method: statistics.median(found) for method, found in std.items() if found}
         best = min(medians, key=medians.__getitem__, default="")
-        return cls(row, best, medians.get(best), statistics.median(ours))
+        return cls(row, best, std.get(best, []), ours)
+
+    @property
+    def ours_ns(self) -> float:
+        return statistics.median(self.ours)
+
+    @property
+    def std_ns(self) -> float | None:
+        return statistics.median(self.std) if self.std else None
 
     @property
     def ratio(self) -> float | None:
@@ -59,12 +81,12 @@ class Result:
         return ", ".join(said)
 
     def cells(self) -> tuple[str, ...]:
-        method = "" if self.row.std in (("fork",), ("none",)) else f" ({self.std_method})"
-        std = duration(self.std_ns) + method if self.std_ns else "never"
+        one = len(self.row.std) == 1 or not self.std
+        std = spread(self.std) + ("" if one else f" ({self.std_method})")
         ratio = f"{self.ratio:.2f}x" if self.ratio else ""
         verdicts = self.verdicts()
         met = "" if not verdicts else "yes" if all(verdicts) else "NO"
-        return (self.row.what, std, duration(self.ours_ns), ratio, self.aims(), met)
+        return (self.row.what, std, spread(self.ours), ratio, self.aims(), met)
 
 
 def table(results: list[Result], heading: bool) -> str:

@@ -16,9 +16,10 @@ class Row:
     aim: float = 0.0  # ns; 0: no such aim
     over_ns: float = 0.0  # at most this much slower than std; 0: no such aim
     rounds: int = 5
+    needs: str = ""  # a module without which it cannot be measured
 
 
-ROWS = (
+BIRTHS_AND_LOCKS = (
     Row("start + join, warm", "start_join", factor=4, aim=0.6e6),
     Row("start + join, fork", "start_join", ours="fork", factor=4, aim=0.6e6),
     Row("start + join, 5 ms apart, warm", "start_join_apart", factor=4, aim=0.6e6),
@@ -57,3 +58,46 @@ ROWS = (
     Row("import", "import_time", std=("none",), over_ns=5e6),
     Row("an empty program", "empty_program", std=("none",), over_ns=15e6),
 )
+
+MIB_COPY = 1.2  # what a large array may cost, in copies of it
+
+# Forked on both sides: what a queue costs does not depend on how its users were born, and a figure
+# that is the best of several start methods would only be the best of several throws.
+MESSAGES = tuple(
+    dataclasses.replace(row, ours="fork", std=("fork",))
+    for row in (
+        Row("Queue, 1 producer, 1 consumer, int", "queue_int", factor=18, aim=350),
+        Row("Queue, the same, 8 bytes", "queue_8_bytes", factor=18, aim=350),
+        Row("Queue, 4 producers, 1 consumer, int", "queue_4_to_1", factor=15, aim=500),
+        Row("Queue, 2 and 2, a small dict", "queue_2_to_2_dict", factor=15, aim=1000),
+        Row(
+            "Queue, put_many and get_many in hundreds, int",
+            "queue_hundreds",
+            std_work="queue_int",
+            factor=60,
+            aim=100,
+        ),
+        Row("Queue, round trip", "queue_round_trip", factor=10, aim=8e3),
+        Row("Queue, round trip, 99 of 100", "queue_round_trip_p99"),
+        Row("Queue, round trip, all cores busy", "queue_round_trip_busy"),
+        Row("Queue, round trip, busy, 99 of 100", "queue_round_trip_busy_p99"),
+        Row("Queue, 1 MiB bytes", "queue_1_mib", factor=10, aim=0.2e6),
+        Row("Queue, 8 MiB array, read", "queue_8_mib_array", factor=8, needs="numpy"),
+        Row(
+            "Queue, 8 MiB array, read; one copy of it for std",
+            "queue_8_mib_array",
+            std_work="copy_8_mib",
+            factor=1 / MIB_COPY,
+            needs="numpy",
+        ),
+        Row("Queue, 1 and 1 processes, per message of all", "queue_2_processes"),
+        Row("Queue, 4 and 4 processes, per message of all", "queue_8_processes"),
+        Row("Queue, 16 and 16 processes, per message of all", "queue_32_processes"),
+        Row("idle for 10 s in Queue.get(), processor time", "idle_get", rounds=1),
+        Row("idle for 10 s in Connection.poll()", "idle_poll", rounds=1),
+        Row("idle for 10 s in JoinableQueue.join()", "idle_queue_join", rounds=1),
+        Row("idle for 10 s in Process.join()", "idle_process_join", rounds=1),
+    )
+)
+
+ROWS = BIRTHS_AND_LOCKS + MESSAGES

@@ -53,15 +53,17 @@ LVR_API size_t lvr_block_bytes(const lvr_block *b);
  * Units:   *ret_view: lvr_block_bytes(), from a page on.
  * Owner:   the handle's: unmapped with it. A forked child has its own, with what was written.
  * Caller:  who knows that nobody writes to the shared payload any more.
- * Returns: 0, -EINVAL (neither LVR_BLOCK_PAGED nor large), -ENOMEM. */
+ * Returns: 0, -EINVAL (neither LVR_BLOCK_PAGED nor large), -ENOMEM, -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_block_view(lvr_block *b, void **ret_view);
 
 /* lvr_block_carry - the block refers to the object that ref names, from now on and as long as it
  * exists itself.
- * Caller:  has a handle of that object; is the only one who changes what the block carries.
+ * Caller:  has a handle of that object; is the only one who changes what the block carries. Blocks
+ *          that carry one another in a circle never go.
  * Locks:   the arena's guard.
  * Crash:   killed at any instruction the block carries it or it does not.
- * Returns: 0, -ENOMEM, -ESTALE (no such object), -EXDEV, -EOVERFLOW, -ENOTRECOVERABLE. */
+ * Returns: 0, -ENOMEM, -ESTALE (no such object), -EINVAL (ref names no object, or the block itself),
+ *          -EXDEV, -EOVERFLOW (more than 3.6 million), -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_block_carry(lvr_block *b, const lvr_ref *ref);
 
 /* lvr_block_carried - how many objects it carries; lvr_block_carried_ref - the name of the one at

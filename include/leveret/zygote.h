@@ -84,7 +84,8 @@ LVR_API LVR_MUST_CHECK int lvr_zygote_open(lvr_session *s, const struct lvr_zygo
  *          gets the mask of its caller and the rest as it was.
  * Crash:   killed at any instruction, callers get -EOWNERDEAD and make another; spares die, children live on.
  * Returns: 0 (this is a born child, see *ret_birth), 1 (this is the zygote: its maker is gone, its spares
- *          and the daemons that depend on it are dead), -EMFILE, -ENFILE, -ENOMEM, -ESTALE. */
+ *          and the daemons that depend on it are dead; or it was retired and is alone), -ECHILD (spare after spare died before it could wait:
+ *          a fork handler ends them, say), -EMFILE, -ENFILE, -ENOMEM, -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_zygote_serve(lvr_zygote *z, const struct lvr_zygote_service *service,
                                             struct lvr_birth *ret_birth);
 
@@ -109,13 +110,20 @@ LVR_API LVR_MUST_CHECK int lvr_zygote_wait_until(lvr_zygote *z, lvr_proc_id chil
                                                  uint32_t n_fds, uint32_t *mark,
                                                  int64_t deadline_ns, int32_t *ret_pid);
 
+/* lvr_zygote_retire - nobody will ask for births any more but its own children: it keeps no spares, and ends
+ * with the last of its children.
+ * Caller:  its maker, after lvr_zygote_seated().
+ * Crash:   retired or not; both are good states.
+ * Returns: 0, -ESRCH (it is over), -ECHILD (not the maker). */
+LVR_API LVR_MUST_CHECK int lvr_zygote_retire(lvr_zygote *z);
+
 /* lvr_zygote_id - its process id in the session: who reaps what is born from it. */
 LVR_API lvr_proc_id lvr_zygote_id(const lvr_zygote *z);
 
 /* lvr_zygote_pidfd - a descriptor of its process, z's own; -1 but in its maker, once it is seated. */
 LVR_API int lvr_zygote_pidfd(const lvr_zygote *z);
 
-/* lvr_zygote_is_ready - it has come as far as serving, be it dead or alive now. */
+/* lvr_zygote_is_ready - it has had a spare that waited, be it dead or alive now. */
 LVR_API bool lvr_zygote_is_ready(const lvr_zygote *z);
 
 /* lvr_zygote_watches - it will end this process's daemons with this process. */

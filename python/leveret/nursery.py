@@ -23,7 +23,7 @@ import threading
 from multiprocessing import reduction
 
 from . import _core, context, life, zygote
-from .popen.warm import ERR, FOLLOW, HEAD, OUT, STREAMS, TRACKER
+from .popen.warm import ERR, FOLLOW, HEAD, OUT, STREAMS, TRACKER, WATCHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ received: list[int] = []
 _main: ModuleType | None = None
 _main_error: str | None = None
 
+# Whether the zygote was told to import nothing of the program's.
+_bare = False
+
 
 # The zygote.
 
@@ -85,11 +88,25 @@ def main(
     gc.freeze()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     signal.signal(signal.SIGINT, on_interrupt)
-    birth = desk.serve(get_ready, lambda: rehearse(desk, nothing), 0, 0)
+    try:
+        birth = desk.serve(get_ready, lambda: rehearse(desk, nothing), 0, 0)
+    except ChildProcessError:
+        _give_up()
     if birth is None:
         os._exit(0)
     zygote.adopt(desk, world)
     be_born(world, *birth)
+
+
+def _give_up() -> NoReturn:
+    """No process that is forked here lives long enough to be born."""
+    if not _bare:
+        _complain(
+            "a fork handler of the program's modules (os.register_at_fork) ends the processes that "
+            "are forked beside them, so processes are born from an interpreter that has not "
+            "imported them, which is slower"
+        )
+    os._exit(zygote.BARREN)
 
 
 def _sit_down(
@@ -111,6 +128,7 @@ def _keep_stdin() -> None:
 
 def _learn_world(config_fd: int) -> dict[str, Any]:
     """Wait to be told the world and import what there is to import."""
+    global _bare
     try:
         with open(config_fd, "rb") as pipe:
             world: dict[str, Any]
@@ -119,7 +137,8 @@ def _learn_world(config_fd: int) -> dict[str, Any]:
         os._exit(0)  # our maker ended before it needed us
     world["authkey"] = process.AuthenticationString(world["authkey"])
     _apply(world)
-    if not orders["bare"]:
+    _bare = orders["bare"]
+    if not _bare:
         _import_all(world, orders)
     util._flush_std_streams()
     return world
@@ -368,6 +387,24 @@ def _take_special(flags: int, fds: list[int], parent: int) -> None:
         tracker._fd = fds.pop(0)
     if flags & FOLLOW:
         _core.proc_die_with(parent)
+    if flags & WATCHED:
+        _follow_without_zygote(parent)
+
+
+def _follow_without_zygote(parent: int) -> None:
+    """Have a daemon watch its parent itself once the zygote that does so is dead.
+
+    The kernel tells of that by a signal that does nothing to a program that knows nothing of it.
+    """
+
+    def follow(*_: object) -> None:
+        with contextlib.suppress(OSError):  # no more threads
+            _core.proc_die_with(parent)
+
+    signal.signal(signal.SIGURG, follow)
+    _core.at_parents_death(signal.SIGURG)
+    if not zygote.ensure_running().desk.watches:
+        follow()
 
 
 def _load(body: memoryview, world: dict[str, Any]) -> Any:

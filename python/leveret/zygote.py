@@ -40,7 +40,9 @@ __all__ = [
 
 FROZEN_ARGUMENT = "leveret_zygote="
 NEEDS_BARE = 77  # exit code of a zygote that found threads in itself
-TRIES = 5  # zygotes that die before they serve, until we give up
+BARREN = 78  # of one whose forked processes all died before they could wait for a task
+TOO_MANY = 20  # zygotes that die while one process waits for its birth
+TRIES = 5  # zygotes that die before they can give birth, until we give up
 
 _lock = threading.Lock()
 _current: Zygote | None = None
@@ -48,6 +50,7 @@ _bare = False
 _failures = 0
 _preload: list[str] = ["__main__"]
 _on_error = "warn"
+_retired: list[Zygote] = []  # end when their last children do, and are ours to reap then
 
 
 def set_preload(modules: Iterable[str], *, on_error: str = "warn") -> None:
@@ -55,7 +58,9 @@ def set_preload(modules: Iterable[str], *, on_error: str = "warn") -> None:
     global _preload, _on_error, _current
     with _lock:
         _preload, _on_error = list(modules), on_error
+        _reap_retired()
         if _current is not None and _current.told:
+            _current.retire()
             _current = None
 
 
@@ -70,6 +75,14 @@ class Zygote:
         self.pid = 0
         self._maker = os.getpid()
         self._streams = streams()
+        try:
+            self._start()
+        except OSError as error:
+            from .popen import explained
+
+            raise explained(error) from None
+
+    def _start(self) -> None:
         config, self._pipe = os.pipe()
         try:
             with _deaf():
@@ -98,6 +111,23 @@ class Zygote:
             pass
         self.knows_all = True
 
+    def retire(self) -> None:
+        """Let it go: it is to end as soon as its children have."""
+        if self._maker == os.getpid():
+            self.desk.retire()
+            _retired.append(self)
+
+    def has_gone(self) -> bool:
+        """Reap it, if it is over."""
+        try:
+            self.buried = (
+                self.buried
+                or os.waitid(os.P_PIDFD, self.desk.pidfd, os.WEXITED | os.WNOHANG) is not None
+            )
+        except ChildProcessError:
+            self.buried = True
+        return self.buried
+
     def bury(self) -> int | None:
         """Reap it, once it is over; how it ended, or None if only another process can know."""
         if self._maker != os.getpid():
@@ -121,7 +151,7 @@ class Inherited(Zygote):
     def __init__(self, desk: _core.Zygote, world: dict[str, Any]) -> None:
         self.desk, self.world = desk, world
         self.buried = False
-        self.pid = 0
+        self.pid = self._maker = 0
 
     def bury(self) -> int | None:
         """That is up to its parent."""
@@ -213,6 +243,9 @@ def ensure_running() -> Zygote:
 def get(world: dict[str, Any]) -> Zygote:
     """The zygote to be born from; it is told the world if nobody has yet."""
     zygote = ensure_running()
+    if _retired:
+        with _lock:
+            _reap_retired()
     if not zygote.told:
         with _lock:
             if not zygote.told:
@@ -220,12 +253,19 @@ def get(world: dict[str, Any]) -> Zygote:
     return zygote
 
 
+def _reap_retired() -> None:
+    _retired[:] = [zygote for zygote in _retired if not zygote.has_gone()]
+
+
 def _orders() -> dict[str, Any]:
     return {"bare": _bare, "preload": [] if _bare else _preload, "on_error": _on_error}
 
 
-def replace(dead: Zygote) -> None:
-    """Note that a zygote is dead, and why: get() makes another then, unless that is hopeless."""
+def replace(dead: Zygote, deaths: int) -> None:
+    """Note that a zygote is dead, and why: get() makes another then, unless that is hopeless.
+
+    DEATHS: how many have died while the same process waited for its birth.
+    """
     global _current, _bare, _failures
     with _lock:
         if _current is dead:
@@ -234,22 +274,30 @@ def replace(dead: Zygote) -> None:
             return
         dead.buried = True
         code = dead.bury()
-        if dead.desk.ready:
+        by_itself = code is not None and code > 0  # something in it called exit()
+        if dead.desk.ready and not by_itself and deaths < TOO_MANY:
             _failures = 0
             return
         _failures += 1
         killed = code is None or -code in (signal.SIGKILL, signal.SIGTERM) or not dead.knows_all
-        if _failures > TRIES or not (killed or _may_go_bare(code)):
+        in_vain = deaths >= TOO_MANY or _failures > TRIES
+        if in_vain or not (killed or _may_go_bare(code)):
             raise RuntimeError(_why_hopeless(code))
         _bare = _bare or not killed
 
 
 def _may_go_bare(code: int | None) -> bool:
-    return not _bare and (code == NEEDS_BARE or _on_error != "fail")
+    return not _bare and (code in (NEEDS_BARE, BARREN) or _on_error != "fail")
 
 
 def _why_hopeless(code: int | None) -> str:
     how = "" if code is None else f" (exit code {code})"
+    if code == BARREN:
+        return (
+            "cannot start a process: every process that is forked to become it ends before it can "
+            "be told so; a fork handler ends it (see os.register_at_fork), or something kills it. "
+            "Another start method may do (--start-method spawn)"
+        )
     return (
         "cannot start a process: the interpreter that is to give birth to it ended before it "
         f"could{how}; see its message on standard error, or use another start method "

@@ -81,6 +81,20 @@ static PyObject *proc_fork_next(PyObject *Py_UNUSED(module), PyObject *arg) {
   return none_or_raise(lvr_proc_fork_next(session, child), "fork");
 }
 
+PyDoc_STRVAR(proc_forked_doc,
+             "proc_forked($module, child, pid, /)\n--\n\n"
+             "The fork that gives birth to that child has succeeded.");
+
+static PyObject *proc_forked(PyObject *Py_UNUSED(module), PyObject *args) {
+  unsigned long long child;
+  int pid;
+  lvr_session *session = lvri_session();
+
+  if (session == NULL || !PyArg_ParseTuple(args, "Ki:proc_forked", &child, &pid)) return NULL;
+  lvri_proc_forked(session, child, pid);
+  Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(proc_withdraw_doc,
              "proc_withdraw($module, child, /)\n--\n\n"
              "That child will not be born; False if it is.");
@@ -343,6 +357,17 @@ static PyObject *die_with_parent(PyObject *Py_UNUSED(module), PyObject *arg) {
   return none_or_raise(code, "end with its parent");
 }
 
+PyDoc_STRVAR(at_parents_death_doc,
+             "at_parents_death($module, number, /)\n--\n\n"
+             "Have the kernel send this process a signal when the thread that made it ends.");
+
+static PyObject *at_parents_death(PyObject *Py_UNUSED(module), PyObject *arg) {
+  long number = PyLong_AsLong(arg);
+
+  if (number == -1 && PyErr_Occurred()) return NULL;
+  return none_or_raise(lvri_os_die_with_parent((int)number), "hear of its parent's end");
+}
+
 PyDoc_STRVAR(repair_doc,
              "repair($module, /)\n--\n\n"
              "Clean up now after all processes that are over; how many there were.");
@@ -367,18 +392,12 @@ static int readable_fd(void) {
   return fd;
 }
 
-static bool is_over(lvr_session *session, lvr_proc_id id) {
-  struct lvr_proc_info info;
-
-  return lvr_proc_info(session, id, &info) < 0 || info.state >= LVR_PROC_OVER;
-}
-
-/* A pid may be somebody else's by now, unless its process still is in its slot after the pidfd was made. */
+/* A pid may be somebody else's by now, unless its process still is there after the pidfd was made. */
 static int sentinel_of(lvr_session *session, lvr_proc_id id, int32_t pid) {
   int fd = lvri_os_pidfd_open(pid);
 
   if (fd == -ESRCH) return readable_fd();
-  if (fd < 0 || !is_over(session, id) || lvri_os_is_child(pid)) return fd;
+  if (fd < 0 || lvri_proc_is_there(session, id, pid)) return fd;
   lvri_os_close(fd);
   return readable_fd();
 }
@@ -398,25 +417,6 @@ static PyObject *proc_sentinel(PyObject *Py_UNUSED(module), PyObject *args) {
   return fd < 0 ? lvri_raise(fd, "watch a process") : PyLong_FromLong(fd);
 }
 
-static int32_t pid_in_slot(lvr_session *session, lvr_proc_id id) {
-  struct lvr_proc_info info;
-
-  return lvr_proc_info(session, id, &info) < 0 ? 0 : info.pid;
-}
-
-/* Without a descriptor to spare the pid has to do: it was that process's a moment ago. */
-static int signal_process(lvr_session *session, lvr_proc_id id, int32_t pid, int number) {
-  int pidfd = pid == 0 ? -ESRCH : lvri_os_pidfd_open(pid);
-  bool no_room = pidfd == -EMFILE || pidfd == -ENFILE;
-  int code = 0;
-
-  if (pidfd < 0 && !no_room) return pidfd;
-  if (!is_over(session, id) || lvri_os_is_child(pid))
-    code = no_room ? lvri_os_signal(pid, number) : lvri_os_pidfd_signal(pidfd, number);
-  lvri_os_close(no_room ? -1 : pidfd);
-  return code;
-}
-
 PyDoc_STRVAR(proc_signal_doc,
              "proc_signal($module, proc_id, pid, number, /)\n--\n\n"
              "Send a signal to that process, if there is one. pid 0: what its slot says.");
@@ -428,8 +428,7 @@ static PyObject *proc_signal(PyObject *Py_UNUSED(module), PyObject *args) {
 
   if (session == NULL || !PyArg_ParseTuple(args, "Kii:proc_signal", &id, &pid, &number))
     return NULL;
-  if (pid == 0) pid = pid_in_slot(session, id);
-  int code = signal_process(session, id, pid, number);
+  int code = lvri_proc_signal(session, id, pid, number);
 
   return none_or_raise(code == -ESRCH ? 0 : code, "send a signal to a process");
 }
@@ -528,6 +527,7 @@ static PyMethodDef birth_functions[] = {
     {"proc_prepare", proc_prepare, METH_O, proc_prepare_doc},
     {"proc_give", proc_give, METH_VARARGS, proc_give_doc},
     {"proc_fork_next", proc_fork_next, METH_O, proc_fork_next_doc},
+    {"proc_forked", proc_forked, METH_VARARGS, proc_forked_doc},
     {"proc_withdraw", proc_withdraw, METH_O, proc_withdraw_doc},
     {"proc_forget", proc_forget, METH_O, proc_forget_doc},
     {"proc_put_task", proc_put_task, METH_VARARGS, proc_put_task_doc},
@@ -541,6 +541,7 @@ static PyMethodDef birth_functions[] = {
     {"proc_parent", proc_parent, METH_NOARGS, proc_parent_doc},
     {"proc_die_with", proc_die_with, METH_O, proc_die_with_doc},
     {"die_with_parent", die_with_parent, METH_O, die_with_parent_doc},
+    {"at_parents_death", at_parents_death, METH_O, at_parents_death_doc},
     {"repair", repair, METH_NOARGS, repair_doc},
     {"proc_sentinel", proc_sentinel, METH_VARARGS, proc_sentinel_doc},
     {"pidfd_status", pidfd_status, METH_O, pidfd_status_doc},

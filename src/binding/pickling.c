@@ -171,10 +171,10 @@ static int fetch_pickle(struct lvri_state *state) {
 
 /* The class that pickles as of now: contexts have it in `reduction`, which a program may set. */
 static PyObject *current_class(struct lvri_state *state) {
-  PyObject *reduction = PyObject_GetAttrString(state->contexts, "reduction");
+  PyObject *reduction = PyObject_GetAttr(state->contexts, state->name_reduction);
 
   if (reduction == NULL) return NULL;
-  PyObject *found = PyObject_GetAttrString(reduction, "ForkingPickler");
+  PyObject *found = PyObject_GetAttr(reduction, state->name_class);
 
   Py_DECREF(reduction);
   return found;
@@ -182,29 +182,69 @@ static PyObject *current_class(struct lvri_state *state) {
 
 /* --- pickling ------------------------------------------------------------------------------ */
 
-/* A copy of the class's attribute `base`, updated from its attribute `more`. */
-static PyObject *joined_tables(PyObject *class, const char *base, const char *more) {
-  PyObject *one = PyObject_GetAttrString(class, base);
-  PyObject *two = one == NULL ? NULL : PyObject_GetAttrString(class, more);
-  PyObject *joined = two == NULL ? NULL : PyDict_Copy(one);
+/* Whether two dicts have the same entries in the same order, by identity. */
+static bool are_same(PyObject *one, PyObject *two) {
+  Py_ssize_t at_one = 0, at_two = 0;
+  PyObject *key_one, *key_two, *value_one, *value_two;
 
-  if (joined != NULL && PyDict_Update(joined, two) < 0) Py_CLEAR(joined);
-  Py_XDECREF(one);
-  Py_XDECREF(two);
-  return joined;
+  if (!PyDict_Check(one) || !PyDict_Check(two) || PyDict_GET_SIZE(one) != PyDict_GET_SIZE(two))
+    return false;
+  while (PyDict_Next(one, &at_one, &key_one, &value_one))
+    if (!PyDict_Next(two, &at_two, &key_two, &value_two) || key_one != key_two ||
+        value_one != value_two)
+      return false;
+  return true;
 }
 
-static PyObject *call_pickler(PyObject *class, PyObject *sink) {
-  return PyObject_CallFunction(class, "OiOO", sink, 5, Py_True, sink);
+/* Joins them anew, and keeps copies to compare with. */
+static int join_tables(struct lvri_state *state, PyObject *base, PyObject *more) {
+  PyObject *joined = PyDict_Copy(base);
+  PyObject *base_copy = joined == NULL ? NULL : PyDict_Copy(base);
+  PyObject *more_copy = base_copy == NULL ? NULL : PyDict_Copy(more);
+
+  if (more_copy == NULL || PyDict_Update(joined, more) < 0) Py_CLEAR(joined);
+  if (joined != NULL) {
+    Py_XSETREF(state->reducers, Py_NewRef(joined));
+    Py_XSETREF(state->base_reducers, Py_NewRef(base_copy));
+    Py_XSETREF(state->more_reducers, Py_NewRef(more_copy));
+  }
+  Py_XDECREF(base_copy);
+  Py_XDECREF(more_copy);
+  Py_XDECREF(joined);
+  return joined == NULL ? -1 : 0;
 }
 
-static PyObject *new_quick_pickler(struct lvri_state *state, PyObject *class, PyObject *sink) {
-  PyObject *table = joined_tables(class, "_copyreg_dispatch_table", "_extra_reducers");
-  PyObject *pickler = table == NULL ? NULL : call_pickler(state->pickler, sink);
+static int join_if_changed(struct lvri_state *state, PyObject *base, PyObject *more) {
+  if (state->reducers != NULL && are_same(base, state->base_reducers) &&
+      are_same(more, state->more_reducers))
+    return 0;
+  return join_tables(state, base, more);
+}
 
-  if (pickler != NULL && PyObject_SetAttrString(pickler, "dispatch_table", table) < 0)
+/* The reducers of ForkingPickler as of now: copyreg's, and its own. A new reference. */
+static PyObject *current_reducers(struct lvri_state *state) {
+  PyObject *base = PyObject_GetAttr(state->forking_pickler, state->name_base);
+  PyObject *more = base == NULL ? NULL : PyObject_GetAttr(state->forking_pickler, state->name_more);
+  int failed = more == NULL ? -1 : join_if_changed(state, base, more);
+
+  Py_XDECREF(base);
+  Py_XDECREF(more);
+  return failed ? NULL : Py_NewRef(state->reducers);
+}
+
+static PyObject *call_pickler(struct lvri_state *state, PyObject *class, PyObject *sink) {
+  PyObject *args[] = {sink, state->protocol, Py_True, sink};
+
+  return PyObject_Vectorcall(class, args, Py_ARRAY_LENGTH(args), NULL);
+}
+
+static PyObject *new_quick_pickler(struct lvri_state *state, PyObject *sink) {
+  PyObject *reducers = current_reducers(state);
+  PyObject *pickler = reducers == NULL ? NULL : call_pickler(state, state->pickler, sink);
+
+  if (pickler != NULL && PyObject_SetAttr(pickler, state->name_table, reducers) < 0)
     Py_CLEAR(pickler);
-  Py_XDECREF(table);
+  Py_XDECREF(reducers);
   return pickler;
 }
 
@@ -212,8 +252,8 @@ static PyObject *new_pickler(struct lvri_state *state, PyObject *sink) {
   PyObject *class = current_class(state);
 
   if (class == NULL) return NULL;
-  PyObject *pickler = class == state->forking_pickler ? new_quick_pickler(state, class, sink)
-                                                      : call_pickler(class, sink);
+  PyObject *pickler = class == state->forking_pickler ? new_quick_pickler(state, sink)
+                                                      : call_pickler(state, class, sink);
 
   Py_DECREF(class);
   return pickler;
@@ -224,7 +264,7 @@ static int dump(struct lvri_state *state, struct sink *sink, PyObject *obj) {
 
   if (pickler == NULL) return -1;
   Py_XSETREF(sink->e->keeps, pickler);
-  PyObject *done = PyObject_CallMethodOneArg(pickler, state->dump_name, obj);
+  PyObject *done = PyObject_CallMethodOneArg(pickler, state->name_dump, obj);
 
   Py_XDECREF(done);
   return done == NULL ? -1 : 0;
@@ -305,9 +345,9 @@ static PyObject *call_loads(struct lvri_state *state, PyObject *view, PyObject *
 }
 
 /* The view is taken from whoever may have got hold of it: the memory is not there for long. */
-static PyObject *close_view(PyObject *view, PyObject *loaded) {
+static PyObject *close_view(struct lvri_state *state, PyObject *view, PyObject *loaded) {
   PyObject *raised = loaded == NULL ? lvri_take_exception() : NULL;
-  PyObject *released = PyObject_CallMethod(view, "release", NULL);
+  PyObject *released = PyObject_CallMethodNoArgs(view, state->name_release);
 
   if (released == NULL) Py_CLEAR(loaded);
   if (raised != NULL) lvri_put_exception(raised);
@@ -322,7 +362,7 @@ static PyObject *load(struct lvri_state *state, const unsigned char *data, size_
       PyMemoryView_FromMemory((char *)(uintptr_t)data, (Py_ssize_t)bytes, PyBUF_READ);
 
   if (view == NULL) return NULL;
-  return close_view(view, call_loads(state, view, buffers));
+  return close_view(state, view, call_loads(state, view, buffers));
 }
 
 PyObject *lvri_decode_pickled(struct lvri_state *state, const unsigned char *data, size_t bytes,
@@ -340,11 +380,29 @@ PyObject *lvri_decode_pickled(struct lvri_state *state, const unsigned char *dat
   return load(state, data + 1, bytes - 1, buffers);
 }
 
+static int intern(PyObject **ret_name, const char *text) {
+  *ret_name = PyUnicode_InternFromString(text);
+  return *ret_name == NULL ? -1 : 0;
+}
+
+static int intern_names(struct lvri_state *state) {
+  if (intern(&state->name_base, "_copyreg_dispatch_table") < 0 ||
+      intern(&state->name_more, "_extra_reducers") < 0 ||
+      intern(&state->name_table, "dispatch_table") < 0 ||
+      intern(&state->name_reduction, "reduction") < 0 ||
+      intern(&state->name_class, "ForkingPickler") < 0 || intern(&state->name_dump, "dump") < 0 ||
+      intern(&state->name_release, "release") < 0)
+    return -1;
+  return 0;
+}
+
 int lvri_exec_pickling(PyObject *module, struct lvri_state *state) {
   PyObject *type = PyType_FromModuleAndSpec(module, &sink_spec, NULL);
 
+  if (type == NULL) return -1;
   state->sink_type = (PyTypeObject *)type;
   state->loads_names = Py_BuildValue("(s)", "buffers");
-  state->dump_name = PyUnicode_InternFromString("dump");
-  return type == NULL || state->loads_names == NULL || state->dump_name == NULL ? -1 : 0;
+  state->protocol = PyLong_FromLong(5);
+  if (state->loads_names == NULL || state->protocol == NULL) return -1;
+  return intern_names(state);
 }

@@ -48,9 +48,19 @@
   X(PyObject, pickler)                    \
   X(PyObject, loads)                      \
   X(PyObject, loads_names)                \
-  X(PyObject, dump_name)                  \
   X(PyObject, forking_pickler)            \
-  X(PyObject, contexts)
+  X(PyObject, contexts)                   \
+  X(PyObject, reducers)                   \
+  X(PyObject, base_reducers)              \
+  X(PyObject, more_reducers)              \
+  X(PyObject, protocol)                   \
+  X(PyObject, name_base)                  \
+  X(PyObject, name_more)                  \
+  X(PyObject, name_table)                 \
+  X(PyObject, name_reduction)             \
+  X(PyObject, name_class)                 \
+  X(PyObject, name_dump)                  \
+  X(PyObject, name_release)
 
 struct lvri_state {
 #define LVRI_FIELD(type, field) type *field;

@@ -202,6 +202,13 @@ static PyObject *zygote_learn(PyObject *self, PyObject *Py_UNUSED(none)) {
   Py_RETURN_NONE;
 }
 
+static PyObject *zygote_retire(PyObject *self, PyObject *Py_UNUSED(none)) {
+  int code = lvr_zygote_retire(zygote_of(self));
+
+  if (code < 0 && code != -ESRCH) return lvri_raise(code, "let the zygote go");
+  Py_RETURN_NONE;
+}
+
 static PyObject *zygote_id(PyObject *self, void *Py_UNUSED(closure)) {
   return PyLong_FromUnsignedLongLong(lvr_zygote_id(zygote_of(self)));
 }
@@ -237,6 +244,9 @@ static PyMethodDef zygote_methods[] = {
     {"serve", zygote_serve, METH_VARARGS,
      PyDoc_STR("serve($self, spare, rehearse, least, most, /)\n--\n\n"
                "Be the zygote: (id, error, fds) in each child, None in the zygote at its end.")},
+    {"retire", zygote_retire, METH_NOARGS,
+     PyDoc_STR("retire($self, /)\n--\n\n"
+               "Its maker wants no more of it: it ends with the last of its children.")},
     {"learn", zygote_learn, METH_NOARGS,
      PyDoc_STR("learn($self, /)\n--\n\n"
                "What memory this process has touched, spares are to fetch beforehand.")},

@@ -1,4 +1,5 @@
 /* birth.c - the caller's side of a zygote. */
+#include <signal.h>
 #include <stdlib.h>
 
 #include "base/crashpoint.h"
@@ -113,6 +114,13 @@ void lvr_zygote_free(lvr_zygote *z) {
   free(z);
 }
 
+/* It sleeps, or is about to: the signal is blocked but while it sleeps. */
+int lvr_zygote_retire(lvr_zygote *z) {
+  if (z->pidfd < 0 || lvri_os_pid() != z->maker) return -ECHILD;
+  lvri_store_release_u32(&z->desk->zd_retired, 1); /* pairs with is_retired() of the zygote */
+  return lvri_os_pidfd_signal(z->pidfd, SIGCHLD);
+}
+
 /* --- what is known of it ------------------------------------------------------------------- */
 
 lvr_proc_id lvr_zygote_id(const lvr_zygote *z) { return z->id; }
@@ -120,7 +128,7 @@ lvr_proc_id lvr_zygote_id(const lvr_zygote *z) { return z->id; }
 int lvr_zygote_pidfd(const lvr_zygote *z) { return z->pidfd; }
 
 bool lvr_zygote_is_ready(const lvr_zygote *z) {
-  return lvri_load_acquire_u32(&z->desk->zd_ready) != 0; /* pairs with lvr_zygote_serve() */
+  return lvri_load_acquire_u32(&z->desk->zd_ready) != 0; /* pairs with report() of a spare */
 }
 
 bool lvr_zygote_watches(const lvr_zygote *z) {

@@ -78,33 +78,38 @@ bool lvri_channel_has_room(const struct lvri_channel_shm *shm, const struct lvri
 
 /* --- putting; with the put mutex ------------------------------------------------------------- */
 
-/* The block leaves its sender's ledger and becomes pending, in one transaction. */
-static int give_block(struct lvri_channel *c, lvr_block *block) {
+/* The block leaves its sender's ledger and becomes pending, in one transaction. With the session's
+ * mutex; with 0 the handle is gone. */
+static int give_block_held(struct lvri_channel *c, lvr_block *block) {
   struct lvri_arena *a = arena_of(c);
   struct lvri_guard *g = lvri_arena_guard(a);
   struct lvri_channel_shm *shm = c->shm;
-  struct lvri_handle *h = lvri_block_handle(block);
-  lvri_session_lock(c->handle->session);
+  uint32_t puts = lvri_channel_count_of(lvri_load_relaxed_u64(&shm->ch_tail));
   int error = lvri_guard_enter(a, g);
-  if (!error) {
-    error = lvri_object_give_locked(h);
-    if (error) {
-      lvri_guard_abort(a, g);
-    } else {
-      uint32_t puts = lvri_channel_count_of(lvri_load_relaxed_u64(&shm->ch_tail));
-      lvri_set64_shared(a, g, &shm->ch_pending, h->off);
-      lvri_set32(a, g, &shm->ch_pending_count, puts + 1);
-      LVR_CRASHPOINT("channel.put.pending");
-      lvri_guard_leave(a, g);
-    }
+  if (error) return error;
+  error = lvri_block_give_locked(block);
+  if (error) {
+    lvri_guard_abort(a, g);
+    return error;
   }
+  lvri_set32(a, g, &shm->ch_pending_count, puts + 1);
+  lvri_set64_shared(a, g, &shm->ch_pending, block->handle.off);
+  LVR_CRASHPOINT("channel.put.pending");
+  lvri_guard_leave(a, g);
+  lvri_block_given(block);
+  return 0;
+}
+
+static int give_block(struct lvri_channel *c, lvr_block *block) {
+  lvri_session_lock(c->handle->session);
+  int error = give_block_held(c, block);
   lvri_session_unlock(c->handle->session);
   return error;
 }
 
-static void note_units(struct lvri_channel_shm *shm, const struct lvri_put *put) {
-  uint32_t units = lvri_load_relaxed_u32(&shm->ch_put_units);
-  lvri_store_relaxed_u32(&shm->ch_put_units, units + units_of(put));
+static void note_units(struct lvri_channel_shm *shm, uint32_t units) {
+  uint32_t before = lvri_load_relaxed_u32(&shm->ch_put_units);
+  lvri_store_relaxed_u32(&shm->ch_put_units, before + units);
 }
 
 static void write_record(struct lvri_channel_shm *shm, struct lvri_record_header *record,
@@ -146,11 +151,12 @@ static int put_locked(struct lvri_channel *c, const struct lvri_put *put) {
   uint32_t bytes = lvri_record_bytes(put->bytes, put->block != NULL);
   if (__builtin_expect(is_closed(shm, LVRI_CHANNEL_NO_READER), 0)) return -EPIPE;
   if (!has_place(shm) || !has_units(shm, put)) return -EAGAIN;
+  uint32_t units = shm->ch_most_units ? units_of(put) : 0; /* soon the block is not ours any more */
   int error = lvri_channel_make_room(a, shm, bytes);
   if (!error) error = ring_doorbells(c);
   if (!error && put->block) error = give_block(c, put->block);
   if (__builtin_expect(error != 0, 0)) return error;
-  if (shm->ch_most_units) note_units(shm, put);
+  if (units) note_units(shm, units);
   uint32_t pos = lvri_channel_pos_of(lvri_load_relaxed_u64(&shm->ch_tail));
   write_record(shm, lvri_record_at(lvri_segment_at(a, shm->ch_put_segment), pos), put);
   publish_tail(c, bytes);
@@ -173,7 +179,6 @@ int lvri_channel_try_put(struct lvri_channel *c, const struct lvri_put *put, boo
   lvri_channel_unlock(&c->shm->ch_put_mutex);
   if (__builtin_expect(error != 0, 0)) return error;
   ring_items(c);
-  if (put->block) lvri_object_given(lvri_block_handle(put->block));
   return 0;
 }
 
@@ -265,37 +270,40 @@ static void publish_taken(struct lvri_channel_shm *shm, uint64_t head, uint32_t 
 
 /* The block goes from the record into our ledger. With the session's mutex. */
 static int take_block_held(struct lvri_channel *c, lvri_off block, uint64_t head,
-                           struct lvri_handle **ret_handle) {
+                           lvr_block **ret_block) {
   struct lvri_arena *a = arena_of(c);
   struct lvri_guard *g = lvri_arena_guard(a);
   struct lvri_taking taking;
-  int error = lvri_object_taking_prepare(c->handle->session, block, LVRI_KIND_BLOCK, &taking);
+  int error = lvri_block_take_begin(c->handle->session, &taking);
   if (error) return error;
   error = lvri_guard_enter(a, g);
-  if (!error) error = lvri_object_take_locked(&taking);
+  if (error) goto untaken;
+  error = lvri_block_take_locked(&taking, block);
   if (error) {
-    if (error != -ENOTRECOVERABLE) lvri_guard_abort(a, g);
-    lvri_object_taking_cancel(&taking);
-    return error;
+    lvri_guard_abort(a, g);
+    goto untaken;
   }
   note_taken(c, head, 1);
   lvri_guard_leave(a, g);
-  *ret_handle = lvri_object_taken(&taking);
+  *ret_block = lvri_block_taken(&taking);
   return 0;
+untaken:
+  lvri_block_untaken(&taking);
+  return error;
 }
 
 static int take_block(struct lvri_channel *c, struct lvri_record_header *record, uint64_t head,
                       struct lvr_message *ret_m) {
-  struct lvri_handle *h = NULL;
+  lvr_block *block;
   lvri_session_lock(c->handle->session);
-  int error = take_block_held(c, *lvri_record_block(record), head, &h);
+  int error = take_block_held(c, *lvri_record_block(record), head, &block);
   lvri_session_unlock(c->handle->session);
   if (error) return error;
-  ret_m->block = lvri_block_of(h);
+  ret_m->block = block;
   ret_m->in_block = record->rc_flags & LVRI_RECORD_LONG;
   if (ret_m->in_block) {
-    ret_m->data = lvr_block_data(ret_m->block);
-    ret_m->bytes = lvr_block_bytes(ret_m->block);
+    ret_m->data = lvr_block_data(block);
+    ret_m->bytes = lvr_block_bytes(block);
   }
   return 0;
 }

@@ -12,6 +12,7 @@
 #include "base/crashpoint.h"
 #include "core/ledger.h"
 #include "core/object.h"
+#include "core/process.h"
 #include "core/repair.h"
 #include "core/session.h"
 #include "core/slots.h"
@@ -55,6 +56,18 @@ static int note_forking(lvr_session *s, lvr_proc_id child) {
   }
   lvri_guard_leave(&s->arena, g);
   return slot ? 0 : -ESRCH;
+}
+
+void lvri_proc_forked(lvr_session *s, lvr_proc_id child, int32_t pid) {
+  struct lvri_guard *g = lvri_arena_guard(&s->arena);
+  if (lvri_session_stale(s) || !is_our_embryo(s, child) || lvri_guard_enter(&s->arena, g) != 0) return;
+  if (is_our_embryo(s, child)) {
+    struct lvri_slot *slot = lvri_slot_of(&s->arena, child);
+    lvri_set64(&s->arena, g, &slot->sl_born_ticks, lvri_os_boot_ticks());
+    lvri_set32(&s->arena, g, &slot->sl_forked, (uint32_t)pid);
+  }
+  LVR_CRASHPOINT("process.forked.noted");
+  lvri_guard_leave(&s->arena, g);
 }
 
 static int choose_child(lvr_session *s, lvr_proc_id *ret_child) {

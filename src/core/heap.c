@@ -192,8 +192,8 @@ static int fill_run(struct lvri_arena *a, uint32_t number, uint32_t pages) {
   return error;
 }
 
-/* Failing it may leave changes behind: the caller rolls back. */
-static int take_run(struct lvri_arena *a, uint32_t pages, uint32_t state, uint32_t *ret_number) {
+/* A run without memory. Failing it may leave changes behind: the caller rolls back. */
+static int take_bare(struct lvri_arena *a, uint32_t pages, uint32_t state, uint32_t *ret_number) {
   uint32_t number = find_free(a, pages);
   if (!number) {
     int error = grow_for(a, pages);
@@ -201,9 +201,13 @@ static int take_run(struct lvri_arena *a, uint32_t pages, uint32_t state, uint32
     number = heap_of(a)->hp_pages - free_at_end(a);
   }
   cut(a, number, pages, state);
-  int error = fill_run(a, number, pages);
-  if (!error) *ret_number = number;
-  return error;
+  *ret_number = number;
+  return 0;
+}
+
+static int take_run(struct lvri_arena *a, uint32_t pages, uint32_t state, uint32_t *ret_number) {
+  int error = take_bare(a, pages, state, ret_number);
+  return error ? error : fill_run(a, *ret_number, pages);
 }
 
 /* The run's memory may be wanted again until the commit, so it is given back behind that. */
@@ -287,7 +291,6 @@ static int alloc_small(struct lvri_arena *a, size_t bytes, uint32_t kind, lvri_o
   if (page->pg_used == blocks_in(class)) pull(a, &heap_of(a)->hp_partial[class], number);
   account(a, 1, class_bytes[class]);
   *ret_off = lvri_heap_block_off(number, class, index);
-  memset(a->base + *ret_off, 0, class_bytes[class]);
   return 0;
 }
 
@@ -317,11 +320,12 @@ static void free_small(struct lvri_arena *a, uint32_t number, lvri_off off) {
 
 /* --- blocks ----------------------------------------------------------------------------------- */
 
-static int alloc_large(struct lvri_arena *a, size_t bytes, uint32_t kind, lvri_off *ret_off) {
+static int alloc_large(struct lvri_arena *a, size_t bytes, uint32_t kind, bool bare,
+                       lvri_off *ret_off) {
   uint32_t number = 0;
   if (bytes > a->mapped_bytes) return -ENOMEM;
   uint32_t pages = number_of(bytes + LVRI_PAGE_BYTES - 1);
-  int error = take_run(a, pages, LVRI_PAGE_BLOCK, &number);
+  int error = (bare ? take_bare : take_run)(a, pages, LVRI_PAGE_BLOCK, &number);
   if (error) return error;
   put(a, &page_of(a, number)->pg_kind, kind);
   account(a, 1, off_of(pages));
@@ -329,14 +333,37 @@ static int alloc_large(struct lvri_arena *a, size_t bytes, uint32_t kind, lvri_o
   return 0;
 }
 
-int lvri_heap_alloc_locked(struct lvri_arena *a, size_t bytes, uint32_t kind, lvri_off *ret_off) {
+static int alloc(struct lvri_arena *a, size_t bytes, uint32_t kind, bool bare, lvri_off *ret_off) {
   struct lvri_guard *g = lvri_arena_guard(a);
   uint32_t mark = lvri_guard_mark(g);
   LVRI_ASSERT(bytes > 0 && kind <= LVRI_KIND_MAX);
   int error = bytes <= LVRI_HEAP_SMALL_MAX ? alloc_small(a, bytes, kind, ret_off)
-                                           : alloc_large(a, bytes, kind, ret_off);
+                                           : alloc_large(a, bytes, kind, bare, ret_off);
   if (error) lvri_guard_rollback_to(a, g, mark);
   LVRI_ASSERT(lvri_guard_mark(g) - mark <= LVRI_HEAP_RECORDS);
+  return error;
+}
+
+int lvri_heap_alloc_locked(struct lvri_arena *a, size_t bytes, uint32_t kind, lvri_off *ret_off) {
+  int error = alloc(a, bytes, kind, false, ret_off);
+  if (!error && bytes <= LVRI_HEAP_SMALL_MAX) /* a larger one is zeros */
+    memset(lvri_at(a, *ret_off), 0, class_bytes[class_for(bytes)]);
+  return error;
+}
+
+int lvri_heap_alloc_bare_locked(struct lvri_arena *a, size_t bytes, uint32_t kind,
+                                lvri_off *ret_off) {
+  return alloc(a, bytes, kind, true, ret_off);
+}
+
+/* What somebody left who died is anything. */
+int lvri_heap_fill(struct lvri_arena *a, lvri_off off, bool zeros) {
+  size_t bytes = lvri_heap_size(a, off);
+  int error = zeros ? lvri_os_shm_punch(a->fd, off, bytes) : 0;
+  if (error) return -ENOMEM;
+  LVR_CRASHPOINT("heap.fill.punched");
+  error = lvri_os_shm_commit(a->fd, off, off + bytes);
+  LVR_CRASHPOINT("heap.fill.filled");
   return error;
 }
 

@@ -93,6 +93,15 @@ int lvri_heap_init(struct lvri_arena *a);
  * 0; -ENOMEM: the heap is as it was, and what else was done in this critical section stands. */
 int lvri_heap_alloc_locked(struct lvri_arena *a, size_t bytes, uint32_t kind, lvri_off *ret_off);
 
+/* The same in haste, for who sees to the contents himself: a small block holds anything, a larger one
+ * has no memory until lvri_heap_fill() is through, and is not to be touched before. */
+int lvri_heap_alloc_bare_locked(struct lvri_arena *a, size_t bytes, uint32_t kind,
+                                lvri_off *ret_off);
+
+/* Outside of the guard: memory for a large block that came without. The caller is the only one who
+ * uses it, and his ledger has it. It holds zeros or anything. 0; -ENOMEM: the block is to be freed. */
+int lvri_heap_fill(struct lvri_arena *a, lvri_off off, bool zeros);
+
 /* Gives a block back. Its bytes stay as they are until the guard is left. */
 void lvri_heap_free_locked(struct lvri_arena *a, lvri_off off);
 

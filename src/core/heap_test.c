@@ -31,6 +31,14 @@ static lvri_off new_block(struct lvri_arena *a, size_t bytes) {
   return off;
 }
 
+static lvri_off new_bare(struct lvri_arena *a, size_t bytes) {
+  lvri_off off = 0;
+  enter(a);
+  CHECK_INT(lvri_heap_alloc_bare_locked(a, bytes, KIND, &off), 0);
+  leave(a);
+  return off;
+}
+
 static void free_block(struct lvri_arena *a, lvri_off off) {
   enter(a);
   lvri_heap_free_locked(a, off);
@@ -243,6 +251,29 @@ TEST(free_runs_grow_together) {
   lvri_arena_fini(&a);
 }
 
+TEST(a_bare_block_gets_its_memory_later) {
+  struct lvri_arena a;
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  (void)new_block(&a, 64);
+  uint64_t before = memory(&a);
+  for (int zeros = 0; zeros < 2; zeros++) {
+    lvri_off off = new_bare(&a, 8 << 20);
+    CHECK(memory(&a) < before + (1 << 16));
+    CHECK_INT(lvri_heap_fill(&a, off, zeros), 0);
+    CHECK(memory(&a) >= before + (8 << 20));
+    if (zeros) CHECK(is_zero(lvri_at(&a, off), 8 << 20));
+    memset(lvri_at(&a, off), 0x33, 8 << 20);
+    check_heap(&a);
+    free_block(&a, off);
+    check_heap(&a);
+  }
+  lvri_off small = new_bare(&a, 100);
+  memset(lvri_at(&a, small), 0x33, 100);
+  free_block(&a, small);
+  check_heap(&a);
+  lvri_arena_fini(&a);
+}
+
 /* --- want of memory --------------------------------------------------------------------------- */
 
 TEST(a_full_arena_says_so) {
@@ -411,6 +442,14 @@ static void grow(void *state) {
   memset(lvri_at(&s->a, off), 0xdd, 2 << 20);
 }
 
+/* The same, but its memory comes behind the commit. */
+static void grow_bare(void *state) {
+  struct heap_state *s = state;
+  lvri_off off = new_bare(&s->a, 2 << 20);
+  CHECK_INT(lvri_heap_fill(&s->a, off, true), 0);
+  memset(lvri_at(&s->a, off), 0xdd, 2 << 20);
+}
+
 static void repair(void *state) {
   struct heap_state *s = state;
   enter(&s->a);
@@ -465,9 +504,13 @@ static const struct crash_scenario changing = {
 static const struct crash_scenario growing = {
     "heap.grow", sizeof(struct heap_state), setup, grow, repair, check_grown, teardown};
 
+static const struct crash_scenario growing_bare = {
+    "heap.grow_bare", sizeof(struct heap_state), setup, grow_bare, repair, check_grown, teardown};
+
 TEST_WITHIN(a_death_leaves_the_heap_whole, 60) {
   crash_run(&changing);
   crash_run(&growing);
+  crash_run(&growing_bare);
   CHECK_INT(crash_unvisited("heap.") + crash_unvisited("arena."), 0);
 }
 

@@ -1,6 +1,7 @@
 #include "core/kinds.h"
 
 #include "core/barrier.h"
+#include "core/block.h"
 #include "core/board.h"
 #include "core/condition.h"
 #include "core/event.h"
@@ -32,6 +33,7 @@ static const struct lvri_kind_ops barrier_kind = {
 static const struct lvri_kind_ops queue_kind = {
     .handle_bytes = sizeof(struct lvr_queue),
     .drain_locked = lvri_queue_drain_locked,
+    .each_reference = lvri_queue_each_reference,
     .give_back = lvri_queue_give_back,
     .close = lvri_queue_close,
     .valid = lvri_queue_valid,
@@ -57,6 +59,15 @@ static const struct lvri_kind_ops board_kind = {
     .close = lvri_board_close,
     .valid = lvri_board_valid,
 };
+static const struct lvri_kind_ops block_kind = {
+    .handle_bytes = sizeof(struct lvr_block),
+    .close = lvri_block_close,
+    .fini_locked = lvri_block_fini_locked,
+    .drain_locked = lvri_block_drain_locked,
+    .is_drained = lvri_block_is_drained,
+    .each_reference = lvri_block_each_reference,
+    .valid = lvri_block_valid,
+};
 
 #ifdef LVRI_TESTING
 struct lvri_kind_ops lvri_test_kind;
@@ -68,6 +79,9 @@ const struct lvri_kind_ops *const lvri_kinds[LVRI_KIND_LIMIT] = {
     [LVRI_KIND_EVENT] = &event_kind,         [LVRI_KIND_BARRIER] = &barrier_kind,
     [LVRI_KIND_QUEUE] = &queue_kind,         [LVRI_KIND_PIPE] = &pipe_kind,
     [LVRI_KIND_PIPE_END] = &pipe_end_kind,   [LVRI_KIND_BOARD] = &board_kind,
+};
+    [LVRI_KIND_BLOCK] = &block_kind,         [LVRI_KIND_QUEUE] = &queue_kind,
+    [LVRI_KIND_PIPE] = &pipe_kind,           [LVRI_KIND_PIPE_END] = &pipe_end_kind,
 #ifdef LVRI_TESTING
     [LVRI_KIND_TEST] = &lvri_test_kind,
 #endif

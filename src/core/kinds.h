@@ -11,6 +11,8 @@
 #include "core/owner.h"
 #include "leveret/object.h"
 
+struct lvri_handle;
+
 enum lvri_kind {
   LVRI_KIND_NONE,
   /* the session's own blocks */

@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "core/arena.h"
 #include "core/barrier.h"
+#include "core/block.h"
 #include "core/board.h"
 #include "core/condition.h"
 #include "core/doorbell.h"
@@ -56,6 +57,8 @@ uint64_t lvri_arena_layout(void) {
   SIZE_OF(struct lvri_pipe_end_shm);
   SIZE_OF(struct lvri_doorbell_entry);
   SIZE_OF(struct lvri_doorbells);
+  SIZE_OF(struct lvr_block_shm);
+  SIZE_OF(struct lvri_block_refs);
   OPTION(LVRI_KIND_LIMIT);
   OPTION(sizeof(void *));
   return h;

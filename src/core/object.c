@@ -77,6 +77,11 @@ static struct lvri_handle *make_handle(lvr_session *s, uint32_t kind) {
   return h;
 }
 
+/* Before its entry goes; with the session's mutex. */
+static void close_handle(struct lvri_handle *h) {
+  if (lvri_kinds[h->kind]->close) lvri_kinds[h->kind]->close(h);
+}
+
 static void point(struct lvri_handle *h, lvri_off off, uint32_t index) {
   h->object = lvri_at(&h->session->arena, off);
   h->off = off;
@@ -92,19 +97,22 @@ static void record(lvr_session *s, struct lvri_handle *h) {
 
 /* --- create -------------------------------------------------------------------------------- */
 
-static int create_locked(lvr_session *s, uint32_t kind, size_t bytes, lvri_off *ret_off,
+static int create_locked(lvr_session *s, const struct lvri_making *m, lvri_off *ret_off,
                          uint32_t *ret_index) {
   struct lvri_arena *a = &s->arena;
-  int error = lvri_heap_alloc_locked(a, bytes, kind, ret_off);
+  int error = m->bare ? lvri_heap_alloc_bare_locked(a, m->bytes, m->kind, ret_off)
+                      : lvri_heap_alloc_locked(a, m->bytes, m->kind, ret_off);
   if (error) return error;
   /* nobody can reach it yet: no need to log */
   struct lvri_object_shm *object = lvri_at(a, *ret_off);
   *object = (struct lvri_object_shm){
-      .ob_serial = lvri_arena_serial_locked(a), .ob_kind = kind, .ob_refs = 1};
+      .ob_serial = lvri_arena_serial_locked(a), .ob_kind = m->kind, .ob_refs = 1};
+  if (m->init_locked) error = m->init_locked(a, *ret_off, m->context);
+  if (error) return error;
   return lvri_ledger_add_locked(a, lvri_session_self(s), *ret_off, ret_index);
 }
 
-static int create(lvr_session *s, struct lvri_handle *h, size_t bytes) {
+static int create(lvr_session *s, struct lvri_handle *h, const struct lvri_making *m) {
   struct lvri_arena *a = &s->arena;
   struct lvri_guard *g = lvri_arena_guard(a);
   lvri_off off;
@@ -112,7 +120,7 @@ static int create(lvr_session *s, struct lvri_handle *h, size_t bytes) {
   int error = lvri_handles_reserve(&s->handles);
   if (!error) error = lvri_guard_enter(a, g);
   if (error) return error;
-  error = create_locked(s, h->kind, bytes, &off, &index);
+  error = create_locked(s, m, &off, &index);
   if (error) {
     lvri_guard_abort(a, g);
     return error;
@@ -124,19 +132,24 @@ static int create(lvr_session *s, struct lvri_handle *h, size_t bytes) {
   return 0;
 }
 
-int lvri_object_create(lvr_session *s, uint32_t kind, size_t bytes,
-                       struct lvri_handle **ret_handle) {
-  LVRI_ASSERT(is_object_kind(kind) && bytes >= sizeof(struct lvri_object_shm));
-  struct lvri_handle *h = make_handle(s, kind);
+int lvri_object_make(lvr_session *s, const struct lvri_making *m, struct lvri_handle **ret_handle) {
+  LVRI_ASSERT(is_object_kind(m->kind) && m->bytes >= sizeof(struct lvri_object_shm));
+  struct lvri_handle *h = make_handle(s, m->kind);
   if (!h) return -ENOMEM;
   lvri_session_lock(s);
-  int error = lvri_session_stale(s) ? -ESTALE : create(s, h, bytes);
+  int error = lvri_session_stale(s) ? -ESTALE : create(s, h, m);
   lvri_session_unlock(s);
   if (error)
     free(h);
   else
     *ret_handle = h;
   return error;
+}
+
+int lvri_object_create(lvr_session *s, uint32_t kind, size_t bytes,
+                       struct lvri_handle **ret_handle) {
+  struct lvri_making making = {.kind = kind, .bytes = bytes};
+  return lvri_object_make(s, &making, ret_handle);
 }
 
 /* --- attach -------------------------------------------------------------------------------- */
@@ -284,7 +297,7 @@ void lvri_object_detach(struct lvri_handle *h) {
   lvr_session *s = h->session;
   lvri_session_lock(s);
   bool last = --h->uses == 0;
-  if (last && lvri_kinds[h->kind]->close) lvri_kinds[h->kind]->close(h);
+  if (last) close_handle(h);
   struct lvri_record *r = last ? lvri_handles_find(&s->handles, h->off) : NULL;
   if (r && r->handle == h) drop(s, r);
   lvri_session_unlock(s);
@@ -341,6 +354,68 @@ int lvr_object_unsend(lvr_session *s, const lvr_ref *ref) {
   lvri_grave_empty(&s->arena);
   return error;
 }
+
+/* --- references that change hands ---------------------------------------------------------- */
+
+int lvri_object_give_locked(struct lvri_handle *h) {
+  lvr_session *s = h->session;
+  if (lvri_session_stale(s)) return -ESTALE;
+  if (h->uses != 1 || lvri_handle_entry(h)->le_held) return -EINVAL;
+  lvri_ledger_drop_locked(&s->arena, lvri_session_self(s), h->index);
+  LVR_CRASHPOINT("object.give.struck");
+  return 0;
+}
+
+void lvri_object_given(struct lvri_handle *h) {
+  close_handle(h);
+  lvri_handles_remove(&h->session->handles, lvri_handles_find(&h->session->handles, h->off));
+  free(h);
+}
+
+int lvri_object_take_begin(lvr_session *s, uint32_t kind, struct lvri_taking *ret_t) {
+  if (lvri_session_stale(s)) return -ESTALE;
+  struct lvri_handle *spare = make_handle(s, kind);
+  int error = spare ? lvri_handles_reserve(&s->handles) : -ENOMEM;
+  if (error)
+    free(spare);
+  else
+    *ret_t = (struct lvri_taking){.session = s, .spare = spare};
+  return error;
+}
+
+int lvri_object_take_locked(struct lvri_taking *t, lvri_off object) {
+  lvr_session *s = t->session;
+  struct lvri_object_shm *shm = lvri_at(&s->arena, object);
+  const struct lvri_record *r = lvri_handles_find(&s->handles, object);
+  LVRI_ASSERT(shm->ob_kind == t->spare->kind && shm->ob_refs > (r != NULL));
+  int error = 0;
+  if (r)
+    set_refs(&s->arena, shm, shm->ob_refs - 1);
+  else
+    error = lvri_ledger_add_locked(&s->arena, lvri_session_self(s), object, &t->index);
+  if (error) return error;
+  t->off = object;
+  LVR_CRASHPOINT("object.take.entered");
+  return 0;
+}
+
+struct lvri_handle *lvri_object_taken(struct lvri_taking *t) {
+  struct lvri_handle *h = t->spare;
+  struct lvri_record *r = lvri_handles_find(&t->session->handles, t->off);
+  if (r && r->handle) {
+    r->handle->uses++;
+    free(h);
+    return r->handle;
+  }
+  point(h, t->off, r ? r->index : t->index);
+  if (r)
+    r->handle = h;
+  else
+    record(t->session, h);
+  return h;
+}
+
+void lvri_object_untaken(struct lvri_taking *t) { free(t->spare); }
 
 struct lvri_ledger_entry *lvri_handle_entry(const struct lvri_handle *h) {
   lvr_session *s = h->session;

@@ -41,6 +41,18 @@ struct lvri_handle {
 int lvri_object_create(lvr_session *s, uint32_t kind, size_t bytes,
                        struct lvri_handle **ret_handle);
 
+/* The same for kinds of which more is to be done in the same transaction.
+ *   bare          the block holds anything behind the object header
+ *   init_locked   called with the header written and the guard held; an error undoes everything */
+struct lvri_making {
+  uint32_t kind;
+  size_t bytes;
+  bool bare;
+  int (*init_locked)(struct lvri_arena *a, lvri_off object, void *context);
+  void *context;
+};
+int lvri_object_make(lvr_session *s, const struct lvri_making *m, struct lvri_handle **ret_handle);
+
 /* A handle of what ref names, which takes over the reference that travels with ref, if one does.
  * 0, -EXDEV other session, -EINVAL another kind, -ESTALE gone (or this
  * process is), -ENOMEM, -ENOTRECOVERABLE. */
@@ -66,6 +78,51 @@ struct lvri_ledger_entry *lvri_handle_entry(const struct lvri_handle *h);
  * has now. With the session's mutex held, or before anybody else has the session. 0, -ESTALE: the
  * object is gone; -ENOMEM, -ENOTRECOVERABLE. */
 int lvri_object_carry(struct lvri_handle *h);
+
+/* --- references that change hands ---------------------------------------------------------
+ *
+ * Between a process and a word of the arena (a channel's), without a moment in which nobody has the
+ * reference: it is the caller's transaction, in the arena's guard, that moves it.
+ *
+ *   give   lvri_session_lock(); enter; h's ledger entry out, offset into the word; leave;
+ *          lvri_object_given(); lvri_session_unlock()
+ *   take   lvri_session_lock(); lvri_object_take_begin(); enter; word cleared, entry in; leave;
+ *          lvri_object_taken(); lvri_session_unlock()
+ *
+ * Crash: killed before the commit, it is as it was; behind it, the word has the reference, or the
+ * dead process's ledger, which is repaired. What is private died with the process. */
+
+/* Strikes out this process's entry for h's object; the reference is from now on the word's that the
+ * caller sets in the same transaction. At least LVRI_LEDGER_LEAVES records are left in the journal.
+ * 0; nothing was changed: -EINVAL (the handle has other users, or units are held), -ESTALE. */
+int lvri_object_give_locked(struct lvri_handle *h);
+
+/* Behind the commit: forgets the handle, which is freed. */
+void lvri_object_given(struct lvri_handle *h);
+
+struct lvri_taking {
+  lvr_session *session;
+  struct lvri_handle *spare;
+  lvri_off off;
+  uint32_t index;
+};
+
+/* Before the guard is entered: everything that could fail later but the arena's own memory. What
+ * was begun is ended by lvri_object_taken() or lvri_object_untaken(). 0, -ENOMEM, -ESTALE. */
+int lvri_object_take_begin(lvr_session *s, uint32_t kind, struct lvri_taking *ret_t);
+
+/* The word's reference to the object becomes this process's: an entry in its ledger, or, if that
+ * has one already, a reference less. The caller clears the word. The journal needs room for
+ * LVRI_TAKE_RECORDS. 0; -ENOMEM, -ESRCH: abort. */
+int lvri_object_take_locked(struct lvri_taking *t, lvri_off object);
+
+#define LVRI_TAKE_RECORDS (2u * LVRI_HEAP_RECORDS + 8u)
+
+/* Behind the commit: the handle. */
+struct lvri_handle *lvri_object_taken(struct lvri_taking *t);
+
+/* Instead, where nothing was taken. */
+void lvri_object_untaken(struct lvri_taking *t);
 
 /* --- for repair.c and process.c ----------------------------------------------------------- */
 

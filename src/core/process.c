@@ -10,6 +10,8 @@
 #include "core/repair.h"
 #include "core/slots.h"
 #include "core/wait.h"
+#include "os/link.h"
+#include "os/os.h"
 
 static uint32_t state_of(const struct lvri_slot *slot) {
   return lvri_load_acquire_u32(&slot->sl_state);
@@ -335,4 +337,30 @@ int lvr_proc_info(lvr_session *s, lvr_proc_id id, struct lvr_proc_info *ret_info
   if (still(s, id, 0)) return -ESRCH;
   *ret_info = info;
   return 0;
+}
+
+/* --- signals ------------------------------------------------------------------------------- */
+
+/* A pid is given away after its process was reaped, and a process that gets it later started later. */
+bool lvri_proc_is_there(lvr_session *s, lvr_proc_id id, int32_t pid) {
+  struct lvr_proc_info info;
+  if (lvr_proc_info(s, id, &info) < 0) return false;
+  if (info.state < LVR_PROC_OVER || lvri_os_is_child(pid)) return true;
+  return lvri_os_process_is(pid, info.born_ticks);
+}
+
+/* Looked at once there is a descriptor, which is never somebody else's. Without one to spare the pid has to
+ * do: it was that process's a moment ago. */
+int lvri_proc_signal(lvr_session *s, lvr_proc_id id, int32_t pid, int signo) {
+  struct lvr_proc_info info;
+  if (pid == 0 && lvr_proc_info(s, id, &info) == 0) pid = info.pid;
+  int pidfd = pid == 0 ? -ESRCH : lvri_os_pidfd_open(pid);
+  bool no_room = pidfd == -EMFILE || pidfd == -ENFILE;
+  int error = -ESRCH;
+
+  if (pidfd < 0 && !no_room) return pidfd;
+  if (lvri_proc_is_there(s, id, pid))
+    error = no_room ? lvri_os_signal(pid, signo) : lvri_os_pidfd_signal(pidfd, signo);
+  lvri_os_close(no_room ? -1 : pidfd);
+  return error;
 }

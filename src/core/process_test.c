@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/crashpoint.h"
 #include "core/kinds.h"
 #include "core/object.h"
 #include "core/repair.h"
@@ -358,6 +359,60 @@ TEST(a_failed_fork_leaves_an_embryo_that_ages) {
   fixture_check(session);
 }
 
+/* In a child, before the library knows of it. */
+static void stop_if_told_to(void) {
+  if (common && lvri_load_acquire_u32(&common->count)) (void)raise(SIGSTOP);
+}
+
+/* A child whose fork has succeeded, and which has not come to its first instruction. */
+static pid_t bear_stopped(lvr_proc_id id) {
+  lvri_store_release_u32(&common->count, 1);
+  pid_t pid = bear(id, announce_seven);
+  test_await_stop(pid);
+  lvri_store_release_u32(&common->count, 0);
+  return pid;
+}
+
+static void check_that_it_is_born(lvr_proc_id child, pid_t pid) {
+  int32_t status;
+  test_continue(pid);
+  CHECK_INT(wait_for(child, &status), 0);
+  CHECK_INT(status, 7);
+  CHECK_INT(test_join(pid), 0);
+  CHECK_INT(lvr_proc_forget(session, child), 0);
+}
+
+TEST(an_embryos_age_counts_from_its_fork) {
+  CHECK_INT(pthread_atfork(NULL, NULL, stop_if_told_to), 0);
+  begin();
+  lvr_proc_id child = fixture_prepare(session);
+  age(child);
+  pid_t pid = bear_stopped(child);
+  CHECK_INT(lvr_repair(session), 0);
+  check_that_it_is_born(child, pid);
+  fixture_check(session);
+}
+
+TEST(an_embryo_waits_for_a_child_that_is_known_to_be_on_its_way) {
+  CHECK_INT(pthread_atfork(NULL, NULL, stop_if_told_to), 0);
+  begin();
+  lvr_proc_id child = fixture_prepare(session);
+  pid_t pid = bear_stopped(child);
+  lvri_proc_forked(session, child, pid);
+  age(child);
+  CHECK_INT(lvr_repair(session), 0);
+  check_that_it_is_born(child, pid);
+
+  child = fixture_prepare(session);
+  pid = bear_stopped(child);
+  lvri_proc_forked(session, child, pid);
+  test_kill(pid);
+  CHECK_INT(lvr_repair(session), 0);
+  age(child);
+  CHECK_INT(lvr_repair(session), 1);
+  fixture_check(session);
+}
+
 static void prepare_and_die(void *unused) {
   lvr_ref ref;
   lvr_proc_id child = fixture_prepare(session);
@@ -454,6 +509,30 @@ TEST(one_of_many_adopts) {
     CHECK_INT(lvri_load_acquire_u32(&common->count), 1);
     CHECK_INT(lvr_proc_forget(session, lvri_load_acquire_u64(&common->id)), 0);
   }
+  fixture_check(session);
+}
+
+static void die_before_the_commit(void *unused) {
+  lvr_session *s;
+  (void)unused;
+  CHECK_INT(lvr_session_map(lvr_session_fd(session), &s), 0);
+  lvri_crashpoint_arm(LVRI_CRASH_KILL, "guard.commit.before", 1);
+  CHECK_INT(lvr_proc_adopt(s, lvri_load_acquire_u64(&common->id)), 0);
+}
+
+/* Its slot looks as if it were born, until somebody enters the guard and takes that back. */
+TEST(who_dies_within_an_adoption_was_not_born) {
+  begin();
+  lvr_proc_id child = fixture_prepare(session);
+  lvri_store_release_u64(&common->id, child);
+  CHECK_INT(lvr_proc_fork_next(session, LVR_PROC_NOBODY), 0);
+  pid_t pid = test_fork(die_before_the_commit, NULL);
+  CHECK_INT(test_join(pid), -SIGKILL);
+  const struct lvri_slot *slot = lvri_slot_of(&session->arena, child);
+  CHECK_INT(lvri_load_relaxed_u32(&slot->sl_pid), pid);
+  CHECK_INT(lvr_proc_wait_born_until(session, child, lvri_os_now_ns(), &(int32_t){0}), -ETIMEDOUT);
+  CHECK_INT(lvri_load_relaxed_u32(&slot->sl_state), LVRI_SLOT_EMBRYO);
+  CHECK_INT(lvr_proc_withdraw(session, child), 0);
   fixture_check(session);
 }
 

@@ -213,6 +213,12 @@ bool lvri_queue_drain_locked(struct lvri_arena *a, lvri_off object) {
   return lvri_channel_drain_locked(a, &shm->qu_channel);
 }
 
+void lvri_queue_each_reference(struct lvri_arena *a, lvri_off object,
+                               void (*visit)(void *context, lvri_off to), void *context) {
+  struct lvr_queue_shm *shm = lvri_at(a, object);
+  lvri_channel_each(a, &shm->qu_channel, visit, context);
+}
+
 bool lvri_queue_valid(struct lvri_arena *a, lvri_off object) {
   struct lvr_queue_shm *shm = lvri_at(a, object);
   return lvri_channel_valid(a, &shm->qu_channel);

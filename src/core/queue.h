@@ -38,6 +38,8 @@ struct lvr_queue {
 
 /* For kinds.c. */
 bool lvri_queue_drain_locked(struct lvri_arena *a, lvri_off object);
+void lvri_queue_each_reference(struct lvri_arena *a, lvri_off object,
+                               void (*visit)(void *context, lvri_off to), void *context);
 int lvri_queue_give_back(struct lvri_arena *a, lvri_off object, uint32_t *held);
 void lvri_queue_close(struct lvri_handle *h);
 bool lvri_queue_valid(struct lvri_arena *a, lvri_off object);

@@ -135,10 +135,19 @@ static int release_ledger(struct lvri_arena *a, lvr_proc_id id, struct lvri_slot
 
 /* --- 6 ------------------------------------------------------------------------------------- */
 
+/* It was forked, and has not come to its first instruction: it may have been stopped. */
+static bool is_on_its_way(const struct lvri_slot *slot) {
+  return slot->sl_forked && lvri_os_process_is((int32_t)slot->sl_forked, slot->sl_born_ticks);
+}
+
+static bool is_too_old(const struct lvri_slot *slot) {
+  return lvri_os_now_ns() - (int64_t)slot->sl_prepared_ns > LVRI_EMBRYO_AGE_NS;
+}
+
 /* Nobody will be that embryo, as far as anybody can tell. */
 static bool abandoned(struct lvri_arena *a, const struct lvri_slot *slot) {
   if (lvri_load_relaxed_u32(&slot->sl_flags) & LVRI_PROC_FORKING)
-    return lvri_os_now_ns() - (int64_t)slot->sl_prepared_ns > LVRI_EMBRYO_AGE_NS;
+    return is_too_old(slot) && !is_on_its_way(slot);
   return lvri_slot_over(a, slot->sl_parent);
 }
 

@@ -235,6 +235,7 @@ static void give_birth(void *argument) {
   CHECK_INT(lvr_proc_prepare(state->s, LVR_PROC_WATCHED, &withdrawn), 0);
   CHECK_INT(lvr_proc_give(state->s, child, &state->ref), 0);
   CHECK_INT(lvri_proc_put_task(state->s, child, "abc", 3), 0);
+  lvri_proc_forked(state->s, withdrawn, lvri_os_pid());
   CHECK_INT(lvr_proc_withdraw(state->s, withdrawn), 0);
   CHECK_INT(lvr_proc_fork_next(state->s, child), 0);
   pid_t pid = fork();

@@ -132,7 +132,7 @@ static int clean_slot(struct lvri_slot *slot, lvr_proc_id parent, uint32_t flags
   slot->sl_prepared_ns = (uint64_t)lvri_os_now_ns();
   slot->sl_parent = parent;
   slot->sl_ledger = slot->sl_task = 0;
-  slot->sl_children = 0;
+  slot->sl_children = slot->sl_forked = 0;
   return lvri_mutex_init(&slot->sl_alive);
 }
 

@@ -81,9 +81,17 @@ static void fetch_memory(const struct lvri_spare *spare) {
   lvri_os_pages_fetch(desk->zd_runs, n_runs);
 }
 
+/* It has come as far as that, and so has its zygote. */
+static void report(const struct lvri_spare *spare) {
+  lvri_store_relaxed_u32(&spare->card->zc_waits, 1);
+  if (!lvri_load_relaxed_u32(&spare->z->desk->zd_ready))
+    lvri_store_release_u32(&spare->z->desk->zd_ready, 1);
+}
+
 void lvri_spare_live(const struct lvri_spare *spare, struct lvr_birth *ret_birth) {
   struct lvri_request request;
 
+  report(spare);
   fetch_memory(spare);
   do {
     die_with_zygote(spare);

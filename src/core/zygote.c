@@ -3,6 +3,7 @@
  *   one thread, one loop:
  *       children that are over -> their slots           (SIGCHLD ends the sleep)
  *       the maker is over      -> everybody goes        (its pidfd)
+ *       retired, and alone     -> it goes               (SIGCHLD, which the maker sends as well)
  *       too few spares         -> fork one              (the bell, rung by a spare that was born)
  *       too many for a while   -> dismiss one           (the deadline of the sleep)
  *
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/crashpoint.h"
+#include "core/process.h"
 #include "core/slots.h"
 #include "core/zygote.h"
 #include "os/os.h"
@@ -20,6 +22,7 @@
 #define QUIET_NS     INT64_C(1000000000)
 #define SPARES_LEAST 2u
 #define SPARES_MOST  16u
+#define BARREN       8u /* spares in a row that died before they waited: no other will live */
 #define COPIES_BYTES (UINT64_C(4) << 20) /* of memory at most that a spare fetches for itself */
 
 /* A child that is none of the spares any more. */
@@ -37,6 +40,7 @@ struct stock {
   struct lvri_signals signals;
   uint32_t least, most, wanted;
   bool rehearsed;
+  uint32_t stillborn; /* spares in a row that died before they waited */
   int64_t busy_ns; /* when a spare was last found taken */
   struct child *children;
   size_t n_children, room;
@@ -92,6 +96,7 @@ static bool settle(struct stock *k) {
     if (!find_child(k, card_at(k, i), &child) || make_room(k) < 0) continue;
     k->children[k->n_children++] = child;
     k->busy_ns = lvri_os_now_ns();
+    k->stillborn = 0;
     free_card(card_at(k, i));
   }
   return k->n_children > before;
@@ -132,6 +137,8 @@ static void bury_child(struct stock *k, struct child *child, int32_t status) {
 }
 
 static void bury_spare(struct stock *k, struct lvri_card *card) {
+  bool waited = lvri_load_relaxed_u32(&card->zc_waits) != 0; /* it is dead: its last word */
+  k->stillborn = waited ? 0 : k->stillborn + 1;
   free_card(card);
   note_loss(k);
 }
@@ -196,6 +203,7 @@ static void live_as_spare(struct stock *k, struct lvri_card *card, int32_t zygot
  * born, and nobody but its spare changes it from there. */
 static int make_spare(struct stock *k, struct lvri_card *card, struct lvr_birth *ret_birth) {
   int32_t self = lvri_os_pid();
+  lvri_store_relaxed_u32(&card->zc_waits, 0);
   lvri_store_release_u32(&card->zc_state, LVRI_CARD_IDLE);
   int32_t pid = fork_nobody(k);
   if (pid == 0) {
@@ -273,6 +281,21 @@ static void nudge_the_dismissed(const struct stock *k) {
 
 static void grow(struct stock *k) { k->wanted = 2 * k->wanted < k->most ? 2 * k->wanted : k->most; }
 
+static bool is_retired(const struct stock *k) {
+  return lvri_load_acquire_u32(&k->z->desk->zd_retired) != 0; /* pairs with lvr_zygote_retire() */
+}
+
+/* A retired one has a spare for as long as a request waits. */
+static void retire(struct stock *k) {
+  k->least = k->wanted = lvri_os_is_ready(k->z->serve_fd);
+  k->rehearsed = true;
+  k->busy_ns = 0; /* what is too many goes now */
+}
+
+static bool is_alone(const struct stock *k) {
+  return k->n_children == 0 && count(k, LVRI_CARD_FREE) == LVRI_DESK_CARDS;
+}
+
 static void shrink(struct stock *k, uint32_t idle) {
   int64_t now_ns = lvri_os_now_ns();
   if (now_ns - k->busy_ns < QUIET_NS) return;
@@ -299,6 +322,7 @@ static int keep_stock(struct stock *k, struct lvr_birth *ret_birth) {
   uint32_t idle = count(k, LVRI_CARD_IDLE);
   struct lvri_card *card = any_card(k, LVRI_CARD_FREE);
   if (taken && idle == 0) grow(k);
+  if (is_retired(k)) retire(k);
   shrink(k, idle);
   if (idle < k->wanted && card) {
     int made = make_spare(k, card, ret_birth);
@@ -312,14 +336,13 @@ static int keep_stock(struct stock *k, struct lvr_birth *ret_birth) {
   return 0;
 }
 
-/* Its pid is looked at again once there is a descriptor for it. */
+/* It may have become another program. */
 static void end_if_daemon_of(lvr_session *s, lvr_proc_id id, lvr_proc_id parent) {
   struct lvr_proc_info info;
   if (lvr_proc_info(s, id, &info) < 0 || info.parent != parent) return;
-  if (!(info.flags & LVR_PROC_DAEMON) || info.state != LVR_PROC_RUNNING) return;
-  int pidfd = lvri_os_pidfd_open(info.pid);
-  if (pidfd >= 0 && lvr_proc_is_alive(s, id)) (void)lvri_os_pidfd_signal(pidfd, SIGKILL);
-  lvri_os_close(pidfd < 0 ? -1 : pidfd);
+  if (!(info.flags & LVR_PROC_DAEMON) || info.status_known || info.pid == 0) return;
+  int sent = lvri_proc_signal(s, id, info.pid, SIGKILL);
+  (void)sent; /* it is gone by itself */
 }
 
 /* Also those of a zygote that was here before and has died. */
@@ -332,22 +355,28 @@ static void end_all_daemons_of(lvr_session *s, lvr_proc_id parent) {
 static void end_all(struct stock *k) {
   struct lvr_proc_info info;
   (void)settle(k);
-  if (lvr_proc_info(k->z->session, k->z->id, &info) == 0)
+  if (lvr_proc_info(k->z->session, k->z->id, &info) == 0) {
+    end_daemons_of(k, info.parent);
     end_all_daemons_of(k->z->session, info.parent);
+  }
   for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++)
     if (state_of(card_at(k, i)) == LVRI_CARD_IDLE)
       (void)lvri_os_signal(pid_of(card_at(k, i)), SIGKILL);
 }
 
 static int serve(struct stock *k, struct lvr_birth *ret_birth) {
-  for (;;) {
+  while (k->stillborn < BARREN) {
     bury_the_dead(k);
-    if (lvri_os_is_ready(k->maker_fd)) break;
+    if (lvri_os_is_ready(k->maker_fd)) {
+      end_all(k);
+      free(k->children);
+      return 1;
+    }
+    if (is_retired(k) && is_alone(k) && !lvri_os_is_ready(k->z->serve_fd)) break;
     if (keep_stock(k, ret_birth)) return 0;
   }
-  end_all(k);
   free(k->children);
-  return 1;
+  return k->stillborn < BARREN ? 1 : -ECHILD;
 }
 
 /* A maker that is over already has left no such pid, or one that is not our parent. */
@@ -385,7 +414,7 @@ int lvr_zygote_serve(lvr_zygote *z, const struct lvr_zygote_service *service,
   int error = prepare_stock(&stock);
   if (error) return error;
   take_signals(&stock);
+  lvri_os_pages_tie();
   atomic_store_explicit(&z->desk->zd_pid, lvri_os_pid(), memory_order_relaxed);
-  lvri_store_release_u32(&z->desk->zd_ready, 1);
   return serve(&stock, ret_birth);
 }

@@ -14,7 +14,7 @@
 #include "testing/fixture.h"
 #include "testing/test.h"
 
-enum { PATIENCE_S = 10, MANY = 40 };
+enum { PATIENCE_S = 10, MANY = 40, BARREN = 5 };
 
 /* What a child does, by its number. */
 enum task { LEAVE, STAY, TELL_FDS, TELL_SIGNALS, DIE };
@@ -24,6 +24,9 @@ struct told {
   _Atomic uint32_t births;
   _Atomic uint32_t rehearsals;
   _Atomic uint32_t forks_to_fail; /* from now on, all */
+  _Atomic uint32_t spares_to_die; /* so many, before they wait */
+  _Atomic uint32_t spares_forked;
+  _Atomic uint32_t hold_spares; /* before they wait */
   _Atomic uint32_t n_fds;
   _Atomic uint64_t blocked;
   _Atomic uint32_t done;
@@ -91,22 +94,32 @@ static int32_t fork_unless_told_not_to(void *context) {
   return pid < 0 ? -errno : (int32_t)pid;
 }
 
+static void prepare_spare(void *context) {
+  struct told *told = context;
+  while (lvri_load_acquire_u32(&told->hold_spares))
+    (void)usleep(1000);
+  uint32_t nth = lvri_fetch_add_relaxed_u32(&told->spares_forked, 1);
+  if (nth < lvri_load_acquire_u32(&told->spares_to_die)) _exit(1);
+}
+
 static void rehearse(void *context) {
   struct told *told = context;
   (void)atomic_fetch_add(&told->rehearsals, 1);
 }
 
 _Noreturn static void serve(const struct house *h, const struct lvr_zygote_seat *seat) {
-  const struct lvr_zygote_service service = {
-      .context = h->told, .fork = fork_unless_told_not_to, .rehearse = rehearse};
+  const struct lvr_zygote_service service = {.context = h->told,
+                                             .fork = fork_unless_told_not_to,
+                                             .spare = prepare_spare,
+                                             .rehearse = rehearse};
   struct lvr_birth birth;
   lvr_zygote *z;
   CHECK_INT(lvr_proc_adopt(h->s, seat->id), 0);
   CHECK_INT(lvr_zygote_open(h->s, seat, &z), 0);
   int part = lvr_zygote_serve(z, &service, &birth);
-  CHECK(part == 0 || part == 1);
+  CHECK(part == 0 || part == 1 || part == -ECHILD);
   if (part == 0) live(h, &birth);
-  _exit(0);
+  _exit(part == -ECHILD ? BARREN : 0);
 }
 
 static void make_zygote(struct house *h) {
@@ -120,21 +133,29 @@ static void make_zygote(struct house *h) {
   CHECK_INT(lvr_zygote_seated(h->z, h->pid), 0);
 }
 
-static struct house open_house(void) {
+static struct house open_house_where_spares_die(uint32_t count) {
   struct house h = {.s = fixture_session(), .told = test_shared(sizeof(struct told))};
+  lvri_store_release_u32(&h.told->spares_to_die, count);
   make_zygote(&h);
   return h;
 }
 
-static void close_house(struct house *h) {
-  (void)kill(h->pid, SIGKILL);
-  (void)test_join(h->pid);
+static struct house open_house(void) { return open_house_where_spares_die(0); }
+
+/* Its zygote is over. */
+static void leave_house(struct house *h) {
   lvr_zygote_free(h->z);
   while (fixture_stats(h->s).slots_running > 1 || fixture_stats(h->s).slots_over > 0)
     CHECK(lvr_repair(h->s) >= 0);
   CHECK_INT(fixture_stats(h->s).slots_embryo, 0);
   fixture_check(h->s);
   lvr_session_detach(h->s);
+}
+
+static void close_house(struct house *h) {
+  (void)kill(h->pid, SIGKILL);
+  (void)test_join(h->pid);
+  leave_house(h);
 }
 
 static lvr_proc_id give_birth(const struct house *h, enum task task, const int *fds, uint32_t n_fds,
@@ -181,18 +202,22 @@ TEST(a_birth_that_is_asked_for_twice_is_one) {
   close_house(&h);
 }
 
-TEST(many_at_once) {
-  struct house h = open_house();
+static void have_many_born(const struct house *h) {
   lvr_proc_id children[MANY];
   int32_t pid;
   for (int i = 0; i < MANY; i++)
-    children[i] = fixture_prepare(h.s);
+    children[i] = fixture_prepare(h->s);
   for (int i = 0; i < MANY; i++)
-    CHECK_INT(lvr_zygote_send(h.z, children[i], NULL, 0, &mark), 0);
+    CHECK_INT(lvr_zygote_send(h->z, children[i], NULL, 0, &mark), 0);
   for (int i = 0; i < MANY; i++)
-    CHECK_INT(lvr_zygote_wait_until(h.z, children[i], NULL, 0, &mark, soon(), &pid), 0);
+    CHECK_INT(lvr_zygote_wait_until(h->z, children[i], NULL, 0, &mark, soon(), &pid), 0);
   for (int i = 0; i < MANY; i++)
-    CHECK_INT(end_of(&h, children[i]), 3);
+    CHECK_INT(end_of(h, children[i]), 3);
+}
+
+TEST(many_at_once) {
+  struct house h = open_house();
+  have_many_born(&h);
   CHECK_INT(lvri_load_acquire_u32(&h.told->births), MANY);
   CHECK(lvr_zygote_spares(h.z) <= 16);
   close_house(&h);
@@ -241,6 +266,39 @@ TEST(a_withdrawn_child_is_not_born) {
   close_house(&h);
 }
 
+static char state_of_process(int32_t pid) {
+  uint64_t ticks;
+  char state = 'Z';
+  return lvri_os_process_start(pid, &ticks, &state) == 0 ? state : 'X';
+}
+
+/* So many, and the zygote has nothing else to do. */
+static void await_spares(const struct house *h, uint32_t count) {
+  int64_t deadline_ns = soon();
+  while (lvr_zygote_spares(h->z) != count || state_of_process(h->pid) != 'S') {
+    CHECK(lvri_os_now_ns() < deadline_ns);
+    lvri_os_yield();
+  }
+}
+
+/* Nothing else tells the zygote of a birth but the bell: its children stay, and it has another spare. */
+TEST(the_place_of_a_spare_that_was_born_is_taken) {
+  struct house h = open_house();
+  await(&h.told->rehearsals, 1);
+  lvr_proc_id children[4];
+  int32_t pids[4];
+  for (int i = 0; i < 4; i++) {
+    await_spares(&h, 2);
+    children[i] = give_birth(&h, STAY, NULL, 0, &pids[i]);
+  }
+  await_spares(&h, 2);
+  for (int i = 0; i < 4; i++) {
+    CHECK_INT(kill(pids[i], SIGTERM), 0);
+    CHECK_INT(end_of(&h, children[i]), -SIGTERM);
+  }
+  close_house(&h);
+}
+
 TEST(a_rehearsal_is_held_once_and_learned_from) {
   struct house h = open_house();
   int32_t pid;
@@ -276,6 +334,28 @@ TEST(want_of_processes_is_told) {
   }
   CHECK_INT(error, 0);
   CHECK_INT(end_of(&h, child), 3);
+  close_house(&h);
+}
+
+TEST(a_zygote_whose_spares_all_die_gives_up) {
+  struct house h = open_house_where_spares_die(UINT32_MAX);
+  lvr_proc_id child = fixture_prepare(h.s);
+  int32_t pid;
+  int error = lvr_zygote_send(h.z, child, NULL, 0, &mark);
+  if (!error) error = lvr_zygote_wait_until(h.z, child, NULL, 0, &mark, soon(), &pid);
+  CHECK_INT(error, -EOWNERDEAD);
+  CHECK_INT(test_join(h.pid), BARREN);
+  CHECK(!lvr_zygote_is_ready(h.z));
+  CHECK(lvri_load_acquire_u32(&h.told->spares_forked) < MANY);
+  CHECK_INT(lvr_proc_withdraw(h.s, child), 0);
+  leave_house(&h);
+}
+
+TEST(a_few_spares_that_die_are_made_up_for) {
+  struct house h = open_house_where_spares_die(5);
+  int32_t pid;
+  CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
+  CHECK(lvr_zygote_is_ready(h.z));
   close_house(&h);
 }
 
@@ -348,6 +428,25 @@ TEST(the_zygote_and_daemons_end_with_the_maker_others_do_not) {
   test_kill(atomic_load(&family->other));
 }
 
+TEST(a_retired_zygote_ends_with_its_last_child) {
+  struct house h = open_house();
+  int32_t pid;
+  lvr_proc_id child = give_birth(&h, STAY, NULL, 0, &pid);
+  await(&h.told->births, 1);
+  CHECK_INT(lvr_zygote_retire(h.z), 0);
+  while (lvr_zygote_spares(h.z) > 0)
+    lvri_os_yield();
+  CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3); /* as its children may ask */
+  CHECK(lives(h.pid));
+  struct lvr_proc_info info;
+  CHECK_INT(lvr_proc_info(h.s, child, &info), 0);
+  CHECK_INT(kill(info.pid, SIGTERM), 0);
+  CHECK_INT(end_of(&h, child), -SIGTERM);
+  CHECK_INT(test_join(h.pid), 0);
+  CHECK_INT(lvr_zygote_retire(h.z), -ESRCH);
+  leave_house(&h);
+}
+
 TEST(quiet_shrinks_the_stock) {
   struct house h = open_house();
   lvr_proc_id children[MANY];
@@ -359,5 +458,37 @@ TEST(quiet_shrinks_the_stock) {
   while (lvr_zygote_spares(h.z) > 2)
     lvri_os_yield();
   CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
+  close_house(&h);
+}
+
+static uint32_t cards(const struct house *h, enum lvri_card_state state) {
+  uint32_t found = 0;
+  for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++)
+    found += lvri_load_acquire_u32(&h->z->desk->zd_cards[i].zc_state) == state;
+  return found;
+}
+
+static void kill_spares(const struct house *h) {
+  for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++) {
+    const struct lvri_card *card = &h->z->desk->zd_cards[i];
+    int32_t pid = atomic_load(&card->zc_pid);
+    if (pid && lvri_load_acquire_u32(&card->zc_state) == LVRI_CARD_IDLE) (void)kill(pid, SIGKILL);
+  }
+}
+
+/* Spares are dismissed while they do not wait yet, and do not notice. */
+TEST(a_spare_that_overheard_its_dismissal_is_told_again) {
+  struct house h = open_house();
+  do
+    have_many_born(&h);
+  while (lvr_zygote_spares(h.z) <= 2); /* the stock has grown */
+  lvri_store_release_u32(&h.told->hold_spares, 1);
+  kill_spares(&h);
+  int64_t deadline_ns = soon();
+  while (cards(&h, LVRI_CARD_LEAVE) == 0)
+    CHECK(lvri_os_now_ns() < deadline_ns);
+  lvri_store_release_u32(&h.told->hold_spares, 0);
+  while (cards(&h, LVRI_CARD_LEAVE) > 0 || cards(&h, LVRI_CARD_IDLE) > 2)
+    CHECK(lvri_os_now_ns() < deadline_ns);
   close_house(&h);
 }

@@ -98,12 +98,22 @@ static bool parse_range(const char *line, uint64_t *ret_from, uint64_t *ret_to,
   return true;
 }
 
-/* The kernel's own have names like [vdso]. */
+/* Smaller ones cost a fork more than the faults that they save. */
+#define TIED_LEAST_BYTES (UINT64_C(256) << 10)
+
+/* "7f00a000-7f00c000 r-xp 00000000 08:01 1234 /usr/lib/..." */
+static bool is_code(const char *line, const char *rights, uint64_t bytes) {
+  return strncmp(rights, "r", 1) == 0 && rights[1] == '-' && rights[3] == 'p' &&
+         strchr(line, '/') && bytes >= TIED_LEAST_BYTES && bytes <= MAPPING_MOST_BYTES;
+}
+
+/* The kernel's own have names like [vdso]. What is tied comes with the fork. */
 static void look_at_line(struct walk *w, const char *line) {
   uint64_t from, to;
   const char *rights;
   if (!parse_range(line, &from, &to, &rights)) return;
   if (rights[3] != 'p' || rights[0] != 'r' || strstr(line, "[v")) return;
+  if (is_code(line, rights, to - from)) return;
   if (to - from <= MAPPING_MOST_BYTES) look_at_mapping(w, from, to);
 }
 
@@ -116,6 +126,31 @@ static int walk_mappings(struct walk *w) {
   (void)fclose(maps);
   return (int)w->n_runs;
 }
+
+/* --- what forks copy ----------------------------------------------------------------------- */
+
+/* The same byte again: the page is a copy of our own from now on, with what was in it. */
+static void own_one_page(int memory, uint64_t address) {
+  char byte;
+  if (pread(memory, &byte, 1, (off_t)address) != 1) return;
+  ssize_t wrote = pwrite(memory, &byte, 1, (off_t)address);
+  (void)wrote; /* where that is forbidden, forks are a little slower */
+}
+
+void lvri_os_pages_tie(void) {
+  char line[LINE_BYTES];
+  uint64_t from, to;
+  const char *rights;
+  int memory = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+  FILE *maps = memory < 0 ? NULL : fopen("/proc/self/maps", "re");
+  while (maps && fgets(line, sizeof(line), maps))
+    if (parse_range(line, &from, &to, &rights) && is_code(line, rights, to - from))
+      own_one_page(memory, from);
+  if (maps) (void)fclose(maps);
+  lvri_os_close(memory);
+}
+
+/* ------------------------------------------------------------------------------------------- */
 
 int lvri_os_pages_touched(struct lvri_page_run *ret_runs, uint32_t room, uint64_t most_bytes) {
   struct walk walk = {.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC),

@@ -17,6 +17,9 @@
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
 
 /* Some systems refuse files in memory that could be executed; old kernels do not know the flag. */
 static int create_memfd(void) {
@@ -78,6 +81,16 @@ int lvri_os_shm_reserve(int fd, uint64_t want_bytes, uint64_t least_bytes, void 
   (void)madvise(base, bytes, MADV_DONTDUMP); /* without it dumps are large, no more */
   *ret_base = base;
   *ret_bytes = bytes;
+  return 0;
+}
+
+int lvri_os_shm_view(int fd, uint64_t from, uint64_t bytes, void **ret_base) {
+  LVRI_FAULT("os.shm.view", -ENOMEM);
+  void *base =
+      mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, (off_t)from);
+  if (base == MAP_FAILED) return -errno;
+  (void)madvise(base, bytes, MADV_POPULATE_READ); /* without it they come one by one */
+  *ret_base = base;
   return 0;
 }
 
@@ -144,6 +157,11 @@ int lvri_os_shm_commit(int fd, uint64_t from, uint64_t to) {
     if (error == -EINTR && step > LEAST_STEP_BYTES) step /= 2;
   }
   return error;
+}
+
+int lvri_os_shm_may_commit(uint64_t bytes) {
+  LVRI_FAULT("os.shm.may_commit", -ENOMEM);
+  return lvri_memory_may_take(bytes) ? 0 : -ENOMEM;
 }
 
 int lvri_os_shm_punch(int fd, uint64_t from, uint64_t bytes) {

@@ -63,7 +63,12 @@ int lvri_os_shm_create(int *ret_fd);
 int lvri_os_shm_reserve(int fd, uint64_t want_bytes, uint64_t least_bytes, void **ret_base,
                         uint64_t *ret_bytes);
 
-/* Gives the mapping back. */
+/* A private, copy-on-write mapping of [from, from + bytes) of the file, `from` at a page's start: what
+ * is written there is this process's own. Its pages are there from the start, where the kernel can
+ * do that. 0, -ENOMEM, -EINVAL. Owner: the caller; lvri_os_shm_unmap(). */
+int lvri_os_shm_view(int fd, uint64_t from, uint64_t bytes, void **ret_base);
+
+/* Gives a mapping back. */
 void lvri_os_shm_unmap(void *base, uint64_t bytes);
 
 /* Makes the file at least as long as `bytes`, with a hole at its end: no memory is taken.
@@ -75,6 +80,9 @@ int lvri_os_shm_extend(int fd, uint64_t bytes);
  * process is in, does not have that much (linux_memory.c looks, for the kernel would not say so but
  * kill), and some of it may have been taken. */
 int lvri_os_shm_commit(int fd, uint64_t from, uint64_t to);
+
+/* Whether a commit of so many bytes would find them, now. 0, -ENOMEM. */
+int lvri_os_shm_may_commit(uint64_t bytes);
 
 /* Gives the memory of [from, from + bytes) back; it reads as zeros from then on. */
 int lvri_os_shm_punch(int fd, uint64_t from, uint64_t bytes);

@@ -22,4 +22,9 @@ int lvri_os_pages_touched(struct lvri_page_run *ret_runs, uint32_t room, uint64_
 /* Touches them all at once. What is not there (any more) is passed over. */
 void lvri_os_pages_fetch(const struct lvri_page_run *runs, uint32_t n_runs);
 
+/* From now on forks of this process copy where the pages of large libraries are mapped, instead of leaving it to
+ * the child to find them again, window by window: for the kernel does so where a mapping has a page of the
+ * process's own, and each has one then. Never fails. */
+void lvri_os_pages_tie(void);
+
 #endif

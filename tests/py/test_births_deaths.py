@@ -1,6 +1,7 @@
 """Births while others die: zygotes, spares, parents, and children at every age."""
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import leveret
 import pytest
 from leveret import zygote
+from multiprocessing.connection import wait
 
 METHODS = ("warm", "fork", "spawn", "forkserver")
 PATIENCE_S = 20.0
@@ -213,6 +215,19 @@ def test_forked_children_leave_no_zombie_behind_for_long() -> None:
 
 def zombies() -> list[int]:
     return [pid for pid in children_of(os.getpid()) if not is_there(pid)]
+
+
+def test_the_pid_of_a_forked_child_is_noted(monkeypatch) -> None:
+    """So that its slot waits for it, should it be stopped before its first instruction."""
+    from leveret import _core
+
+    noted = []
+    monkeypatch.setattr(_core, "proc_forked", lambda _, pid: noted.append(pid))
+    child = leveret.get_context("fork").Process(target=nothing)
+    child.start()
+    child.join()
+    assert noted == [child.pid]
+    child.close()
 
 
 def test_others_children_are_not_reaped() -> None:
@@ -491,6 +506,34 @@ def test_a_fork_that_is_refused_is_tried_again_once_the_ended_are_reaped(monkeyp
     second.close()
 
 
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
+def test_a_fork_that_is_refused_says_where_to_look(monkeypatch, number: int) -> None:
+    def refuse() -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fork", refuse)
+    with pytest.raises(OSError, match=r"cannot start a process: .*\(see `ulimit -.`") as raised:
+        leveret.get_context("fork").Process(target=nothing).start()
+    assert raised.value.errno == number
+    leveret.active_children()
+
+
+@pytest.mark.parametrize("limit", range(5, 12))
+def test_want_of_descriptors_for_a_zygote_says_where_to_look(tmp_path: Path, limit: int) -> None:
+    ended = run_program(
+        tmp_path,
+        f"""
+        import resource, leveret
+        if __name__ == "__main__":
+            resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))
+            leveret.get_context("warm").Process(target=print).start()
+        """,
+    )
+    if ended.returncode:
+        last = ended.stderr.splitlines()[-1]
+        assert last.startswith("OSError: [Errno 24] cannot") and "(see `ulimit -n`)" in last
+
+
 # Children that become something else, and starts that fail half-way
 
 
@@ -512,16 +555,39 @@ def test_a_child_that_becomes_another_program_is_alive(method: str) -> None:
     child.close()
 
 
-def test_a_forked_child_that_became_another_program_can_be_ended() -> None:
-    child = leveret.get_context("fork").Process(
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("order", ["terminate", "kill"])
+def test_a_child_that_became_another_program_can_be_ended(method: str, order: str) -> None:
+    child = leveret.get_context(method).Process(
         target=os.execv, args=("/bin/sleep", ["sleep", "60"])
     )
     child.start()
     eventually(lambda: Path(f"/proc/{child.pid}/comm").read_text() == "sleep\n")
-    child.terminate()
-    child.join()
-    assert child.exitcode == -signal.SIGTERM
+    assert not wait([child.sentinel], 0.05)
+    getattr(child, order)()
+    child.join(PATIENCE_S)
+    assert child.exitcode == -(signal.SIGTERM if order == "terminate" else signal.SIGKILL)
     child.close()
+
+
+def test_a_daemon_that_became_another_program_ends_with_its_parent(tmp_path: Path) -> None:
+    ended = run_program(
+        tmp_path,
+        """
+        import os, signal, threading, leveret
+        if __name__ == "__main__":
+            daemon = leveret.get_context("warm").Process(
+                target=os.execv, args=("/bin/sleep", ["sleep", "60"]), daemon=True
+            )
+            daemon.start()
+            while open(f"/proc/{daemon.pid}/comm").read() != "sleep\\n":
+                threading.Event().wait(0.001)
+            print(daemon.pid, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        stdin=subprocess.DEVNULL,
+    )
+    eventually(lambda: is_over(int(ended.stdout)), GONE_WITHIN_S)
 
 
 def test_many_threads_start_processes_while_the_main_module_makes_the_zygote_end(
@@ -656,3 +722,60 @@ def test_a_daemon_outlives_its_zygote_but_not_its_program(tmp_path: Path) -> Non
     pid, alive = ended.stdout.split()
     assert alive == "True"
     eventually(lambda: is_over(int(pid)), GONE_WITHIN_S)
+
+
+@pytest.mark.parametrize("order", [("zygote", "program"), ("program", "zygote")])
+def test_a_daemon_ends_with_its_program_whether_or_not_there_is_a_zygote(
+    tmp_path: Path, order: tuple[str, str]
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import os, threading, leveret
+            from leveret import zygote
+            def live(event):
+                event.set()
+                threading.Event().wait()
+            if __name__ == "__main__":
+                ready = leveret.Event()
+                context = leveret.get_context("warm")
+                daemon = context.Process(target=live, args=(ready,), daemon=True)
+                daemon.start()
+                ready.wait()
+                print(daemon.pid, zygote.ensure_running().pid, flush=True)
+                threading.Event().wait()
+            """
+        )
+    )
+    main = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True)
+    daemon, mother = map(int, main.stdout.readline().split())
+    for name in order:
+        os.kill({"zygote": mother, "program": main.pid}[name], signal.SIGKILL)
+        if name == "zygote":
+            eventually(lambda: is_over(mother))
+    main.wait()
+    main.stdout.close()
+    eventually(lambda: is_over(daemon), GONE_WITHIN_S)
+
+
+def have_a_daemon_and_wait(pipe) -> None:
+    daemon = warm.Process(target=stand_still, daemon=True)
+    daemon.start()
+    pipe.send(daemon.pid)
+    stand_still()
+
+
+def test_a_daemon_of_a_forked_child_ends_with_that() -> None:
+    """The zygote, which is not that child's, does not see to it."""
+    live()
+    here, there = leveret.Pipe(duplex=False)
+    child = leveret.get_context("fork").Process(target=have_a_daemon_and_wait, args=(there,))
+    child.start()
+    daemon = here.recv()
+    assert is_there(daemon)
+    child.kill()
+    child.join()
+    eventually(lambda: is_over(daemon), GONE_WITHIN_S)
+    for end in (here, there, child):
+        end.close()

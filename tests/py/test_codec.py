@@ -475,6 +475,11 @@ def test_small_encodings_fit_or_are_none() -> None:
 # Errors
 
 
+@pytest.fixture
+def no_cloudpickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+
+
 def failure(obj: Any) -> BaseException:
     with pytest.raises(BaseException) as caught:  # noqa: PT011
         _core.encode(obj)
@@ -510,7 +515,9 @@ def plainly(obj: Any) -> type[BaseException]:
     ],
 )
 @pytest.mark.parametrize("culprit", [threading.Lock(), lambda: None, (i for i in ())], ids=repr)
-def test_an_error_is_pickles_own_and_names_the_culprit(wrap: Any, way: str, culprit: Any) -> None:
+def test_an_error_is_pickles_own_and_names_the_culprit(
+    no_cloudpickle: None, wrap: Any, way: str, culprit: Any
+) -> None:
     obj = wrap(culprit)
     error = failure(obj)
     assert type(error) is plainly(obj)

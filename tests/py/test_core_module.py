@@ -97,6 +97,21 @@ def use_barrier() -> None:
     pickle.loads(pickle.dumps(barrier))
 
 
+def use_codec() -> None:
+    shared = [1]
+    values = [5, "x", {"a": [1.5, (None, b"y")], ("k", 2): {}}, shared, [shared, shared], {1}, print]
+    stream, buffers, _ = _core.encode([*values, "z" * 9000, bytearray(9000), 1 << 100])
+    _core.decode(stream, buffers)
+    for bad in (b"", b"\xb2\x81a\xe2\x07", b"\xc2\x00\x00\x00\x00", b"\xc1\xa1\x81b"):
+        with pytest.raises(ValueError):
+            _core.decode(bad)
+    with pytest.raises(TypeError):
+        _core.encode([values, threading.Lock()])
+    _core.encode(Lock())
+    _core.encode_small(values, 1000)
+    _core.relay([Lock(), pickle.PickleBuffer(bytes(70_000)), "w" * 9000])
+
+
 def use_wrongly() -> None:
     calls: list[Callable[[], Any]] = [
         Lock().release,
@@ -146,6 +161,7 @@ USES = [
     use_condition,
     use_event,
     use_barrier,
+    use_codec,
     use_wrongly,
     use_in_cycles,
 ]
@@ -244,6 +260,8 @@ def test_interpreters_of_one_process_share_its_session() -> None:
             assert condition.wait(0) is False
         condition._lock.me = condition
         assert issubclass(_core.AbandonedLockWarning, RuntimeWarning)
+        values = [1, "two", {{3.0: b"four"}}, {{5}}]
+        assert _core.decode(_core.encode(values)[0]) == values
     """)
     assert event.is_set()
 

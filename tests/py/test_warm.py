@@ -397,6 +397,33 @@ def test_a_main_that_ends_the_interpreter(tmp_path: Path) -> None:
     assert ended.stdout == "3\n" and ended.returncode == 0
 
 
+FORK_HANDLER = "import os\nos.register_at_fork(after_in_child=lambda: os._exit(9))\n"
+
+
+def test_a_main_whose_fork_handlers_end_processes(tmp_path: Path) -> None:
+    (tmp_path / "trap.py").write_text(FORK_HANDLER)
+    ended = run(tmp_path, GOOD.replace("import leveret, sys", "import leveret, sys, trap"), "a")
+    assert (ended.stdout, ended.returncode) == ("__mp_main__ ['a']\n", 0)
+    assert ended.stderr.count("leveret: a fork handler of the program's modules") == 1
+    assert ended.stderr.count("\n") == 1
+
+
+def test_fork_handlers_that_end_every_process_everywhere(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(FORK_HANDLER)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ended = run(tmp_path, GOOD, env=environment)
+    assert "RuntimeError: cannot start a process: every process that is forked" in ended.stderr
+    assert "--start-method spawn" in ended.stderr
+    assert ended.returncode == 1
+
+
+@pytest.mark.parametrize("side", ["before", "after_in_parent"])
+def test_fork_handlers_that_end_the_zygote(tmp_path: Path, side: str) -> None:
+    trap = f"import os\nif __name__ != '__main__': os.register_at_fork({side}=lambda: os._exit(9))"
+    ended = run(tmp_path, trap + textwrap.dedent(GOOD), "a")
+    assert (ended.stdout, ended.returncode) == ("__mp_main__ ['a']\n", 0), ended.stderr
+
+
 # Preloads
 
 
@@ -436,6 +463,49 @@ def test_a_preload_that_fails(
     assert ended.returncode == status
     if on_error == "fail":
         assert "RuntimeError: cannot start a process" in ended.stderr
+
+
+def test_a_zygote_that_no_more_starts_come_from_ends_with_its_children(tmp_path: Path) -> None:
+    ended = run(
+        tmp_path,
+        """
+        import os, threading, leveret
+        from leveret import zygote
+        def be_asked(question, answer):
+            question.wait()
+            child = leveret.get_context("warm").Process(target=answer.set)
+            child.start()
+            child.join()
+            raise SystemExit(os.getppid() % 100 + 100)
+        def is_over(pid):
+            try:
+                return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] in "ZX"
+            except OSError:
+                return True
+        if __name__ == "__main__":
+            context = leveret.get_context("warm")
+            question, answer = leveret.Event(), leveret.Event()
+            child = context.Process(target=be_asked, args=(question, answer))
+            child.start()
+            first = zygote.ensure_running().pid
+            context.set_forkserver_preload(["decimal"])
+            context.Process(target=print, args=("born anew",)).start()
+            assert zygote.ensure_running().pid != first
+            threading.Event().wait(0.2)
+            assert not is_over(first)
+            question.set()
+            child.join()
+            assert answer.is_set() and child.exitcode == first % 100 + 100, child.exitcode
+            for _ in range(10_000):
+                if is_over(first):
+                    break
+                threading.Event().wait(0.001)
+            context.Process(target=print, args=("and again",)).start()
+            print(os.path.exists(f"/proc/{first}"))
+        """,
+    )
+    assert ended.stderr == ""
+    assert sorted(ended.stdout.splitlines()) == ["False", "and again", "born anew"]
 
 
 # Want

@@ -12,6 +12,7 @@ sentinel is readable as well.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import select
@@ -24,10 +25,26 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Popen", "flags_of"]
+__all__ = ["Popen", "explained", "flags_of"]
 
 WATCHED, DAEMON = 1, 2
 LOST = 255  # the exit code of a process whose end nobody can tell, as with the standard forkserver
+
+
+# What a start may be in want of, as the binding says it.
+WANTS = {
+    errno.EAGAIN: "there are too many (see `ulimit -u`, and the limit of pids of the container)",
+    errno.EMFILE: "this process has too many open files (see `ulimit -n`)",
+    errno.ENFILE: "the machine has too many open files",
+    errno.ENOMEM: "there is no memory left for it (see `ulimit -v` and the container's limit)",
+}
+
+
+def explained(error: OSError) -> OSError:
+    """Say what a start was in want of, and where to look."""
+    if error.errno in WANTS:
+        return OSError(error.errno, f"cannot start a process: {WANTS[error.errno]}")
+    return error
 
 
 def flags_of(process_obj: Any) -> int:

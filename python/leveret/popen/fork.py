@@ -17,7 +17,7 @@ import threading
 from .. import _core
 from ..life import live_forked
 from . import Popen as _Popen
-from . import flags_of
+from . import explained, flags_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,11 +70,15 @@ class Popen(_Popen):
         self._id = _core.proc_prepare(flags_of(process_obj))
         try:
             self._fork_undisturbed()
+        except OSError as error:
+            self._undo()
+            raise explained(error) from None
         except BaseException:
             self._undo()
             raise
         if self.pid == 0:
             live_forked(process_obj, self._id, *parent)
+        _core.proc_forked(self._id, self.pid)
         self._child_pid = self.pid
 
     def _fork_undisturbed(self) -> None:

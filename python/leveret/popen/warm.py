@@ -35,11 +35,12 @@ if TYPE_CHECKING:
 else:
     from multiprocessing.context import get_spawning_popen, set_spawning_popen
 
-__all__ = ["ERR", "FOLLOW", "HEAD", "OUT", "STREAMS", "TRACKER", "Popen"]
+__all__ = ["ERR", "FOLLOW", "HEAD", "OUT", "STREAMS", "TRACKER", "WATCHED", "Popen"]
 
 # Parent's pid and process id, umask, flags; lengths of the name and of the changes in the world.
 HEAD = struct.Struct("=qQIIII")
 STREAMS, TRACKER, FOLLOW, OUT, ERR = 1, 2, 4, 8, 16  # OUT, ERR: of the streams, they are open
+WATCHED = 32  # of a daemon: the zygote ends it with its parent; FOLLOW: it does so itself
 
 # What the last start sent as its changes, and their pickle: the next one's seldom differ.
 _last_changes: tuple[dict[str, Any], bytes] = ({}, b"")
@@ -96,9 +97,9 @@ class Popen(_Popen):
         mother = zygote.get(world)
         task, fds = self._task(mother, process_obj, world, body)
         _core.proc_put_task(self._id, task)
-        first = mother
+        first, deaths = mother, 0
         while (pid := mother.desk.birth(self._id, fds)) is None:
-            zygote.replace(mother)
+            zygote.replace(mother, deaths := deaths + 1)
             mother = zygote.get(world)
         self.pid = pid
         # A spare of one that died meanwhile may have been quicker than the next one's.
@@ -119,8 +120,8 @@ class Popen(_Popen):
                     flags, fds = flags | flag, [*fds, fd]
         if tracker := sys.modules.get("multiprocessing.resource_tracker"):
             flags, fds = flags | TRACKER, [*fds, tracker.getfd()]
-        if process_obj.daemon and not mother.desk.watches:
-            flags |= FOLLOW
+        if process_obj.daemon:
+            flags |= WATCHED if mother.desk.watches else FOLLOW
         name = process_obj.name.encode("utf-8", "surrogatepass")
         changes = _pickle_changes(world, mother.world)
         parent = self._maker, _core.proc_self()

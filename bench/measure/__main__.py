@@ -1,0 +1,35 @@
+"""Measures one work on one side and prints its samples, in nanoseconds, as JSON.
+
+    python -m bench.measure WORK {std,ours,RIVAL} METHOD SECONDS
+
+A process of its own each time, so that neither side ever sees the other's module.
+"""
+
+import importlib
+import json
+import sys
+import warnings
+
+from bench.measure import births, commands, locks, messages, rivals
+from bench.measure.channels import Side
+
+
+def measure(work: str, side: str, method: str, seconds: float) -> list[float]:
+    if work in commands.COMMANDS:
+        return commands.COMMANDS[work](side, seconds)
+    warnings.simplefilter("ignore")  # AbandonedLockWarning, fork from a threaded process
+    if side in rivals.RIVALS:
+        return messages.WORKS[work](rivals.RivalSide(side), seconds)
+    context = importlib.import_module(commands.MODULES[side]).get_context(method)
+    if work in messages.WORKS:
+        return messages.WORKS[work](Side(context), seconds)
+    return {**births.WORKS, **locks.WORKS}[work](context, seconds)
+
+
+def main() -> None:
+    work, side, method, seconds = sys.argv[1:]
+    print(json.dumps(measure(work, side, method, float(seconds))))
+
+
+if __name__ == "__main__":
+    main()
