@@ -77,11 +77,9 @@ const struct lvri_kind_ops *const lvri_kinds[LVRI_KIND_LIMIT] = {
     [LVRI_KIND_LOCK] = &lock_kind,           [LVRI_KIND_RLOCK] = &lock_kind,
     [LVRI_KIND_SEMAPHORE] = &semaphore_kind, [LVRI_KIND_CONDITION] = &condition_kind,
     [LVRI_KIND_EVENT] = &event_kind,         [LVRI_KIND_BARRIER] = &barrier_kind,
-    [LVRI_KIND_QUEUE] = &queue_kind,         [LVRI_KIND_PIPE] = &pipe_kind,
-    [LVRI_KIND_PIPE_END] = &pipe_end_kind,   [LVRI_KIND_BOARD] = &board_kind,
-};
     [LVRI_KIND_BLOCK] = &block_kind,         [LVRI_KIND_QUEUE] = &queue_kind,
     [LVRI_KIND_PIPE] = &pipe_kind,           [LVRI_KIND_PIPE_END] = &pipe_end_kind,
+    [LVRI_KIND_BOARD] = &board_kind,
 #ifdef LVRI_TESTING
     [LVRI_KIND_TEST] = &lvri_test_kind,
 #endif
