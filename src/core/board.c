@@ -79,13 +79,17 @@ static uint32_t next_number(const struct lvr_board *b) {
   return lvri_channel_count_of(lvri_load_relaxed_u64(&b->tasks.shm->ch_tail));
 }
 
+static bool is_closed(const struct lvr_board *b) {
+  return lvri_load_acquire_u32(&b->tasks.shm->ch_closed) & LVRI_CHANNEL_NO_WRITER;
+}
+
 int lvr_board_put(lvr_board *b, const void *data, size_t bytes, lvr_block *block,
                   uint32_t *ret_number) {
   struct lvri_put put = {.data = data, .bytes = bytes, .block = block};
   if (bytes > LVR_MESSAGE_INLINE) return -EINVAL;
   (void)pthread_mutex_lock(&b->putting);
   uint32_t number = next_number(b);
-  int error = lvri_channel_try_put(&b->tasks, &put, true);
+  int error = is_closed(b) ? -EPIPE : lvri_channel_try_put(&b->tasks, &put, true);
   (void)pthread_mutex_unlock(&b->putting);
   if (!error) *ret_number = number;
   return error;
@@ -95,7 +99,9 @@ int lvr_board_put_many(lvr_board *b, const struct lvr_slice *tasks, uint32_t cou
                        uint32_t *ret_put, uint32_t *ret_first) {
   (void)pthread_mutex_lock(&b->putting);
   *ret_first = next_number(b);
-  int error = lvri_channel_put_many_until(&b->tasks, tasks, count, 0, ret_put);
+  *ret_put = 0;
+  int error = is_closed(b) ? -EPIPE
+                           : lvri_channel_put_many_until(&b->tasks, tasks, count, 0, ret_put);
   (void)pthread_mutex_unlock(&b->putting);
   return error;
 }
