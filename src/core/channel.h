@@ -33,8 +33,8 @@ struct lvri_handle;
 #define LVRI_CHANNEL_COUNTED 1u /* who gets a message holds a unit of the object: joinable queues */
 
 /* A piece of the chain; its records follow. Under the arena's guard, logged, but where it is new:
- *   sg_next     the segment behind this one; 0: none yet. Set once, together with sg_sealed; read in
- *               the guard
+ *   sg_next     the segment behind this one; 0: none yet. Set once, together with sg_sealed; read
+ *               in the guard
  *   sg_sealed   where its records end; LVRI_SEGMENT_OPEN: not sealed. Read without the guard by who
  *               holds the get mutex when the counts say that there is another message. If that one
  *               is in this segment, no value that he may see, be it rolled back later, is where it

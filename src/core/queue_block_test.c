@@ -1,4 +1,5 @@
-/* Messages with blocks: whose they are on the way, when nobody gets them, and when something fails. */
+/* Messages with blocks: whose they are on the way, when nobody gets them, and when something
+ * fails. */
 #include "base/fault.h"
 #include "core/channel_inner.h"
 #include "core/queue_test.h"
@@ -97,7 +98,8 @@ TEST(what_cannot_be_put_stays) {
   check_session(f.s);
 }
 
-/* A put that fails behind its switch of segments leaves one with nothing in it; or two, or three. */
+/* A put that fails behind its switch of segments leaves one with nothing in it; or two, or three.
+ */
 TEST(segments_of_failed_puts) {
   static const size_t bytes[] = {600, 4000, 8000, LVR_MESSAGE_INLINE};
   struct fixture f = fixture_of(0, 0);
@@ -172,7 +174,7 @@ TEST(a_batch_ends_before_a_block) {
   expect_nothing_left(&f, 1);
 }
 
-/* --- what they carry ------------------------------------------------------------------------- */
+/* --- what they carry ------------------------------------------------------------------------ */
 
 static void send_a_lock(void *argument) {
   struct fixture *f = argument;
@@ -230,7 +232,7 @@ TEST(queues_in_queues_go_with_the_last_handle) {
   CHECK_INT(fixture_stats(s).blocks, blocks);
 }
 
-/* --- how many bytes -------------------------------------------------------------------------- */
+/* --- how many bytes ------------------------------------------------------------------------- */
 
 TEST(blocks_count_as_bytes_under_way) {
   struct fixture f = fixture_of(0, 0);
@@ -249,7 +251,7 @@ TEST(blocks_count_as_bytes_under_way) {
   expect_nothing_left(&f, 1);
 }
 
-/* --- memory ------------------------------------------------------------------------------------ */
+/* --- memory --------------------------------------------------------------------------------- */
 
 /* What is kept warm is given up for a put that finds no memory. */
 TEST(warm_memory_is_given_up) {
@@ -291,7 +293,7 @@ TEST(a_get_without_memory_leaves_the_message) {
   expect_nothing_left(&f, 8); /* and a longer ledger */
 }
 
-/* --- intents --------------------------------------------------------------------------------- */
+/* --- intents -------------------------------------------------------------------------------- */
 
 struct one {
   struct fixture f;
