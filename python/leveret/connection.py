@@ -58,14 +58,16 @@ def Pipe(duplex: bool = True) -> Any:
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     """Return those of OBJECT_LIST that are ready, after at most TIMEOUT seconds.
 
-    Ends of pipes, connections, sockets, sentinels, anything with a descriptor. When all are ends of
-    pipes they are waited for without descriptors.
+    Ends of pipes, connections, sockets, sentinels, anything with a descriptor.
     """
     objects = list(object_list)
     deadline = None if timeout is None else time.monotonic() + timeout
-    ready = [obj for obj in objects if _is_waiting(obj) and obj.poll()]
-    if ready and len(ready) == len(objects):
+    ours = [obj for obj in objects if _is_waiting(obj)]
+    ready = [obj for obj in ours if obj.poll()]
+    if ready and len(ours) == len(objects):
         return ready
+    if len(objects) == 1 and ours:
+        return objects if objects[0].poll(timeout) else []
     with _Selector(objects) as selector:
         if ready:
             timeout = 0
