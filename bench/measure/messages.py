@@ -41,15 +41,23 @@ def run(side: Side, jobs: list[Job]) -> float:
             process.start()
         try:
             begin = gate.open_for(processes)
+            await_all(processes)
         except RuntimeError:
             for process in processes:
                 process.kill()
             raise
-        for process in processes:
-            process.join()
-        if any(process.exitcode for process in processes):
-            raise RuntimeError("a worker failed")
         return gate.last() - begin
+
+
+def await_all(processes: list[Any]) -> None:
+    """Who waits for a message of one that failed would wait for ever."""
+    while any(process.exitcode is None for process in processes):
+        for process in processes:
+            process.join(0.05)
+            if process.exitcode:
+                raise RuntimeError("a worker failed")
+    if any(process.exitcode for process in processes):
+        raise RuntimeError("a worker failed")
 
 
 def per_message(work: Callable[[int], float], first: int, seconds: float) -> list[float]:

@@ -15,6 +15,7 @@
 #include "queue.h"
 #include "semaphore.h"
 #include "session.h"
+#include "value.h"
 #include "zygote.h"
 
 #endif
