@@ -6,10 +6,10 @@
     one.recv()  <-- decode -----  [ answer ]  <---- encode ---   two.send(answer)
     killed                        the end is closed  -------->   EOFError
 
-An end is a `PipeConnection`. It is a `multiprocessing.connection.Connection`, as `isinstance()` sees it,
-and behaves as one, but there is no descriptor in it: `fileno()` makes one that is readable when there
-is something to receive. An end may be sent anywhere, at any time. Listeners, clients, authentication
-and connections over sockets are the standard library's.
+An end is a `PipeConnection`. It is a `multiprocessing.connection.Connection`, as `isinstance()`
+sees it, and behaves as one, but there is no descriptor in it: `fileno()` makes one that is readable
+when there is something to receive. An end may be sent anywhere, at any time. Listeners, clients,
+authentication and connections over sockets are the standard library's.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class PipeConnection(_core.PipeConnection, Connection):  # type: ignore[type-arg
         self.close()
 
 
-def Pipe(duplex: bool = True) -> Any:
+def Pipe(duplex: bool = True) -> Any:  # noqa: N802 - the standard name
     """Return the two ends of a new pipe; if not DUPLEX, one to receive and one to send."""
     return PipeConnection._pipe(duplex)
 
