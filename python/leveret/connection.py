@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Client", "Connection", "Listener", "Pipe", "PipeConnection", "wait"]
 
 
-class PipeConnection(_core.PipeConnection, Connection):  # type: ignore[type-arg]
+class PipeConnection(_core.PipeConnection, Connection):
     """An end of a pipe: what Pipe() returns two of."""
 
     __slots__ = ()
