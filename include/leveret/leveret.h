@@ -4,6 +4,7 @@
 
 #include "barrier.h"
 #include "block.h"
+#include "board.h"
 #include "condition.h"
 #include "err.h"
 #include "event.h"

@@ -29,6 +29,8 @@ static uint32_t arm(_Atomic uint32_t *bell) {
   return was | LVRI_BELL_SLEEPER;
 }
 
+uint32_t lvri_channel_arm(struct lvri_channel *c) { return arm(&c->shm->ch_items); }
+
 void lvri_channel_ring(_Atomic uint32_t *bell) {
   uint32_t was = lvri_load_relaxed_u32(bell);
   while (!lvri_cas_acq_rel_u32(bell, &was, (was + LVRI_BELL_RING) & ~LVRI_BELL_SLEEPER)) {

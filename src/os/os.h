@@ -36,6 +36,13 @@ int lvri_os_futex_wait(const _Atomic uint32_t *word, uint32_t expected, int64_t 
 int lvri_os_futex_wait2(const _Atomic uint32_t *word0, uint32_t expected0,
                         const _Atomic uint32_t *word1, uint32_t expected1, int64_t deadline_ns);
 
+/* The same on any of up to 128 words. */
+struct lvri_os_word {
+  const _Atomic uint32_t *word;
+  uint32_t expected;
+};
+int lvri_os_futex_wait_any(const struct lvri_os_word *words, unsigned count, int64_t deadline_ns);
+
 /* Wakes at most count of those who wait; how many it woke. Never touches the word. */
 int lvri_os_futex_wake(const _Atomic uint32_t *word, int count);
 
