@@ -81,6 +81,8 @@ MESSAGES = tuple(
         Row("Queue, round trip, 99 of 100", "queue_round_trip_p99"),
         Row("Queue, round trip, all cores busy", "queue_round_trip_busy"),
         Row("Queue, round trip, busy, 99 of 100", "queue_round_trip_busy_p99"),
+        Row("Pipe, round trip", "pipe_round_trip", factor=10, aim=8e3),
+        Row("Pipe, 1 MiB there and back", "pipe_1_mib", factor=4, aim=0.35e6),
         Row("Queue, 1 MiB bytes", "queue_1_mib", factor=10, aim=0.2e6),
         Row("Queue, 8 MiB array, read", "queue_8_mib_array", factor=8, needs="numpy"),
         Row(
@@ -100,4 +102,51 @@ MESSAGES = tuple(
     )
 )
 
-ROWS = BIRTHS_AND_LOCKS + MESSAGES
+PLAIN = 1 / 1.5  # what sharing may cost beside what is not shared
+
+VALUES = tuple(
+    dataclasses.replace(row, ours="fork", std=("fork",))
+    for row in (
+        Row("value.value += 1", "value_add", factor=2.5),
+        Row(
+            "value.value += 1, of a bare c_int for std",
+            "value_add",
+            std_work="plain_value_add",
+            factor=PLAIN,
+        ),
+        Row("value.value += 1, under its lock", "value_add_under_its_lock"),
+        Row(
+            "value.fetch_add(1), value.value += 1 for std",
+            "value_fetch_add",
+            std_work="value_add",
+            factor=4,
+        ),
+        Row("4 processes, 250 000 value.value += 1", "four_count_a_value", factor=2.5, aim=0.4e9),
+        Row("Array, store an item", "item_store", factor=6),
+        Row(
+            "Array, store an item, array.array for std",
+            "item_store",
+            std_work="plain_item_store",
+            factor=PLAIN,
+        ),
+        Row("Array, load an item", "item_load", factor=6),
+        Row(
+            "Array, load an item, array.array for std",
+            "item_load",
+            std_work="plain_item_load",
+            factor=PLAIN,
+        ),
+        Row("Array, store 1000 items", "slice_store", factor=6),
+        Row("Array, load 1000 zeros", "slice_load_zeros", factor=6),
+        Row("Array, load 1000 items", "slice_load", factor=6),
+        Row(
+            "Array, load 1000 items, array.array for std",
+            "slice_load",
+            std_work="plain_slice_load",
+            factor=PLAIN,
+        ),
+        Row("one more Value", "new_value", rounds=3),
+    )
+)
+
+ROWS = BIRTHS_AND_LOCKS + MESSAGES + VALUES

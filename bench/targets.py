@@ -47,3 +47,12 @@ def count(lock: Any, rounds: int, ready: Any, go: Any, counter: Any) -> None:
         with lock:
             counter.value += 1
     ready.send_bytes(b"done")
+
+
+def count_under_its_lock(_lock: Any, rounds: int, ready: Any, go: Any, counter: Any) -> None:
+    ready.send_bytes(b"ready")
+    go.wait()
+    for _ in range(rounds):
+        with counter.get_lock():
+            counter.value += 1
+    ready.send_bytes(b"done")

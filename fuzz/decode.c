@@ -2,8 +2,8 @@
  * out of the codec as it went in.
  *
  * It is linked into the extension module (meson -Dfuzz=true), which fuzz/decode.py loads into a
- * Python; there libFuzzer's own main loop runs, and calls try_bytes(). Pickles are only looked at, not
- * loaded: what damaged ones call is not ours to say. */
+ * Python; there libFuzzer's own main loop runs, and calls try_bytes(). Pickles are only looked at,
+ * not loaded: what damaged ones call is not ours to say. */
 #include "binding/codec.h"
 
 #include <stdlib.h>
@@ -54,7 +54,8 @@ static void check_object(PyObject *obj) {
   PyObject *one = encoded(obj);
 
   if (one == NULL) return;
-  PyObject *again = lvri_decode(the_state, PyBytes_AS_STRING(one), (size_t)PyBytes_GET_SIZE(one), NULL);
+  PyObject *again =
+      lvri_decode(the_state, PyBytes_AS_STRING(one), (size_t)PyBytes_GET_SIZE(one), NULL);
 
   demand(again != NULL);
   PyObject *two = encoded(again);

@@ -43,11 +43,11 @@ END
 }
 
 check "form" tools/format.sh "$bin" --check
-check "ruff" "$bin/ruff" check --quiet python tests bench tools examples/python
+check "ruff" "$bin/ruff" check --quiet python tests bench fuzz tools examples/python
 check "mypy" "$bin/mypy"
 check "mypy of the tools" "$bin/mypy" --strict --no-warn-unused-ignores -p bench
 check "stubtest" "$bin/python" -m mypy.stubtest leveret._core
-check "codespell" "$bin/codespell" README.md docs include src python tests bench tools examples Makefile
+check "codespell" "$bin/codespell" README.md docs include src python tests bench fuzz/*.[cp]* tools examples Makefile
 check "build lists" "$bin/python" tools/check_lists.py
 check "public functions" "$bin/python" tools/check_c_api.py "$c_build"/src/libleveret.so
 if command -v c++ > /dev/null; then check "headers" tools/check_headers.sh; else absent c++ g++; fi

@@ -10,7 +10,7 @@ import json
 import sys
 import warnings
 
-from bench.measure import births, commands, locks, messages, rivals
+from bench.measure import births, commands, locks, messages, pipes, rivals, values
 from bench.measure.channels import Side
 
 
@@ -21,9 +21,9 @@ def measure(work: str, side: str, method: str, seconds: float) -> list[float]:
     if side in rivals.RIVALS:
         return messages.WORKS[work](rivals.RivalSide(side), seconds)
     context = importlib.import_module(commands.MODULES[side]).get_context(method)
-    if work in messages.WORKS:
-        return messages.WORKS[work](Side(context), seconds)
-    return {**births.WORKS, **locks.WORKS}[work](context, seconds)
+    if found := {**messages.WORKS, **pipes.WORKS}.get(work):
+        return found(Side(context), seconds)
+    return {**births.WORKS, **locks.WORKS, **values.WORKS}[work](context, seconds)
 
 
 def main() -> None:

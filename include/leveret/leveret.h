@@ -4,6 +4,7 @@
 
 #include "barrier.h"
 #include "block.h"
+#include "board.h"
 #include "condition.h"
 #include "err.h"
 #include "event.h"
@@ -15,6 +16,7 @@
 #include "queue.h"
 #include "semaphore.h"
 #include "session.h"
+#include "value.h"
 #include "zygote.h"
 
 #endif

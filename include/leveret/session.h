@@ -21,6 +21,7 @@ struct lvr_session_stats {
   uint64_t blocks;          /* heap blocks in use, those of the session itself included */
   uint64_t bytes;           /* and their bytes */
   uint64_t committed_bytes; /* memory that the arena has taken from the system */
+  uint64_t warm_bytes;      /* of these: of no block, but kept for the next one; 64 MiB at most */
   uint64_t objects;         /* shared objects alive */
   uint32_t slots_free;      /* slots that exist and belong to nobody; the table grows by itself */
   uint32_t slots_embryo;    /* prepared, not born yet */

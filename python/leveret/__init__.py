@@ -37,6 +37,7 @@ SUBWARNING = 25
 _OURS = (
     "connection",
     "context",
+    "heap",
     "managers",
     "pool",
     "process",
@@ -49,7 +50,6 @@ _STANDARD = (
     "dummy",
     "dummy.connection",
     "forkserver",
-    "heap",
     "popen_fork",
     "popen_forkserver",
     "popen_spawn_posix",

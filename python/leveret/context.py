@@ -108,6 +108,24 @@ class LeveretContext(std.BaseContext):
         """Return the two ends of a pipe; if not DUPLEX, one to receive and one to send."""
         return _ours("connection", "Pipe")(duplex)
 
+    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
+        """Return a ctypes object in shared memory."""
+        return _ours("sharedctypes", "RawValue")(typecode_or_type, *args)
+
+    def RawArray(self, typecode_or_type: Any, size_or_initializer: Any) -> Any:
+        """Return a ctypes array in shared memory."""
+        return _ours("sharedctypes", "RawArray")(typecode_or_type, size_or_initializer)
+
+    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
+        """Return a ctypes object in shared memory, with a lock around it."""
+        make = _ours("sharedctypes", "Value")
+        return make(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+
+    def Array(self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True) -> Any:
+        """Return a ctypes array in shared memory, with a lock around it."""
+        make = _ours("sharedctypes", "Array")
+        return make(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+
     def set_forkserver_preload(self, module_names: Any, *, on_error: str = "ignore") -> None:
         """Name the modules that the zygote and the fork server import before they give birth."""
         _check_preload(module_names, on_error)

@@ -35,6 +35,26 @@ RENAMED: dict[str, tuple[str, tuple[str, ...]]] = {
     "multiprocessing.queues": ("leveret.queues", ("Queue", "JoinableQueue", "SimpleQueue")),
     "multiprocessing.connection": ("leveret.connection", ("Pipe", "wait")),
     "multiprocessing.reduction": ("leveret.handles", ("send_handle", "recv_handle")),
+    "multiprocessing.heap": ("leveret.heap", ("BufferWrapper",)),
+    "multiprocessing.sharedctypes": (
+        "leveret.sharedctypes",
+        (
+            "RawValue",
+            "RawArray",
+            "Value",
+            "Array",
+            "copy",
+            "synchronized",
+            "reduce_ctype",
+            "rebuild_ctype",
+            "make_property",
+            "typecode_to_type",
+            "SynchronizedBase",
+            "Synchronized",
+            "SynchronizedArray",
+            "SynchronizedString",
+        ),
+    ),
 }
 
 
@@ -166,9 +186,11 @@ def _adopt(module: ModuleType) -> None:
             setattr(module, name, getattr(default, value.__name__))
 
 
-def _keep_picklable(module: ModuleType, replaced: type) -> None:
-    """Let a standard class be pickled by another name: install() may find objects of it made."""
-    if replaced.__module__ == module.__name__ and not replaced.__qualname__.startswith("_Standard"):
+def _keep_picklable(module: ModuleType, replaced: Any) -> None:
+    """Let what is standard be pickled by another name: install() may find objects of it made."""
+    if getattr(replaced, "__module__", None) != module.__name__:
+        return
+    if not replaced.__qualname__.startswith("_Standard"):
         replaced.__qualname__ = f"_Standard{replaced.__name__}"
         setattr(module, replaced.__qualname__, replaced)
 

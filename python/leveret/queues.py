@@ -12,11 +12,13 @@ killed in put() or get() holds up nobody. A queue may be sent anywhere, through 
 
 from __future__ import annotations
 
+import types
 from multiprocessing import queues as std
 from queue import Empty, Full
 
 from . import _core, dropin
-from ._core import LostTaskWarning
+from ._core import BoundedSemaphore, LostTaskWarning
+from .connection import Pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,28 +98,36 @@ class SafeQueue(Queue):
         executor._StandardSafeQueue._on_queue_feeder_error(self, error, obj)
 
 
-class _Inside:
-    """The context that the standard SimpleQueue makes its locks from.
+class SimpleQueue:
+    """A queue with nothing but get() and put(): a pipe, each end of which all processes share."""
 
-    They are semaphores of one unit: it comes back when its holder is killed, and without the
-    warning that a lock gives. A worker that waits for a message holds this lock.
-    """
-
-    def __init__(self, context: Any) -> None:
-        self._context = context
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)
-
-    def Lock(self) -> Any:
-        return self._context.BoundedSemaphore(1)
-
-
-class SimpleQueue(std.SimpleQueue):  # type: ignore[type-arg]
-    """A queue with nothing but get() and put(): a pipe and two locks."""
+    __class_getitem__ = classmethod(types.GenericAlias)
 
     def __init__(self, *, ctx: Any) -> None:
-        super().__init__(ctx=_Inside(ctx))
+        self._reader, self._writer = Pipe(duplex=False)
+        # For the standard pool, which takes it so that nobody gets anything any more. It comes
+        # back, without a warning, when its holder is killed.
+        self._rlock = self._wlock = BoundedSemaphore(1, ctx=ctx)
+
+    def get(self) -> Any:
+        """Take the first object out of the queue, waiting for one."""
+        return self._reader.recv()
+
+    def put(self, obj: Any) -> None:
+        """Put OBJ into the queue."""
+        self._writer.send(obj)
+
+    def empty(self) -> bool:
+        """Whether nothing is in it."""
+        return not self._poll()
+
+    def _poll(self) -> bool:
+        return bool(self._reader.poll())
+
+    def close(self) -> None:
+        """This process will not use it any more."""
+        self._reader.close()
+        self._writer.close()
 
 
 dropin.complete(std.__name__)

@@ -79,7 +79,7 @@ def last_resort(obj: Any, sink: Any, error: Exception) -> bool:
 def _by_cloudpickle(obj: Any, sink: Any) -> bool:
     """Whether cloudpickle is there, and could."""
     try:
-        import cloudpickle
+        import cloudpickle  # type: ignore[import-untyped, import-not-found, unused-ignore]
     except ImportError:
         return False
     sink.rewind()
@@ -158,7 +158,11 @@ def _way_to(root: Any, wanted: Any) -> str | None:
         if found:
             return found[0]
         below = [(way + step, part) for way, obj in level for step, part in _parts(obj)]
-        level = [(way, part) for way, part in below if not (id(part) in seen or seen.add(id(part)))]
+        level = []
+        for way, part in below:
+            if id(part) not in seen:
+                seen.add(id(part))
+                level.append((way, part))
     return None
 
 
@@ -169,12 +173,12 @@ def _parts(obj: Any) -> Iterator[tuple[str, Any]]:
         for key, value in dict.items(obj):
             yield f"[{_described(key)}]", value
             yield f" (the key {_described(key)})", key
-    for base in (list, tuple):
-        if issubclass(kind, base):
-            yield from ((f"[{index}]", part) for index, part in enumerate(base.__iter__(obj)))
-    for base in (set, frozenset):
-        if issubclass(kind, base):
-            yield from ((f" (the item {_described(part)})", part) for part in base.__iter__(obj))
+    for sequence in (list, tuple):
+        if issubclass(kind, sequence):
+            yield from ((f"[{at}]", part) for at, part in enumerate(sequence.__iter__(obj)))
+    for group in (set, frozenset):
+        if issubclass(kind, group):
+            yield from ((f" (the item {_described(part)})", part) for part in group.__iter__(obj))
     yield from ((f".{name}", value) for name, value in _attributes(obj))
 
 

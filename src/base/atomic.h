@@ -12,6 +12,24 @@
 
 _Static_assert(ATOMIC_INT_LOCK_FREE == 2 && ATOMIC_LLONG_LOCK_FREE == 2, "atomics need a lock");
 _Static_assert(sizeof(_Atomic uint32_t) == 4 && sizeof(_Atomic uint64_t) == 8, "padded atomics");
+_Static_assert(sizeof(_Atomic uint8_t) == 1 && sizeof(_Atomic uint16_t) == 2, "padded atomics");
+
+/* Items of shared values: see core/value.h. */
+static inline uint8_t lvri_load_relaxed_u8(const _Atomic uint8_t *word) {
+  return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static inline void lvri_store_relaxed_u8(_Atomic uint8_t *word, uint8_t value) {
+  atomic_store_explicit(word, value, memory_order_relaxed);
+}
+
+static inline uint16_t lvri_load_relaxed_u16(const _Atomic uint16_t *word) {
+  return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static inline void lvri_store_relaxed_u16(_Atomic uint16_t *word, uint16_t value) {
+  atomic_store_explicit(word, value, memory_order_relaxed);
+}
 
 static inline uint32_t lvri_load_relaxed_u32(const _Atomic uint32_t *word) {
   return atomic_load_explicit(word, memory_order_relaxed);

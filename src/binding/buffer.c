@@ -80,11 +80,13 @@ static PyType_Slot buffer_slots[] = {
 static PyType_Spec buffer_spec = {
     .name = "leveret._core.Buffer",
     .basicsize = sizeof(struct buffer),
-    .flags =
-        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = buffer_slots,
 };
 
 int lvri_exec_buffer(PyObject *module, struct lvri_state *state) {
-  return lvri_add_type(module, &buffer_spec, NULL, &state->buffer_type);
+  PyObject *type = PyType_FromModuleAndSpec(module, &buffer_spec, NULL);
+
+  state->buffer_type = (PyTypeObject *)type;
+  return type == NULL ? -1 : 0;
 }

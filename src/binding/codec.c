@@ -98,17 +98,17 @@ static PyObject *codec_encode_small(PyObject *Py_UNUSED(module), PyObject *args)
 
 /* --- decoding ------------------------------------------------------------------------------ */
 
-PyDoc_STRVAR(decode_doc,
-             "decode($module, stream, buffers=None, /)\n--\n\n"
-             "The object that encode() made the stream of. CorruptMessage if it made none like it.");
+PyDoc_STRVAR(
+    decode_doc,
+    "decode($module, stream, buffers=None, /)\n--\n\n"
+    "The object that encode() made the stream of. CorruptMessage if it made none like it.");
 
 static PyObject *codec_decode(PyObject *module, PyObject *args) {
   Py_buffer stream;
   PyObject *buffers = NULL;
 
   if (!PyArg_ParseTuple(args, "y*|O!:decode", &stream, &PyList_Type, &buffers)) return NULL;
-  PyObject *obj =
-      lvri_decode(lvri_state_of(module), stream.buf, (size_t)stream.len, buffers);
+  PyObject *obj = lvri_decode(lvri_state_of(module), stream.buf, (size_t)stream.len, buffers);
 
   PyBuffer_Release(&stream);
   return obj;

@@ -21,7 +21,7 @@
 /* A payload of the stream from this size on is not copied into it, but spliced in. */
 #define LVRI_SPLICE_BYTES ((size_t)LVR_MESSAGE_INLINE)
 /* A buffer of a reducer's from this size on travels by itself. */
-#define LVRI_BUFFER_BYTES ((size_t)64 * 1024)
+#define LVRI_BUFFER_BYTES ((size_t)1024 * 1024)
 /* Copies of this size are made without the GIL. */
 #define LVRI_LONG_COPY_BYTES ((size_t)1024 * 1024)
 
@@ -125,7 +125,7 @@ bool lvri_packing(void);
 
 /* --- between the files of the codec -------------------------------------------------------- */
 
-/* encoding.c. Room for more bytes at the end, which are then the stream's; NULL with MemoryError. */
+/* encoding.c. Room for more bytes at the end: the stream's then. NULL with MemoryError. */
 unsigned char *lvri_encoding_grow(struct lvri_encoding *e, size_t more);
 
 static inline unsigned char *lvri_encoding_claim(struct lvri_encoding *e, size_t more) {

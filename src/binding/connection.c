@@ -167,10 +167,24 @@ static int send_parcel(PyObject *self, PyObject *obj) {
   return failed;
 }
 
-static PyObject *connection_send(PyObject *self, PyObject *obj) {
+/* send(obj=...), or an error. Borrowed. */
+static PyObject *parse_obj(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames) {
+  Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+
+  if (nargs == 0 && named == 1 &&
+      PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), "obj") == 0)
+    return args[0];
+  PyErr_Format(PyExc_TypeError, "send() takes one argument, obj (%zd given)", nargs + named);
+  return NULL;
+}
+
+static PyObject *connection_send(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                 PyObject *kwnames) {
+  bool usual = nargs == 1 && kwnames == NULL;
+  PyObject *obj = __builtin_expect(usual, 1) ? args[0] : parse_obj(args, nargs, kwnames);
   unsigned char small[LVRI_ENCODING_BYTES];
 
-  if (check_writable(self) < 0) return NULL;
+  if (obj == NULL || check_writable(self) < 0) return NULL;
   const struct lvri_put simple = {small, lvri_encode_small(obj, small, sizeof(small)), NULL};
   int failed = simple.bytes > 0 ? put_message(self, &simple) : send_parcel(self, obj);
 
@@ -632,8 +646,8 @@ static PyObject *connection_pipe(PyObject *type, PyObject *args) {
 }
 
 static PyMethodDef connection_methods[] = {
-    {"send", connection_send, METH_O,
-     "send($self, obj, /)\n--\n\nSend an object; it is there for the other end when this returns."},
+    {"send", LVRI_METHOD(connection_send), METH_FASTCALL | METH_KEYWORDS,
+     "send($self, obj)\n--\n\nSend an object; it is there for the other end when this returns."},
     {"recv", connection_recv, METH_NOARGS,
      "recv($self, /)\n--\n\n"
      "Receive an object; EOFError when there is none and the other end is closed."},

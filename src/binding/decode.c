@@ -14,7 +14,7 @@
 
 #include <string.h>
 
-#define FEW_FRAMES  16u
+#define FEW_FRAMES   16u
 #define FEW_NUMBERED 32u
 
 /* A container whose items are being read. */
@@ -30,7 +30,7 @@ struct reader {
   struct lvri_state *state;
   struct frame *frames; /* those that are open, outermost first */
   size_t depth, frame_room;
-  size_t key_depth;   /* of the frame whose key is being read, plus one; 0: no key is */
+  size_t key_depth;    /* of the frame whose key is being read, plus one; 0: no key is */
   PyObject **numbered; /* strs, bytes, whole tuples so far; borrowed: what is made is kept */
   size_t numbered_count, numbered_room;
   struct frame few_frames[FEW_FRAMES];
@@ -81,7 +81,8 @@ static inline int read_length(struct reader *r, size_t each, size_t *ret_count) 
   uint64_t count;
 
   if (read_size(r, &count) < 0) return -1;
-  if (count > left(r) / each) return lvri_raise_corrupt(r->state, "a size is larger than all of it");
+  if (count > left(r) / each)
+    return lvri_raise_corrupt(r->state, "a size is larger than all of it");
   *ret_count = (size_t)count;
   return 0;
 }
@@ -234,8 +235,8 @@ static PyObject *read_bytes(struct reader *r) {
   const unsigned char *from = r->at;
 
   r->at += bytes;
-  if (bytes < 2) return give_number(r, PyBytes_FromStringAndSize((const char *)from,
-                                                                   (Py_ssize_t)bytes));
+  if (bytes < 2)
+    return give_number(r, PyBytes_FromStringAndSize((const char *)from, (Py_ssize_t)bytes));
   PyObject *made = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)bytes);
 
   if (made != NULL) lvri_copy(PyBytes_AS_STRING(made), from, bytes);
@@ -376,26 +377,44 @@ static void drop_open(struct reader *r) {
 
 static PyObject *read_tagged(struct reader *r, unsigned tag) {
   switch (tag) {
-    case LVRI_WIRE_NONE: return Py_NewRef(Py_None);
-    case LVRI_WIRE_FALSE: return Py_NewRef(Py_False);
-    case LVRI_WIRE_TRUE: return Py_NewRef(Py_True);
-    case LVRI_WIRE_FLOAT: return read_float(r);
-    case LVRI_WIRE_INT8: return read_int(r, 1);
-    case LVRI_WIRE_INT16: return read_int(r, 2);
-    case LVRI_WIRE_INT32: return read_int(r, 4);
-    case LVRI_WIRE_INT64: return read_int(r, 8);
-    case LVRI_WIRE_LONG: return read_long(r);
-    case LVRI_WIRE_ASCII: return read_str(r, 1, true);
-    case LVRI_WIRE_LATIN1: return read_str(r, 1, false);
-    case LVRI_WIRE_UCS2: return read_str(r, 2, false);
-    case LVRI_WIRE_UCS4: return read_str(r, 4, false);
-    case LVRI_WIRE_BYTES: return read_bytes(r);
-    case LVRI_WIRE_BYTEARRAY: return read_bytearray(r);
+    case LVRI_WIRE_NONE:
+      return Py_NewRef(Py_None);
+    case LVRI_WIRE_FALSE:
+      return Py_NewRef(Py_False);
+    case LVRI_WIRE_TRUE:
+      return Py_NewRef(Py_True);
+    case LVRI_WIRE_FLOAT:
+      return read_float(r);
+    case LVRI_WIRE_INT8:
+      return read_int(r, 1);
+    case LVRI_WIRE_INT16:
+      return read_int(r, 2);
+    case LVRI_WIRE_INT32:
+      return read_int(r, 4);
+    case LVRI_WIRE_INT64:
+      return read_int(r, 8);
+    case LVRI_WIRE_LONG:
+      return read_long(r);
+    case LVRI_WIRE_ASCII:
+      return read_str(r, 1, true);
+    case LVRI_WIRE_LATIN1:
+      return read_str(r, 1, false);
+    case LVRI_WIRE_UCS2:
+      return read_str(r, 2, false);
+    case LVRI_WIRE_UCS4:
+      return read_str(r, 4, false);
+    case LVRI_WIRE_BYTES:
+      return read_bytes(r);
+    case LVRI_WIRE_BYTEARRAY:
+      return read_bytearray(r);
     case LVRI_WIRE_TUPLE:
     case LVRI_WIRE_LIST:
-    case LVRI_WIRE_DICT: return read_container(r, tag);
-    case LVRI_WIRE_AGAIN: return read_again(r);
-    default: return corrupt(r, "a byte says nothing that is known");
+    case LVRI_WIRE_DICT:
+      return read_container(r, tag);
+    case LVRI_WIRE_AGAIN:
+      return read_again(r);
+    default:
+      return corrupt(r, "a byte says nothing that is known");
   }
 }
 
@@ -406,7 +425,8 @@ static PyObject *read_value(struct reader *r) {
 
   if (tag <= LVRI_WIRE_INT_MAX) return PyLong_FromLong((long)tag);
   if (tag < LVRI_WIRE_FEW_TUPLE) return read_word(r, tag - LVRI_WIRE_WORD);
-  if (tag < LVRI_WIRE_FEW_LIST) return open_container(r, LVRI_WIRE_TUPLE, tag - LVRI_WIRE_FEW_TUPLE);
+  if (tag < LVRI_WIRE_FEW_LIST)
+    return open_container(r, LVRI_WIRE_TUPLE, tag - LVRI_WIRE_FEW_TUPLE);
   if (tag < LVRI_WIRE_FEW_DICT) return open_container(r, LVRI_WIRE_LIST, tag - LVRI_WIRE_FEW_LIST);
   if (tag < LVRI_WIRE_NONE) return open_container(r, LVRI_WIRE_DICT, tag - LVRI_WIRE_FEW_DICT);
   return read_tagged(r, tag);
@@ -452,8 +472,7 @@ static PyObject *decode_direct(struct reader *r) {
   return root;
 }
 
-PyObject *lvri_decode(struct lvri_state *state, const void *data, size_t bytes,
-                      PyObject *buffers) {
+PyObject *lvri_decode(struct lvri_state *state, const void *data, size_t bytes, PyObject *buffers) {
   const unsigned char *from = data;
   struct reader r;
 

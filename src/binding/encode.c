@@ -16,7 +16,7 @@
 
 #include <string.h>
 
-#define FEW 64u /* that many slots of the set are on the stack */
+#define FEW       64u        /* that many slots of the set are on the stack */
 #define NO_NUMBER UINT32_MAX /* it can be changed, or it is a tuple that is not whole yet */
 
 /* What was seen: an open-addressed table of addresses, at most half full. */
@@ -375,8 +375,7 @@ static int put_dict(struct walk *w, PyObject *o) {
   PyObject *key, *value;
   int put = enter(w, o);
 
-  if (put > 0)
-    put = put_count(w, LVRI_WIRE_FEW_DICT, LVRI_WIRE_DICT, (size_t)PyDict_GET_SIZE(o));
+  if (put > 0) put = put_count(w, LVRI_WIRE_FEW_DICT, LVRI_WIRE_DICT, (size_t)PyDict_GET_SIZE(o));
   while (put > 0 && PyDict_Next(o, &at, &key, &value)) {
     put = put_key(w, key);
     if (put > 0) put = put_value(w, value);

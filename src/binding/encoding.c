@@ -51,8 +51,7 @@ static void *make_room(void *items, uint32_t count, uint32_t *room, size_t item_
 /* --- pieces -------------------------------------------------------------------------------- */
 
 struct lvri_piece *lvri_piece_add(struct lvri_pieces *pieces) {
-  void *items =
-      make_room(pieces->items, pieces->count, &pieces->room, sizeof(struct lvri_piece));
+  void *items = make_room(pieces->items, pieces->count, &pieces->room, sizeof(struct lvri_piece));
 
   if (items == NULL) return NULL;
   pieces->items = items;

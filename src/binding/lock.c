@@ -65,7 +65,7 @@ static PyObject *lock_acquire(PyObject *self, PyObject *const *args, Py_ssize_t 
 
   if (lock == NULL) return NULL;
   if ((nargs > 0 || kwnames != NULL) &&
-      lvri_parse_waiting("acquire", args, nargs, kwnames, &deadline_ns) < 0)
+      lvri_parse_waiting("acquire", 0, args, nargs, kwnames, &deadline_ns) < 0)
     return NULL;
   return acquire_until(self, lock, deadline_ns);
 }
@@ -100,6 +100,15 @@ static PyObject *lock_exit(PyObject *self, PyObject *const *Py_UNUSED(args),
                            Py_ssize_t Py_UNUSED(nargs)) {
   return lock_release(self, NULL);
 }
+
+static int forget(PyObject *result) {
+  Py_XDECREF(result);
+  return result == NULL ? -1 : 0;
+}
+
+int lvri_lock_acquire(PyObject *self) { return forget(lock_enter(self, NULL)); }
+
+int lvri_lock_release(PyObject *self) { return forget(lock_release(self, NULL)); }
 
 /* Looking */
 

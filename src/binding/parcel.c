@@ -114,13 +114,12 @@ static PyObject *carried_buffer(struct lvri_state *state, const lvr_block *carri
   return lvri_buffer_new(state, block, readonly);
 }
 
-static PyObject *carried_buffers(struct lvri_state *state, const lvr_block *carrier,
-                                 uint32_t count, const unsigned char *flags) {
+static PyObject *carried_buffers(struct lvri_state *state, const lvr_block *carrier, uint32_t count,
+                                 const unsigned char *flags) {
   PyObject *list = PyList_New(0);
 
   for (uint32_t i = 0; list != NULL && i < count; i++) {
-    PyObject *buffer =
-        carried_buffer(state, carrier, i, (flags[i] & LVRI_BUFFER_READONLY) != 0);
+    PyObject *buffer = carried_buffer(state, carrier, i, (flags[i] & LVRI_BUFFER_READONLY) != 0);
 
     if (buffer == NULL || PyList_Append(list, buffer) < 0) Py_CLEAR(list);
     Py_XDECREF(buffer);
@@ -146,8 +145,8 @@ static PyObject *unpack_carried(struct lvri_state *state, const struct lvr_messa
 }
 
 PyObject *lvri_parcel_unpack(struct lvri_state *state, struct lvr_message *m) {
-  PyObject *obj = m->block == NULL ? lvri_decode(state, m->data, m->bytes, NULL)
-                                   : unpack_carried(state, m);
+  PyObject *obj =
+      m->block == NULL ? lvri_decode(state, m->data, m->bytes, NULL) : unpack_carried(state, m);
 
   lvr_message_fini(m);
   return obj;

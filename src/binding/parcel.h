@@ -27,16 +27,15 @@ struct lvri_parcel {
 };
 
 /* lvri_parcel_pack - encode obj, and copy what is large into blocks.
- * Owner:   *p is the caller's: lvri_parcel_fini(). Nothing of obj is referred to any more. On failure
- *          there is nothing to give back.
+ * Owner:   *p is the caller's: lvri_parcel_fini(). Nothing of obj is referred to any more. On
+ *          failure there is nothing to give back.
  * Caller:  has the GIL; holds no lock of the arena's. May run any Python code; releases the GIL for
  *          copies of 1 MiB and more.
  * Locks:   with blocks: the arena's guard, shortly.
  * Crash:   what was made is in the ledger, and repaired.
- * Returns: 0; -1 with the exception: as lvri_encode(), MemoryError and RuntimeError for what the arena
- *          says. */
-LVR_MUST_CHECK int lvri_parcel_pack(struct lvri_state *state, PyObject *obj,
-                                    struct lvri_parcel *p);
+ * Returns: 0; -1 with the exception: as lvri_encode(), MemoryError and RuntimeError for what the
+ *          arena says. */
+LVR_MUST_CHECK int lvri_parcel_pack(struct lvri_state *state, PyObject *obj, struct lvri_parcel *p);
 
 /* lvri_parcel_fini - give back memory, and the block if it was not put. Twice is fine. An exception
  * that is set stays. */
@@ -45,7 +44,8 @@ void lvri_parcel_fini(struct lvri_parcel *p);
 /* lvri_parcel_unpack - decode what was got, and give the message back.
  * Owner:   takes what m owns, also on failure: lvr_message_fini() is done.
  * Caller:  has the GIL; holds no lock of the arena's. May run any Python code.
- * Returns: a new reference; NULL with the exception: as lvri_decode(), and for what the arena says. */
+ * Returns: a new reference; NULL with the exception: as lvri_decode(), and for what the arena
+ *          says. */
 PyObject *lvri_parcel_unpack(struct lvri_state *state, struct lvr_message *m);
 
 #endif

@@ -118,8 +118,7 @@ static PyType_Slot sink_slots[] = {
 static PyType_Spec sink_spec = {
     .name = "leveret._core.Sink",
     .basicsize = sizeof(struct sink),
-    .flags =
-        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = sink_slots,
 };
 
@@ -273,10 +272,9 @@ static int dump(struct lvri_state *state, struct sink *sink, PyObject *obj) {
 /* leveret.reduction.last_resort(obj, sink, error): whether it wrote it after all. */
 static PyObject *call_last_resort(PyObject *obj, struct sink *sink, PyObject *error) {
   PyObject *reduction = PyImport_ImportModule("leveret.reduction");
-  PyObject *written = reduction == NULL
-                          ? NULL
-                          : PyObject_CallMethod(reduction, "last_resort", "(OOO)", obj,
-                                                (PyObject *)sink, error);
+  PyObject *written = reduction == NULL ? NULL
+                                        : PyObject_CallMethod(reduction, "last_resort", "(OOO)",
+                                                              obj, (PyObject *)sink, error);
 
   Py_XDECREF(reduction);
   return written;
@@ -358,8 +356,7 @@ static PyObject *close_view(struct lvri_state *state, PyObject *view, PyObject *
 
 static PyObject *load(struct lvri_state *state, const unsigned char *data, size_t bytes,
                       PyObject *buffers) {
-  PyObject *view =
-      PyMemoryView_FromMemory((char *)(uintptr_t)data, (Py_ssize_t)bytes, PyBUF_READ);
+  PyObject *view = PyMemoryView_FromMemory((char *)(uintptr_t)data, (Py_ssize_t)bytes, PyBUF_READ);
 
   if (view == NULL) return NULL;
   return close_view(state, view, call_loads(state, view, buffers));

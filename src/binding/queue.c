@@ -161,7 +161,7 @@ static PyObject *queue_put(PyObject *self, PyObject *const *args, Py_ssize_t nar
 
   if (__builtin_expect(nargs == 1 && kwnames == NULL, 1)) return put(self, args[0], deadline_ns);
   if (nargs == 0) return put_named(self, args, kwnames);
-  if (lvri_parse_waiting("put", args + 1, nargs - 1, kwnames, &deadline_ns) < 0) return NULL;
+  if (lvri_parse_waiting("put", 1, args + 1, nargs - 1, kwnames, &deadline_ns) < 0) return NULL;
   return put(self, args[0], deadline_ns);
 }
 
@@ -232,7 +232,7 @@ static PyObject *queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nar
   int64_t deadline_ns = LVR_FOREVER;
 
   if ((nargs > 0 || kwnames != NULL) &&
-      lvri_parse_waiting("get", args, nargs, kwnames, &deadline_ns) < 0)
+      lvri_parse_waiting("get", 0, args, nargs, kwnames, &deadline_ns) < 0)
     return NULL;
   return get(self, deadline_ns);
 }
@@ -317,7 +317,8 @@ static PyObject *queue_put_many(PyObject *self, PyObject *const *args, Py_ssize_
   int64_t deadline_ns = LVR_FOREVER;
 
   if (nargs < 1) return PyErr_Format(PyExc_TypeError, "put_many() takes an iterable");
-  if (lvri_parse_waiting("put_many", args + 1, nargs - 1, kwnames, &deadline_ns) < 0) return NULL;
+  if (lvri_parse_waiting("put_many", 1, args + 1, nargs - 1, kwnames, &deadline_ns) < 0)
+    return NULL;
   lvr_queue *queue = open_queue(self);
   PyObject *iterator = queue == NULL ? NULL : PyObject_GetIter(args[0]);
 

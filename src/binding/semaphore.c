@@ -47,7 +47,7 @@ static PyObject *semaphore_acquire(PyObject *self, PyObject *const *args, Py_ssi
 
   if (semaphore == NULL) return NULL;
   if ((nargs > 0 || kwnames != NULL) &&
-      lvri_parse_waiting("acquire", args, nargs, kwnames, &deadline_ns) < 0)
+      lvri_parse_waiting("acquire", 0, args, nargs, kwnames, &deadline_ns) < 0)
     return NULL;
   return acquire_until(semaphore, is_bounded(self), deadline_ns);
 }

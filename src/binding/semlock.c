@@ -26,9 +26,9 @@ static int raise_unexpected(const char *function, PyObject *name) {
   return -1;
 }
 
-static int raise_repeated(const char *function, PyObject *name) {
-  PyErr_Format(PyExc_TypeError, "argument for %s() given by name ('%U') and position", function,
-               name);
+static int raise_repeated(const char *function, PyObject *name, Py_ssize_t position) {
+  PyErr_Format(PyExc_TypeError, "argument for %s() given by name ('%U') and position (%zd)",
+               function, name, position);
   return -1;
 }
 
@@ -39,14 +39,14 @@ static int argument_named(const char *function, PyObject *name) {
   return raise_unexpected(function, name);
 }
 
-int lvri_parse_waiting(const char *function, PyObject *const *args, Py_ssize_t nargs,
-                       PyObject *kwnames, int64_t *ret_deadline_ns) {
+int lvri_parse_waiting(const char *function, Py_ssize_t before, PyObject *const *args,
+                       Py_ssize_t nargs, PyObject *kwnames, int64_t *ret_deadline_ns) {
   PyObject *values[2] = {NULL, NULL};
   Py_ssize_t keywords = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
 
   if (nargs + keywords > 2) {
-    PyErr_Format(PyExc_TypeError, "%s() takes at most 2 arguments to wait by (%zd given)", function,
-                 nargs + keywords);
+    PyErr_Format(PyExc_TypeError, "%s() takes at most %zd arguments (%zd given)", function,
+                 before + 2, before + nargs + keywords);
     return -1;
   }
   for (Py_ssize_t i = 0; i < nargs; i++)
@@ -56,7 +56,7 @@ int lvri_parse_waiting(const char *function, PyObject *const *args, Py_ssize_t n
     int which = argument_named(function, name);
 
     if (which < 0) return -1;
-    if (values[which] != NULL) return raise_repeated(function, name);
+    if (values[which] != NULL) return raise_repeated(function, name, before + which + 1);
     values[which] = args[nargs + i];
   }
   return set_deadline(values[0], values[1], ret_deadline_ns);

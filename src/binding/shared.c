@@ -54,6 +54,13 @@ int lvri_parse_ctx(PyObject *args, PyObject *kwargs) {
   return PyArg_ParseTupleAndKeywords(args, kwargs, "|$O:__init__", keywords, &ctx) ? 0 : -1;
 }
 
+int lvri_check_count(const char *method, Py_ssize_t nargs, Py_ssize_t wanted) {
+  if (nargs == wanted) return 0;
+  PyErr_Format(PyExc_TypeError, "%s() takes exactly %zd arguments (%zd given)", method, wanted,
+               nargs);
+  return -1;
+}
+
 int lvri_check_fresh(PyObject *self, const void *handle) {
   if (handle == NULL) return 0;
   PyErr_Format(PyExc_RuntimeError, "%s.__init__() was called already; make another object instead",

@@ -36,6 +36,8 @@ void lvri_shared_dealloc_end(PyObject *self);
 PyObject *lvri_raise_uninitialised(PyObject *self);
 /* Parses the arguments of a constructor that has none but ctx. -1 with an error. */
 int lvri_parse_ctx(PyObject *args, PyObject *kwargs);
+/* For a method of so many positional arguments: -1 with an error when it got others. */
+int lvri_check_count(const char *method, Py_ssize_t nargs, Py_ssize_t wanted);
 /* For __init__: -1 with an error when the object has its handle already. */
 int lvri_check_fresh(PyObject *self, const void *handle);
 
@@ -61,20 +63,20 @@ PyObject *lvri_attributes(PyObject *self);
 int lvri_attributes_set(PyObject *self, PyObject *attributes);
 
 /* static PyObject *K_reference(lvr_K *handle): what goes into a pickle for it. */
-#define LVRI_DEFINE_REFERENCE(KIND)                                            \
-  static PyObject *KIND##_reference(lvr_##KIND *handle) {                      \
-    struct lvri_passage passage;                                               \
-    lvr_ref ref;                                                               \
-                                                                               \
-    if (lvri_passage_begin(&passage) < 0) return NULL;                         \
-    if (passage.alone) {                                                       \
-      int code = lvr_##KIND##_send(handle, &ref);                              \
-                                                                               \
-      if (code < 0) return lvri_raise(code, "send a " #KIND);                  \
-    } else {                                                                   \
-      lvr_##KIND##_ref(handle, &ref);                                          \
-    }                                                                          \
-    return lvri_passage_end(&passage, &ref);                                   \
+#define LVRI_DEFINE_REFERENCE(KIND)                           \
+  static PyObject *KIND##_reference(lvr_##KIND *handle) {     \
+    struct lvri_passage passage;                              \
+    lvr_ref ref;                                              \
+                                                              \
+    if (lvri_passage_begin(&passage) < 0) return NULL;        \
+    if (passage.alone) {                                      \
+      int code = lvr_##KIND##_send(handle, &ref);             \
+                                                              \
+      if (code < 0) return lvri_raise(code, "send a " #KIND); \
+    } else {                                                  \
+      lvr_##KIND##_ref(handle, &ref);                         \
+    }                                                         \
+    return lvri_passage_end(&passage, &ref);                  \
   }
 
 /* static int K_from_reference(PyObject *bytes, lvr_K **ret_handle): and back; -1 with an error. */

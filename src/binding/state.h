@@ -26,40 +26,45 @@
 #include <leveret/leveret.h>
 
 /* X(C type, field) */
-#define LVRI_STATE_OBJECTS(X)             \
-  X(PyTypeObject, semlock_type)           \
-  X(PyTypeObject, lock_type)              \
-  X(PyTypeObject, rlock_type)             \
-  X(PyTypeObject, semaphore_type)         \
-  X(PyTypeObject, bounded_semaphore_type) \
-  X(PyTypeObject, condition_type)         \
-  X(PyTypeObject, event_type)             \
-  X(PyTypeObject, barrier_type)           \
-  X(PyTypeObject, queue_type)             \
-  X(PyTypeObject, joinable_queue_type)    \
-  X(PyTypeObject, connection_type)        \
-  X(PyTypeObject, zygote_type)            \
-  X(PyTypeObject, sink_type)              \
-  X(PyTypeObject, buffer_type)            \
-  X(PyObject, abandoned_lock_warning)     \
-  X(PyObject, lost_task_warning)          \
-  X(PyObject, corrupt_message)            \
-  X(PyObject, newobj)                     \
-  X(PyObject, pickler)                    \
-  X(PyObject, loads)                      \
-  X(PyObject, loads_names)                \
-  X(PyObject, forking_pickler)            \
-  X(PyObject, contexts)                   \
-  X(PyObject, reducers)                   \
-  X(PyObject, base_reducers)              \
-  X(PyObject, more_reducers)              \
-  X(PyObject, protocol)                   \
-  X(PyObject, name_base)                  \
-  X(PyObject, name_more)                  \
-  X(PyObject, name_table)                 \
-  X(PyObject, name_reduction)             \
-  X(PyObject, name_class)                 \
-  X(PyObject, name_dump)                  \
+#define LVRI_STATE_OBJECTS(X)               \
+  X(PyTypeObject, semlock_type)             \
+  X(PyTypeObject, lock_type)                \
+  X(PyTypeObject, rlock_type)               \
+  X(PyTypeObject, semaphore_type)           \
+  X(PyTypeObject, bounded_semaphore_type)   \
+  X(PyTypeObject, condition_type)           \
+  X(PyTypeObject, event_type)               \
+  X(PyTypeObject, barrier_type)             \
+  X(PyTypeObject, queue_type)               \
+  X(PyTypeObject, joinable_queue_type)      \
+  X(PyTypeObject, connection_type)          \
+  X(PyTypeObject, zygote_type)              \
+  X(PyTypeObject, sink_type)                \
+  X(PyTypeObject, buffer_type)              \
+  X(PyTypeObject, memory_type)              \
+  X(PyTypeObject, synchronized_base_type)   \
+  X(PyTypeObject, synchronized_type)        \
+  X(PyTypeObject, synchronized_array_type)  \
+  X(PyTypeObject, synchronized_string_type) \
+  X(PyObject, abandoned_lock_warning)       \
+  X(PyObject, lost_task_warning)            \
+  X(PyObject, corrupt_message)              \
+  X(PyObject, newobj)                       \
+  X(PyObject, pickler)                      \
+  X(PyObject, loads)                        \
+  X(PyObject, loads_names)                  \
+  X(PyObject, forking_pickler)              \
+  X(PyObject, contexts)                     \
+  X(PyObject, reducers)                     \
+  X(PyObject, base_reducers)                \
+  X(PyObject, more_reducers)                \
+  X(PyObject, protocol)                     \
+  X(PyObject, name_base)                    \
+  X(PyObject, name_more)                    \
+  X(PyObject, name_table)                   \
+  X(PyObject, name_reduction)               \
+  X(PyObject, name_class)                   \
+  X(PyObject, name_dump)                    \
   X(PyObject, name_release)
 
 struct lvri_state {
@@ -138,5 +143,9 @@ int lvri_exec_zygote(PyObject *module, struct lvri_state *state);
 int lvri_exec_codec(PyObject *module, struct lvri_state *state);
 int lvri_exec_buffer(PyObject *module, struct lvri_state *state);
 int lvri_exec_pickling(PyObject *module, struct lvri_state *state);
+int lvri_exec_memory(PyObject *module, struct lvri_state *state);
+int lvri_exec_synchronized(PyObject *module, struct lvri_state *state);
+int lvri_exec_value(PyObject *module, struct lvri_state *state);
+int lvri_exec_array(PyObject *module, struct lvri_state *state);
 
 #endif

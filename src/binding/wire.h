@@ -7,7 +7,7 @@
 enum lvri_wire {
   LVRI_WIRE_INT = 0x00, /* the int itself, up to LVRI_WIRE_INT_MAX */
   LVRI_WIRE_INT_MAX = 0x7f,
-  LVRI_WIRE_WORD = 0x80, /* plus how many ASCII characters */
+  LVRI_WIRE_WORD = 0x80,      /* plus how many ASCII characters */
   LVRI_WIRE_FEW_TUPLE = 0xa0, /* plus how many items */
   LVRI_WIRE_FEW_LIST = 0xb0,
   LVRI_WIRE_FEW_DICT = 0xc0,

@@ -41,7 +41,7 @@ static int init_header(struct lvri_arena *a) {
 }
 
 int lvri_arena_create(uint64_t reserve_bytes, struct lvri_arena *ret) {
-  struct lvri_arena a = {NULL, -1, 0, false};
+  struct lvri_arena a = {NULL, -1, 0};
   void *base = NULL;
   if (!reserve_bytes) reserve_bytes = LVRI_ARENA_RESERVE_BYTES;
   if (reserve_bytes > LVRI_ARENA_MOST_BYTES) reserve_bytes = LVRI_ARENA_MOST_BYTES;
@@ -100,7 +100,7 @@ static int read_header(int fd, uint64_t *ret_reserve_bytes) {
 }
 
 int lvri_arena_attach(int fd, struct lvri_arena *ret) {
-  struct lvri_arena a = {NULL, -1, 0, false};
+  struct lvri_arena a = {NULL, -1, 0};
   uint64_t reserve_bytes = 0;
   void *base = NULL;
   int error = read_header(fd, &reserve_bytes);
@@ -123,7 +123,7 @@ void lvri_arena_fini(struct lvri_arena *a) {
   if (a->base) lvri_os_shm_unmap(a->base, a->mapped_bytes);
   if (a->fd > 0)
     lvri_os_close(a->fd); /* 0 is a zeroed struct: lvri_os_shm_create() never gives it */
-  *a = (struct lvri_arena){NULL, -1, 0, false};
+  *a = (struct lvri_arena){NULL, -1, 0};
 }
 
 void lvri_arena_destroy(struct lvri_arena *a) {

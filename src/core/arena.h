@@ -64,12 +64,11 @@ struct lvri_arena_shm {
   _Alignas(64) struct lvri_stripe_guard ah_stripes[LVRI_ARENA_STRIPES];
 };
 
-/* A mapping of it, in one process. All but ar_trim is constant from create or attach to fini. */
+/* A mapping of it, in one process. Constant from create or attach to fini. */
 struct lvri_arena {
   unsigned char *base;
   int fd;
   uint64_t mapped_bytes;
-  bool trim; /* pages were freed in this critical section; only under the arena's guard */
 };
 
 static inline struct lvri_arena_shm *lvri_arena_header(const struct lvri_arena *a) {

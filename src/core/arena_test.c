@@ -122,10 +122,10 @@ TEST(stripes_are_spread) {
 /* Attaching to this must fail so, take nothing and touch *ret not at all. */
 static void refuse(int fd, int error) {
   unsigned char somewhere;
-  struct lvri_arena b = {&somewhere, 77, 5, true};
+  struct lvri_arena b = {&somewhere, 77, 5};
   int fds = test_count_fds();
   CHECK_INT(lvri_arena_attach(fd, &b), error);
-  CHECK(b.base == &somewhere && b.fd == 77 && b.mapped_bytes == 5 && b.trim);
+  CHECK(b.base == &somewhere && b.fd == 77 && b.mapped_bytes == 5);
   CHECK_INT(test_count_fds(), fds);
 }
 
@@ -219,7 +219,7 @@ TEST(a_destroyed_arena_is_stale) {
 
 /* Each call that can fail does so once; what is made nevertheless is whole. */
 static bool create_fails_at(uint64_t nth) {
-  struct lvri_arena a = {NULL, -1, 0, false};
+  struct lvri_arena a = {NULL, -1, 0};
   int fds = test_count_fds();
   lvri_fault_arm(NULL, nth);
   int error = lvri_arena_create(0, &a);
@@ -240,7 +240,7 @@ TEST(each_failing_call_of_create_is_a_code) {
 }
 
 static bool attach_fails_at(int fd, uint64_t nth) {
-  struct lvri_arena b = {NULL, -1, 0, false};
+  struct lvri_arena b = {NULL, -1, 0};
   int fds = test_count_fds();
   lvri_fault_arm(NULL, nth);
   int error = lvri_arena_attach(fd, &b);

@@ -45,10 +45,15 @@ static int fill(struct lvr_block *b, bool zeros) {
 }
 
 /* The arena is not to grow for what cannot be had. */
-static int look_for(size_t bytes) { return bytes < LOOK_BYTES ? 0 : lvri_os_shm_may_commit(bytes); }
+static int look_for(struct lvri_arena *a, size_t bytes) {
+  if (bytes < LOOK_BYTES) return 0;
+  int error = lvri_os_shm_may_commit(bytes);
+  return error && lvri_heap_squeeze(a) ? lvri_os_shm_may_commit(bytes) : error;
+}
 
 int lvr_block_create(lvr_session *s, size_t bytes, uint32_t flags, lvr_block **ret_b) {
   if (flags & ~(LVR_BLOCK_ZEROED | LVR_BLOCK_PAGED)) return -EINVAL;
+  if (lvri_session_stale(s)) return -ESTALE;
   struct wish wish = {bytes, (flags & LVR_BLOCK_PAGED) || bytes > LVRI_BLOCK_SMALL_MAX};
   struct lvri_making making = {
       .kind = LVRI_KIND_BLOCK,
@@ -58,7 +63,7 @@ int lvr_block_create(lvr_session *s, size_t bytes, uint32_t flags, lvr_block **r
       .context = &wish,
   };
   struct lvri_handle *h;
-  int error = look_for(bytes);
+  int error = look_for(&s->arena, bytes);
   if (!error) error = lvri_object_make(s, &making, &h);
   if (error) return error;
   LVR_CRASHPOINT("block.create.made");
@@ -187,10 +192,9 @@ static int carry_locked(struct lvr_block *b, const lvr_ref *ref) {
   return 0;
 }
 
-int lvr_block_carry(lvr_block *b, const lvr_ref *ref) {
+static int try_carry(lvr_block *b, const lvr_ref *ref) {
   struct lvri_arena *a = arena_of(b);
   struct lvri_guard *g = lvri_arena_guard(a);
-  if (lvri_session_stale(b->handle.session)) return -ESTALE;
   int error = lvri_guard_enter(a, g);
   if (error) return error;
   error = carry_locked(b, ref);
@@ -199,6 +203,12 @@ int lvr_block_carry(lvr_block *b, const lvr_ref *ref) {
   else
     lvri_guard_leave(a, g);
   return error;
+}
+
+int lvr_block_carry(lvr_block *b, const lvr_ref *ref) {
+  if (lvri_session_stale(b->handle.session)) return -ESTALE;
+  int error = try_carry(b, ref);
+  return error == -ENOMEM && lvri_heap_squeeze(arena_of(b)) ? try_carry(b, ref) : error;
 }
 
 uint32_t lvr_block_carried(const lvr_block *b) {

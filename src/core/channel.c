@@ -238,6 +238,17 @@ static bool is_there(struct lvri_channel_shm *shm) {
   return gets != shm->ch_seen_puts;
 }
 
+/* What is about to be taken is ours from the store of the head on: whoever buries us finds it. */
+static void note_claim(struct lvri_channel *c, uint32_t count) {
+  if (__builtin_expect(!c->claim, 1)) return;
+  uint32_t first = lvri_channel_count_of(lvri_load_relaxed_u64(&c->shm->ch_head));
+  c->shm->ch_claim = lvri_off_in(arena_of(c), c->claim);
+  lvri_fence_compiler();
+  LVR_CRASHPOINT("channel.claim.placed");
+  lvri_store_release_u64(c->claim, (uint64_t)first << 32 | count);
+  LVR_CRASHPOINT("channel.claim.noted");
+}
+
 /* In a transaction: `count` more messages are this process's to call done, and the head will be
  * behind them. */
 static void note_taken(struct lvri_channel *c, uint64_t head, uint32_t count) {
@@ -319,6 +330,7 @@ static int take(struct lvri_channel *c, struct lvri_record_header *record,
   ret_m->block = NULL;
   ret_m->in_block = false;
   memcpy(ret_m->small, lvri_record_data(record), record->rc_bytes);
+  note_claim(c, 1);
   if (__builtin_expect(plain, 1)) {
     lvri_channel_publish_head(shm, head, units);
     return 0;
@@ -406,6 +418,7 @@ static int get_batch(struct lvri_channel *c, struct batch *b) {
   while ((record = next_of(c, b)))
     pack(b, record);
   if (b->count == 0) return 0;
+  note_claim(c, b->count);
   if (counted) error = take_counted(c, b->head, b->count);
   if (error) return error;
   if (counted)

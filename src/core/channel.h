@@ -85,6 +85,8 @@ _Static_assert(LVR_MESSAGE_INLINE <= UINT16_MAX, "rc_bytes");
  *   ch_seen_puts    get: the tail's count as last read
  *   ch_taken        get: 0, or 1 << 32 | the head's count once what was taken in a transaction is
  *                   taken. Set in that transaction, cleared by one store behind the head's
+ *   ch_claim        get: where who took last notes it, if he does (core/board.h); 0. Stored before the
+ *                   note, which is stored before the head
  *   ch_got_units    get; read by who puts: rc_units of the last record that was got
  *   ch_items, ch_room   bells of who waits for a message, or for room; by anybody, atomically
  *   ch_closed       by the last to leave, under the arena's guard, logged; read by anybody
@@ -100,7 +102,9 @@ _Static_assert(LVR_MESSAGE_INLINE <= UINT16_MAX, "rc_bytes");
  * takes a mutex from the dead first enters and leaves the arena's guard, so that a switch of
  * segments is wholly there or not, then finishes the intent: a pending block whose count the tail
  * has reached is a message's, any other is dropped; a head short of ch_taken is moved up to it, for
- * what lies between is in the dead one's ledger. Both can be done again from the start. */
+ * what lies between is in the dead one's ledger. Then a note at ch_claim whose end is not the head
+ * is struck out: it was of messages that are still here, or of a claim that was done with. All this
+ * can be done again from the start. */
 struct lvri_channel_shm {
   _Alignas(64) struct lvri_mutex ch_put_mutex;
   char ch_pad0[48 - sizeof(struct lvri_mutex)];
@@ -121,7 +125,8 @@ struct lvri_channel_shm {
   uint32_t ch_seen_puts;
   _Atomic uint32_t ch_got_units;
   _Atomic uint64_t ch_taken;
-  uint64_t ch_reserved2[6];
+  uint64_t ch_claim;
+  uint64_t ch_reserved2[5];
 
   _Atomic uint32_t ch_items;
   _Atomic uint32_t ch_room;
@@ -139,12 +144,13 @@ _Static_assert(offsetof(struct lvri_channel_shm, ch_items) == 256, "layout");
 
 /* A channel as one process sees it; part of a handle. Of a pipe's, putters and getters are the ends whose
  * holders can put and get: if they all die the channel is closed, so who waits watches them. 0: it is
- * never closed. doorbell: core/doorbell.h; NULL as a rule. interrupts: how often its waits were cut short. */
+ * never closed. claim: where this process notes what it takes, first << 32 | count; NULL: nowhere. doorbell: core/doorbell.h; NULL as a rule. interrupts: how often its waits were cut short. */
 struct lvri_channel {
   struct lvri_handle *handle; /* of the object that it is in, or of an end of it */
   struct lvri_channel_shm *shm;
   lvri_off putters, getters;
   void *_Atomic doorbell;
+  _Atomic uint64_t *claim;
   _Atomic uint32_t interrupts;
 };
 
@@ -196,6 +202,10 @@ int lvri_channel_get_many_until(struct lvri_channel *c, void *buf, size_t room, 
 
 /* Wait until a get would not find the channel empty and open. 0, -ETIMEDOUT, -EINTR, -ESTALE. */
 int lvri_channel_wait_until(struct lvri_channel *c, int64_t deadline_ns);
+
+/* Whoever puts a message from now on wakes who sleeps at the bell of messages, which has the value that
+ * is returned. Look once more before you do. */
+uint32_t lvri_channel_arm(struct lvri_channel *c);
 
 /* Cut short what this process's threads wait for at the channel, now and not later: they get
  * -ECANCELED. Who wants not to miss it that way takes the mark before he lets others run, and says it

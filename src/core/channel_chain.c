@@ -68,10 +68,23 @@ static void finish_taken(struct lvri_arena *a, struct lvri_channel_shm *shm) {
   lvri_store_release_u64(&shm->ch_taken, 0);
 }
 
+/* What the dead one noted as taken, and did not take, is not his. */
+static void strike_claim(struct lvri_arena *a, struct lvri_channel_shm *shm) {
+  if (!shm->ch_claim) return;
+  _Atomic uint64_t *place = lvri_at(a, shm->ch_claim);
+  uint64_t claim = lvri_load_relaxed_u64(place);
+  uint32_t end = (uint32_t)(claim >> 32) + (uint32_t)claim;
+  if (end != lvri_channel_count_of(lvri_load_relaxed_u64(&shm->ch_head)))
+    lvri_store_release_u64(place, 0);
+  LVR_CRASHPOINT("channel.claim.struck");
+}
+
 static int finish_get(struct lvri_arena *a, struct lvri_channel_shm *shm) {
   int error = settle(a);
-  if (!error) finish_taken(a, shm);
-  return error;
+  if (error) return error;
+  finish_taken(a, shm);
+  strike_claim(a, shm);
+  return 0;
 }
 
 /* Watches the word for a moment: who holds a mutex is about to give it back, unless he was

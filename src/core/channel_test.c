@@ -443,6 +443,21 @@ TEST(a_stopped_switch_holds_up_no_reader) {
   check_session(f.s);
 }
 
+/* What cannot be made whole is shut, for all and at once: nobody waits for it. */
+TEST(a_side_that_cannot_be_repaired_is_shut) {
+  struct fixture f = fixture_of(0, 0);
+  struct lvr_message m;
+  put_note(f.q, 1, 1);
+  struct lvri_mutex *mutex = &channel_shm(f.q)->ch_get_mutex;
+  test_kill(crash_stop_at("channel.get.copied", 1, get_one, &f));
+  CHECK_INT(lvri_mutex_lock(mutex), -EOWNERDEAD);
+  lvri_mutex_unlock(mutex); /* not consistent */
+  for (int i = 0; i < 3; i++) {
+    CHECK_INT(lvr_queue_get_until(f.q, &m, LVR_FOREVER), -ENOTRECOVERABLE);
+    put_bytes(f.q, 1);
+  }
+}
+
 /* --- segments -------------------------------------------------------------------------------- */
 
 /* Writers who die with a new segment, but no message: the next one finds no room in it, either. */

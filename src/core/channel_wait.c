@@ -29,6 +29,8 @@ static uint32_t arm(_Atomic uint32_t *bell) {
   return was | LVRI_BELL_SLEEPER;
 }
 
+uint32_t lvri_channel_arm(struct lvri_channel *c) { return arm(&c->shm->ch_items); }
+
 void lvri_channel_ring(_Atomic uint32_t *bell) {
   uint32_t was = lvri_load_relaxed_u32(bell);
   while (!lvri_cas_acq_rel_u32(bell, &was, (was + LVRI_BELL_RING) & ~LVRI_BELL_SLEEPER)) {
@@ -147,6 +149,7 @@ static void pass_on(const struct waiting *w) {
 
 int lvri_channel_put_since_until(struct lvri_channel *c, const struct lvri_put *put, uint32_t mark,
                                  int64_t deadline_ns) {
+  static const struct lvri_put least = {.bytes = 0};
   struct waiting w = for_room(c, put, mark);
   int error;
   do {
@@ -156,6 +159,7 @@ int lvri_channel_put_since_until(struct lvri_channel *c, const struct lvri_put *
       if (waited) error = waited;
     }
   } while (error == -EAGAIN);
+  w.put = &least; /* what another may have room for; and our block is the reader's now */
   pass_on(&w);
   return error;
 }

@@ -44,6 +44,7 @@ static void count_all(lvr_session *s, struct lvr_session_stats *stats) {
   const struct lvri_heap_shm *heap = &lvri_arena_header(a)->ah_heap;
   stats->blocks = lvri_load_relaxed_u64(&heap->hp_blocks);
   stats->bytes = lvri_load_relaxed_u64(&heap->hp_bytes);
+  stats->warm_bytes = lvri_heap_warm_bytes(a);
   lvri_heap_each(a, count_object, stats);
   for (uint32_t index = 1; index <= lvri_slots_of(a)->st_count; index++)
     count_slot(s, lvri_slot_at(a, index), stats);

@@ -60,7 +60,8 @@ static int note_forking(lvr_session *s, lvr_proc_id child) {
 
 void lvri_proc_forked(lvr_session *s, lvr_proc_id child, int32_t pid) {
   struct lvri_guard *g = lvri_arena_guard(&s->arena);
-  if (lvri_session_stale(s) || !is_our_embryo(s, child) || lvri_guard_enter(&s->arena, g) != 0) return;
+  if (lvri_session_stale(s) || !is_our_embryo(s, child) || lvri_guard_enter(&s->arena, g) != 0)
+    return;
   if (is_our_embryo(s, child)) {
     struct lvri_slot *slot = lvri_slot_of(&s->arena, child);
     lvri_set64(&s->arena, g, &slot->sl_born_ticks, lvri_os_boot_ticks());

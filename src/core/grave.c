@@ -55,6 +55,7 @@ void lvri_grave_empty(struct lvri_arena *a) {
     lvri_guard_leave(a, g);
     LVR_CRASHPOINT("grave.step.left");
   }
+  lvri_heap_settle(a);
 }
 
 static bool belongs(struct lvri_arena *a, lvri_off off) {

@@ -61,7 +61,7 @@ int lvri_guard_valid(const struct lvri_arena *a, const struct lvri_guard *g) {
   return 0;
 }
 
-static void commit(struct lvri_guard *g) {
+void lvri_guard_commit_only(struct lvri_guard *g) {
   lvri_fence_compiler();
   LVR_CRASHPOINT("guard.commit.before");
   lvri_store_release_u32(&g->gd_count, 0);
@@ -80,7 +80,6 @@ static int take_over(struct lvri_arena *a, struct lvri_guard *g) {
   LVR_CRASHPOINT("guard.takeover.enter");
   if (lvri_guard_valid(a, g) != 0) return give_up(g);
   roll_back(a, g, 0);
-  a->trim |= g->gd_rank == LVRI_RANK_ARENA; /* he may have died before he trimmed */
   lvri_fetch_add_relaxed_u32(&g->gd_repairs, 1);
   LVR_CRASHPOINT("guard.takeover.clean");
   lvri_mutex_consistent(&g->gd_mutex);
@@ -109,8 +108,9 @@ static void unlock(struct lvri_guard *g) {
 }
 
 void lvri_guard_commit(struct lvri_arena *a, struct lvri_guard *g) {
-  commit(g);
-  if (__builtin_expect(a->trim && g->gd_rank == LVRI_RANK_ARENA, 0)) lvri_heap_trim_locked(a);
+  lvri_guard_commit_only(g);
+  if (g->gd_rank != LVRI_RANK_ARENA) return;
+  if (__builtin_expect(lvri_arena_header(a)->ah_heap.hp_dirty != 0, 0)) lvri_heap_trim_locked(a);
 }
 
 void lvri_guard_leave(struct lvri_arena *a, struct lvri_guard *g) {

@@ -70,6 +70,10 @@ void lvri_guard_abort(struct lvri_arena *a, struct lvri_guard *g);
 /* Commits what was done so far and stays in: for long work in steps, each whole in itself. */
 void lvri_guard_commit(struct lvri_arena *a, struct lvri_guard *g);
 
+/* The same, and not a word more: the heap's trimming, which each other commit may lead to, goes by
+ * it. */
+void lvri_guard_commit_only(struct lvri_guard *g);
+
 /* How many more words this critical section may change. */
 uint32_t lvri_guard_room(const struct lvri_guard *g);
 

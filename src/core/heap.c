@@ -15,8 +15,11 @@
 #define GROW_MOST_PAGES  4096U
 #define BIN_WALK \
   32 /* runs of about the right length that are looked at before a longer one is cut */
-#define WORD_BITS 64U
-#define SLAB_ROOM ((uint32_t)(LVRI_PAGE_BYTES - sizeof(struct lvri_slab)))
+#define WARM_WALK       32   /* the youngest warm runs, which are looked at for one that fits */
+#define WARM_SHARE      8U   /* of a small arena's pages at most one in so many is warm */
+#define TRIM_MOST_PAGES 256U /* 16 MiB: what the guard is held for */
+#define WORD_BITS       64U
+#define SLAB_ROOM       ((uint32_t)(LVRI_PAGE_BYTES - sizeof(struct lvri_slab)))
 
 /* Multiples of 64; each but the first few as large as its number to a slab allows. */
 static const uint32_t class_bytes[LVRI_HEAP_CLASSES] = {
@@ -89,6 +92,24 @@ static uint32_t *bin_of(const struct lvri_arena *a, uint32_t run) {
   return &heap_of(a)->hp_bins[bin < LVRI_HEAP_BINS ? bin : LVRI_HEAP_BINS - 1];
 }
 
+/* --- memory of runs --------------------------------------------------------------------------- */
+
+static void set_filled(struct lvri_arena *a, uint32_t number, bool filled) {
+  lvri_store_release_u32(&page_of(a, number)->pg_filled, filled);
+}
+
+static bool is_filled(const struct lvri_arena *a, uint32_t number) {
+  return lvri_load_acquire_u32(&page_of(a, number)->pg_filled) != 0;
+}
+
+/* Gives the memory of a run's first pages back. The run is not filled from before that on. */
+static void punch(struct lvri_arena *a, uint32_t number, uint32_t pages) {
+  set_filled(a, number, false);
+  LVR_CRASHPOINT("heap.punch.cold");
+  (void)lvri_os_shm_punch(a->fd, off_of(number), off_of(pages)); /* tried again when taken */
+  LVR_CRASHPOINT("heap.punch.punched");
+}
+
 /* --- free runs -------------------------------------------------------------------------------- */
 
 static void mark_free(struct lvri_arena *a, uint32_t number, uint32_t run) {
@@ -141,6 +162,79 @@ static void cut(struct lvri_arena *a, uint32_t number, uint32_t pages, uint32_t 
   put(a, &head->pg_run, pages);
 }
 
+/* --- warm runs -------------------------------------------------------------------------------- */
+
+static uint32_t warm_pages(const struct lvri_arena *a) {
+  return lvri_load_relaxed_u32(&heap_of(a)->hp_warm_pages);
+}
+
+static void add_warm(struct lvri_arena *a, uint32_t delta) {
+  lvri_set32_shared(a, lvri_arena_guard(a), &heap_of(a)->hp_warm_pages, warm_pages(a) + delta);
+}
+
+static void push_warm(struct lvri_arena *a, uint32_t number) {
+  struct lvri_heap_shm *heap = heap_of(a);
+  if (!heap->hp_warm) put(a, &heap->hp_warm_last, number);
+  put(a, &page_of(a, number)->pg_state, LVRI_PAGE_WARM);
+  push(a, &heap->hp_warm, number);
+  add_warm(a, page_of(a, number)->pg_run);
+}
+
+static void pull_warm(struct lvri_arena *a, uint32_t number) {
+  struct lvri_heap_shm *heap = heap_of(a);
+  if (heap->hp_warm_last == number) put(a, &heap->hp_warm_last, page_of(a, number)->pg_prev);
+  pull(a, &heap->hp_warm, number);
+  add_warm(a, -page_of(a, number)->pg_run);
+}
+
+/* One of that many pages among the youngest, or one that is a quarter longer at most. 0: none. */
+static uint32_t find_warm(const struct lvri_arena *a, uint32_t pages) {
+  uint32_t longer = 0, number = heap_of(a)->hp_warm;
+  for (int patience = WARM_WALK; number && patience; patience--) {
+    uint32_t run = page_of(a, number)->pg_run;
+    if (run == pages) return number;
+    if (run > pages && run - pages <= pages / 4) longer = number;
+    number = page_of(a, number)->pg_next;
+  }
+  return longer;
+}
+
+/* Where the arena has no other room. */
+static uint32_t find_longer_warm(const struct lvri_arena *a, uint32_t pages) {
+  uint32_t number = heap_of(a)->hp_warm;
+  while (number && page_of(a, number)->pg_run < pages)
+    number = page_of(a, number)->pg_next;
+  return number;
+}
+
+/* Takes the first pages of a warm run out; the rest stays warm. */
+static void cut_warm(struct lvri_arena *a, uint32_t number, uint32_t pages, uint32_t state) {
+  struct lvri_page *head = page_of(a, number);
+  uint32_t rest = head->pg_run - pages;
+  pull_warm(a, number);
+  if (rest) {
+    set_filled(a, number + pages, is_filled(a, number));
+    put(a, &page_of(a, number + pages)->pg_run, rest);
+    push_warm(a, number + pages);
+  }
+  if (pages > 1) put(a, &page_of(a, number + pages - 1)->pg_state, LVRI_PAGE_BODY);
+  put(a, &head->pg_state, state);
+  put(a, &head->pg_run, pages);
+  LVR_CRASHPOINT("heap.warm.taken");
+}
+
+/* Want of memory in the middle of a transaction: warm runs stay what they are, but lose theirs.
+ * Whether any had some. */
+static bool cool_all(struct lvri_arena *a) {
+  bool any = false;
+  for (uint32_t number = heap_of(a)->hp_warm; number; number = page_of(a, number)->pg_next) {
+    if (!is_filled(a, number)) continue;
+    punch(a, number, page_of(a, number)->pg_run);
+    any = true;
+  }
+  return any;
+}
+
 /* --- growth ----------------------------------------------------------------------------------- */
 
 /* Adds so many pages at the end. Its rows of the page table get their memory before they are used;
@@ -181,54 +275,132 @@ static int grow_for(struct lvri_arena *a, uint32_t pages) {
 
 /* --- runs ------------------------------------------------------------------------------------- */
 
-/* Memory for a run, all zeros. It is a hole as a rule; but not if someone died, or gave up, between
- * here and his commit the last time. */
-static int fill_run(struct lvri_arena *a, uint32_t number, uint32_t pages) {
-  int error = lvri_os_shm_punch(a->fd, off_of(number), off_of(pages));
-  if (error) return -ENOMEM;
-  LVR_CRASHPOINT("heap.run.punched");
-  error = lvri_os_shm_commit(a->fd, off_of(number), off_of(number + pages));
-  if (error) (void)lvri_os_shm_punch(a->fd, off_of(number), off_of(pages)); /* what it got */
-  return error;
-}
-
-/* A run without memory. Failing it may leave changes behind: the caller rolls back. */
+/* A run with memory or without. Failing it may leave changes behind: the caller rolls back. */
 static int take_bare(struct lvri_arena *a, uint32_t pages, uint32_t state, uint32_t *ret_number) {
-  uint32_t number = find_free(a, pages);
-  if (!number) {
+  uint32_t number = find_warm(a, pages), found = number ? 0 : find_free(a, pages);
+  if (!number && !found) {
     int error = grow_for(a, pages);
-    if (error) return error;
-    number = heap_of(a)->hp_pages - free_at_end(a);
+    if (error && !(number = find_longer_warm(a, pages))) return error;
+    found = number ? 0 : heap_of(a)->hp_pages - free_at_end(a);
   }
-  cut(a, number, pages, state);
+  if (number) {
+    cut_warm(a, number, pages, state);
+  } else {
+    number = found;
+    cut(a, number, pages, state);
+    set_filled(a, number, false);
+  }
   *ret_number = number;
   return 0;
 }
 
-static int take_run(struct lvri_arena *a, uint32_t pages, uint32_t state, uint32_t *ret_number) {
-  int error = take_bare(a, pages, state, ret_number);
-  return error ? error : fill_run(a, *ret_number, pages);
+/* Memory for a run, all zeros. It is a hole as a rule; but not if someone died, or gave up, between
+ * here and his commit the last time. */
+static int fill_run(struct lvri_arena *a, uint32_t number) {
+  lvri_off off = off_of(number);
+  size_t bytes = off_of(page_of(a, number)->pg_run);
+  int error = lvri_os_shm_punch(a->fd, off, bytes);
+  if (error) return -ENOMEM;
+  LVR_CRASHPOINT("heap.run.punched");
+  error = lvri_os_shm_commit(a->fd, off, off + bytes);
+  if (error) (void)lvri_os_shm_punch(a->fd, off, bytes); /* what it got */
+  return error;
 }
 
-/* The run's memory may be wanted again until the commit, so it is given back behind that. */
+/* A run with memory, which is zeros or, if it was warm, anything. */
+static int take_run(struct lvri_arena *a, uint32_t pages, uint32_t state, uint32_t *ret_number,
+                    bool *ret_zeros) {
+  int error = take_bare(a, pages, state, ret_number);
+  *ret_zeros = !error && !is_filled(a, *ret_number);
+  if (error || !*ret_zeros) return error;
+  error = fill_run(a, *ret_number);
+  if (error && cool_all(a)) error = fill_run(a, *ret_number);
+  if (!error) set_filled(a, *ret_number, true);
+  return error;
+}
+
+/* Its bytes may be wanted again until the commit, so what becomes of it is decided behind that. */
 static void drop_run(struct lvri_arena *a, uint32_t number) {
   put(a, &page_of(a, number)->pg_state, LVRI_PAGE_DIRTY);
   push(a, &heap_of(a)->hp_dirty, number);
-  a->trim = true;
+}
+
+/* --- trimming: each step is a transaction -------------------------------------------------------- */
+
+/* The first `pages` of a dirty run become free, the rest stays dirty. */
+static void free_dirty(struct lvri_arena *a, uint32_t number, uint32_t pages) {
+  uint32_t rest = page_of(a, number)->pg_run - pages;
+  punch(a, number, pages);
+  pull(a, &heap_of(a)->hp_dirty, number);
+  if (rest) {
+    struct lvri_page *page = page_of(a, number + pages);
+    set_filled(a, number + pages, false);
+    put(a, &page->pg_state, LVRI_PAGE_DIRTY);
+    put(a, &page->pg_run, rest);
+    push(a, &heap_of(a)->hp_dirty, number + pages);
+  }
+  add_free(a, number, pages);
+}
+
+/* The oldest warm run is dirty again, and is not to be warm. */
+static void evict(struct lvri_arena *a) {
+  uint32_t number = heap_of(a)->hp_warm_last;
+  set_filled(a, number, false);
+  LVR_CRASHPOINT("heap.evict.cold");
+  pull_warm(a, number);
+  drop_run(a, number);
+}
+
+static uint32_t warm_most(const struct lvri_arena *a) {
+  uint32_t share = number_of(lvri_arena_header(a)->ah_reserve_bytes) / WARM_SHARE;
+  return share < LVRI_HEAP_WARM_MAX ? share : LVRI_HEAP_WARM_MAX;
+}
+
+/* One step for the first dirty run; how many pages were punched. */
+static uint32_t trim_step(struct lvri_arena *a, uint32_t most) {
+  uint32_t number = heap_of(a)->hp_dirty, pages = page_of(a, number)->pg_run;
+  if (!is_filled(a, number) || pages > warm_most(a)) {
+    if (pages > most) pages = most;
+    free_dirty(a, number, pages);
+    return pages;
+  }
+  if (warm_pages(a) + pages > warm_most(a)) {
+    evict(a);
+  } else {
+    pull(a, &heap_of(a)->hp_dirty, number);
+    push_warm(a, number);
+  }
+  return 0;
 }
 
 void lvri_heap_trim_locked(struct lvri_arena *a) {
-  struct lvri_heap_shm *heap = heap_of(a);
-  a->trim = false;
-  while (heap->hp_dirty) {
-    uint32_t number = heap->hp_dirty, pages = page_of(a, number)->pg_run;
-    (void)lvri_os_shm_punch(a->fd, off_of(number), off_of(pages)); /* tried again when taken */
-    LVR_CRASHPOINT("heap.trim.punched");
-    pull(a, &heap->hp_dirty, number);
-    add_free(a, number, pages);
-    lvri_guard_commit(a, lvri_arena_guard(a));
+  for (uint32_t left = TRIM_MOST_PAGES; left && heap_of(a)->hp_dirty;) {
+    left -= trim_step(a, left);
+    LVR_CRASHPOINT("heap.trim.step");
+    lvri_guard_commit_only(lvri_arena_guard(a));
   }
 }
+
+void lvri_heap_settle(struct lvri_arena *a) {
+  struct lvri_guard *g = lvri_arena_guard(a);
+  while (get(&heap_of(a)->hp_dirty) && lvri_guard_enter(a, g) == 0)
+    lvri_guard_leave(a, g);
+}
+
+bool lvri_heap_squeeze(struct lvri_arena *a) {
+  struct lvri_guard *g = lvri_arena_guard(a);
+  if (lvri_guard_enter(a, g) != 0) return false;
+  bool any = heap_of(a)->hp_warm || heap_of(a)->hp_dirty;
+  while (heap_of(a)->hp_warm) {
+    evict(a);
+    lvri_guard_commit_only(g);
+  }
+  lvri_guard_leave(a, g);
+  lvri_heap_settle(a);
+  return any;
+}
+
+uint64_t lvri_heap_warm_bytes(const struct lvri_arena *a) { return off_of(warm_pages(a)); }
 
 /* --- slabs ------------------------------------------------------------------------------------ */
 
@@ -258,7 +430,8 @@ static void free_all(struct lvri_slab *slab, uint32_t blocks) {
 /* The slab's own page is nobody's yet, so its bitmap need not be logged. */
 static int new_slab(struct lvri_arena *a, uint32_t class, uint32_t *ret_number) {
   uint32_t number = 0;
-  int error = take_run(a, 1, LVRI_PAGE_SLAB, &number);
+  bool zeros;
+  int error = take_run(a, 1, LVRI_PAGE_SLAB, &number, &zeros);
   if (error) return error;
   free_all(slab_of(a, number), blocks_in(class));
   LVR_CRASHPOINT("heap.slab.made");
@@ -323,10 +496,13 @@ static void free_small(struct lvri_arena *a, uint32_t number, lvri_off off) {
 static int alloc_large(struct lvri_arena *a, size_t bytes, uint32_t kind, bool bare,
                        lvri_off *ret_off) {
   uint32_t number = 0;
+  bool zeros = true;
   if (bytes > a->mapped_bytes) return -ENOMEM;
   uint32_t pages = number_of(bytes + LVRI_PAGE_BYTES - 1);
-  int error = (bare ? take_bare : take_run)(a, pages, LVRI_PAGE_BLOCK, &number);
+  int error = bare ? take_bare(a, pages, LVRI_PAGE_BLOCK, &number)
+                   : take_run(a, pages, LVRI_PAGE_BLOCK, &number, &zeros);
   if (error) return error;
+  if (!zeros) memset(a->base + off_of(number), 0, off_of(pages));
   put(a, &page_of(a, number)->pg_kind, kind);
   account(a, 1, off_of(pages));
   *ret_off = off_of(number);
@@ -356,14 +532,24 @@ int lvri_heap_alloc_bare_locked(struct lvri_arena *a, size_t bytes, uint32_t kin
   return alloc(a, bytes, kind, true, ret_off);
 }
 
-/* What somebody left who died is anything. */
-int lvri_heap_fill(struct lvri_arena *a, lvri_off off, bool zeros) {
-  size_t bytes = lvri_heap_size(a, off);
+/* Zeros are cleared by the kernel, but for what somebody left who died. */
+static int fill_block(struct lvri_arena *a, lvri_off off, size_t bytes, bool zeros) {
   int error = zeros ? lvri_os_shm_punch(a->fd, off, bytes) : 0;
   if (error) return -ENOMEM;
   LVR_CRASHPOINT("heap.fill.punched");
-  error = lvri_os_shm_commit(a->fd, off, off + bytes);
+  return lvri_os_shm_commit(a->fd, off, off + bytes);
+}
+
+int lvri_heap_fill(struct lvri_arena *a, lvri_off off, bool zeros) {
+  size_t bytes = lvri_heap_size(a, off);
+  if (is_filled(a, number_of(off))) {
+    if (zeros) memset(lvri_at(a, off), 0, bytes);
+    return 0;
+  }
+  int error = fill_block(a, off, bytes, zeros);
+  if (error == -ENOMEM && lvri_heap_squeeze(a)) error = fill_block(a, off, bytes, zeros);
   LVR_CRASHPOINT("heap.fill.filled");
+  if (!error) set_filled(a, number_of(off), true);
   return error;
 }
 

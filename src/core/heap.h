@@ -3,7 +3,8 @@
  * The arena behind its header is cut into pages of 64 KiB. Small blocks lie in slabs: one page of
  * blocks of one size, with a bitmap of the free ones at its start. Larger blocks are runs of whole
  * pages. Memory is taken from the kernel when a slab or a run is handed out (so that want of it is
- * -ENOMEM here and never SIGBUS later) and given back when it is freed.
+ * -ENOMEM here and never SIGBUS later). Of what is freed, some stays warm: it keeps its memory for
+ * the next one who wants a run as long. The rest is given back.
  *
  * Callers hold the arena's guard, which logs every change: a block allocated or freed in a critical
  * section that is not committed was never allocated, or never freed. */
@@ -24,6 +25,7 @@ struct lvri_arena;
 #define LVRI_HEAP_SMALL_MAX 32192U /* two to a slab */
 #define LVRI_HEAP_BINS      21U    /* free runs of 1, 2-3, 4-7, ... pages */
 #define LVRI_HEAP_RECORDS   48U    /* most words that one call here changes */
+#define LVRI_HEAP_WARM_MAX  1024U  /* pages that are freed and keep their memory, all together */
 #define LVRI_KIND_MAX       255U
 
 /* Heap state in the arena's header. All fields: by the owner of the arena's guard, logged. Runs and
@@ -33,7 +35,9 @@ struct lvri_arena;
  *   hp_first       the first page that can be handed out
  *   hp_partial     per size: first slab with a free block
  *   hp_bins        per power of two: first free run of that many pages, and up to twice as many
- *   hp_dirty       first run that is freed, but still has its memory
+ *   hp_dirty       first run that is freed and not dealt with yet: read at each commit
+ *   hp_warm, hp_warm_last, hp_warm_pages    freed runs that keep their memory for the next who wants
+ *                  one: the youngest, the oldest, and the pages of all
  *   hp_blocks, hp_bytes   blocks handed out, and what they hold; may be read at any time */
 struct lvri_heap_shm {
   uint64_t hp_table;
@@ -41,18 +45,23 @@ struct lvri_heap_shm {
   uint32_t hp_first;
   _Atomic uint64_t hp_blocks;
   _Atomic uint64_t hp_bytes;
+  uint32_t hp_dirty;
+  uint32_t hp_warm;
+  uint32_t hp_warm_last;
+  _Atomic uint32_t hp_warm_pages;
   uint32_t hp_partial[LVRI_HEAP_CLASSES];
   uint32_t hp_bins[LVRI_HEAP_BINS];
-  uint32_t hp_dirty;
+  uint32_t hp_reserved;
 };
-_Static_assert(sizeof(struct lvri_heap_shm) == 192, "layout");
+_Static_assert(sizeof(struct lvri_heap_shm) == 208, "layout");
 
 /* What the first page of a run is. The last page of a free run is FREE as well, that of any other
  * BODY; a page between them may have any state but SLAB and BLOCK. */
 enum lvri_page_state {
   LVRI_PAGE_BODY,
   LVRI_PAGE_FREE,  /* in a bin; no neighbour of it is FREE */
-  LVRI_PAGE_DIRTY, /* freed, its memory not yet given back; in the list of those */
+  LVRI_PAGE_DIRTY, /* freed, to be trimmed; in the list of those */
+  LVRI_PAGE_WARM,  /* freed, keeps its memory; in the list of those */
   LVRI_PAGE_SLAB,  /* one page of small blocks */
   LVRI_PAGE_BLOCK, /* a large block */
 };
@@ -62,7 +71,11 @@ enum lvri_page_state {
  *   pg_next, pg_prev   neighbours in the list that the run is in; 0 at its ends
  *   pg_kind            of a large block
  *   pg_class           of a slab: which size
- *   pg_used            of a slab: blocks handed out, all but those in sb_free */
+ *   pg_used            of a slab: blocks handed out, all but those in sb_free
+ *   pg_filled          1: the run that starts here has all of its memory. Not logged, for memory knows
+ *                      no rollback: of a block by who fills it, of all others by the guard's owner.
+ *                      Set behind the last of it, cleared before the first of it goes; of a free run
+ *                      it says nothing */
 struct lvri_page {
   uint32_t pg_state;
   uint32_t pg_run;
@@ -71,7 +84,7 @@ struct lvri_page {
   uint32_t pg_kind;
   uint32_t pg_class;
   uint32_t pg_used;
-  uint32_t pg_reserved;
+  _Atomic uint32_t pg_filled;
 };
 _Static_assert(sizeof(struct lvri_page) == 32, "layout");
 
@@ -93,12 +106,12 @@ int lvri_heap_init(struct lvri_arena *a);
  * 0; -ENOMEM: the heap is as it was, and what else was done in this critical section stands. */
 int lvri_heap_alloc_locked(struct lvri_arena *a, size_t bytes, uint32_t kind, lvri_off *ret_off);
 
-/* The same in haste, for who sees to the contents himself: a small block holds anything, a larger one
- * has no memory until lvri_heap_fill() is through, and is not to be touched before. */
+/* The same in haste, for who sees to the contents himself: it holds anything, and a block larger than
+ * LVRI_HEAP_SMALL_MAX may have no memory until lvri_heap_fill() is through: not to be touched before. */
 int lvri_heap_alloc_bare_locked(struct lvri_arena *a, size_t bytes, uint32_t kind,
                                 lvri_off *ret_off);
 
-/* Outside of the guard: memory for a large block that came without. The caller is the only one who
+/* Outside of the guard: memory for a large block, unless it was warm. The caller is the only one who
  * uses it, and his ledger has it. It holds zeros or anything. 0; -ENOMEM: the block is to be freed. */
 int lvri_heap_fill(struct lvri_arena *a, lvri_off off, bool zeros);
 
@@ -118,9 +131,20 @@ void lvri_heap_each(struct lvri_arena *a,
                     void (*visit)(void *context, lvri_off off, size_t bytes, uint32_t kind),
                     void *context);
 
-/* Gives the memory of freed runs back to the kernel. In the guard, with an empty journal: leaving
- * the guard calls it after the commit, for what is freed may be wanted again until then. */
+/* Makes freed runs warm, or gives their memory back to the kernel, 16 MiB at most: then the rest is
+ * for the next one who leaves. In the guard, with an empty journal: each commit calls it while
+ * hp_dirty says so, for what is freed may be wanted again until then. */
 void lvri_heap_trim_locked(struct lvri_arena *a);
+
+/* Outside of the guard: trims until nothing is left of that. A load if nothing is. */
+void lvri_heap_settle(struct lvri_arena *a);
+
+/* Outside of the guard: gives the memory of warm runs back. Whether there were any: who was told
+ * -ENOMEM may try again. */
+bool lvri_heap_squeeze(struct lvri_arena *a);
+
+/* What warm runs hold; without the guard a guess. */
+uint64_t lvri_heap_warm_bytes(const struct lvri_arena *a);
 
 /* In the guard, walks everything: pages are covered once each, lists are whole and without
  * cycles, counts agree with bitmaps. 0, -EUCLEAN. */

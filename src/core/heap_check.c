@@ -3,7 +3,8 @@
  *   - The pages from hp_first to hp_pages are covered by runs, without gap or overlap.
  *   - A free run is in the bin of its length, once; its neighbours are not free.
  *   - A slab is in the list of its size, once, exactly if it has a free block.
- *   - A freed run that still has its memory is in the list of those, once.
+ *   - A freed run that is dirty or warm is in the list of those, once; hp_warm_pages is the sum over
+ *     the warm ones, hp_warm_last the last of their list.
  *   - pg_used is the number of bits not set; hp_blocks and hp_bytes are the sums over all. */
 #include <errno.h>
 
@@ -15,6 +16,7 @@
 struct sums {
   uint64_t blocks;
   uint64_t bytes;
+  uint64_t warm_pages;
   uint32_t listed[LVRI_PAGE_BLOCK + 1]; /* runs that must be in a list, by state */
 };
 
@@ -58,6 +60,10 @@ static bool run_is_sound(struct lvri_arena *a, uint32_t number, bool after_free,
       return free_run_is_sound(a, number, after_free);
     case LVRI_PAGE_DIRTY:
       sums->listed[LVRI_PAGE_DIRTY]++;
+      return true;
+    case LVRI_PAGE_WARM:
+      sums->listed[LVRI_PAGE_WARM]++;
+      sums->warm_pages += page->pg_run;
       return true;
     case LVRI_PAGE_BLOCK:
       sums->blocks++;
@@ -110,6 +116,16 @@ static bool list_is_sound(struct lvri_arena *a, uint32_t head, const struct memb
   return true;
 }
 
+/* Of a list that is sound. */
+static bool last_is_sound(struct lvri_arena *a) {
+  const struct lvri_heap_shm *heap = &lvri_arena_header(a)->ah_heap;
+  uint32_t last = heap->hp_warm;
+  if (!last) return true;
+  while (lvri_heap_page(a, last)->pg_next)
+    last = lvri_heap_page(a, last)->pg_next;
+  return last == heap->hp_warm_last;
+}
+
 static bool lists_are_sound(struct lvri_arena *a, struct sums *sums) {
   const struct lvri_heap_shm *heap = &lvri_arena_header(a)->ah_heap;
   for (uint32_t bin = 0; bin < LVRI_HEAP_BINS; bin++) {
@@ -121,8 +137,10 @@ static bool lists_are_sound(struct lvri_arena *a, struct sums *sums) {
     struct membership m = {LVRI_PAGE_SLAB, 1, 1, class};
     if (!list_is_sound(a, heap->hp_partial[class], &m, &sums->listed[m.state])) return false;
   }
-  struct membership m = {LVRI_PAGE_DIRTY, 1, UINT32_MAX, 0};
-  return list_is_sound(a, heap->hp_dirty, &m, &sums->listed[m.state]);
+  struct membership dirty = {LVRI_PAGE_DIRTY, 1, UINT32_MAX, 0};
+  struct membership warm = {LVRI_PAGE_WARM, 1, LVRI_HEAP_WARM_MAX, 0};
+  return list_is_sound(a, heap->hp_dirty, &dirty, &sums->listed[dirty.state]) &&
+         list_is_sound(a, heap->hp_warm, &warm, &sums->listed[warm.state]) && last_is_sound(a);
 }
 
 int lvri_heap_valid(struct lvri_arena *a) {
@@ -132,8 +150,10 @@ int lvri_heap_valid(struct lvri_arena *a) {
   if (!lvri_arena_contains(a, 1, ((uint64_t)heap->hp_pages << LVRI_PAGE_SHIFT) - 1))
     return -EUCLEAN;
   if (!runs_are_sound(a, &sums) || !lists_are_sound(a, &sums)) return -EUCLEAN;
-  if (sums.listed[LVRI_PAGE_FREE] || sums.listed[LVRI_PAGE_SLAB] || sums.listed[LVRI_PAGE_DIRTY])
+  if (sums.listed[LVRI_PAGE_FREE] || sums.listed[LVRI_PAGE_SLAB] || sums.listed[LVRI_PAGE_DIRTY] ||
+      sums.listed[LVRI_PAGE_WARM])
     return -EUCLEAN; /* not in the list where it belongs */
+  if (sums.warm_pages != lvri_load_relaxed_u32(&heap->hp_warm_pages)) return -EUCLEAN;
   return sums.blocks == lvri_load_relaxed_u64(&heap->hp_blocks) &&
                  sums.bytes == lvri_load_relaxed_u64(&heap->hp_bytes)
              ? 0

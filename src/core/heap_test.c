@@ -45,9 +45,31 @@ static void free_block(struct lvri_arena *a, lvri_off off) {
   leave(a);
 }
 
+static uint64_t memory(struct lvri_arena *a) {
+  uint64_t bytes = 0;
+  CHECK_INT(lvri_os_shm_used(a->fd, &bytes), 0);
+  return bytes;
+}
+
+/* What is said to have all of its memory has it. The kernel does not say where it is, but how much
+ * there is; header and page table of a small arena are less than a page of ours. */
+static void check_memory(struct lvri_arena *a) {
+  const struct lvri_heap_shm *heap = &lvri_arena_header(a)->ah_heap;
+  uint64_t filled = 0;
+  for (uint32_t at = heap->hp_first; at < heap->hp_pages;) {
+    const struct lvri_page *page = lvri_heap_page(a, at);
+    uint32_t end = at + page->pg_run;
+    if (page->pg_state != LVRI_PAGE_FREE && lvri_load_relaxed_u32(&page->pg_filled))
+      filled += (uint64_t)page->pg_run << LVRI_PAGE_SHIFT;
+    at = end;
+  }
+  CHECK(filled <= memory(a));
+}
+
 static void check_heap(struct lvri_arena *a) {
   enter(a);
   CHECK_INT(lvri_arena_valid(a), 0);
+  check_memory(a);
   leave(a);
 }
 
@@ -55,11 +77,8 @@ static uint64_t blocks(struct lvri_arena *a) {
   return lvri_load_relaxed_u64(&lvri_arena_header(a)->ah_heap.hp_blocks);
 }
 
-static uint64_t memory(struct lvri_arena *a) {
-  uint64_t bytes = 0;
-  CHECK_INT(lvri_os_shm_used(a->fd, &bytes), 0);
-  return bytes;
-}
+/* But for what is warm. */
+static uint64_t memory_in_use(struct lvri_arena *a) { return memory(a) - lvri_heap_warm_bytes(a); }
 
 static bool is_zero(const void *at, size_t bytes) {
   const unsigned char *p = at;
@@ -213,10 +232,18 @@ TEST(freed_memory_goes_back) {
   struct lvri_arena a;
   CHECK_INT(lvri_arena_create(0, &a), 0);
   uint64_t before = memory(&a);
-  lvri_off off = new_block(&a, 32 << 20);
-  CHECK(memory(&a) >= before + (32 << 20));
+  lvri_off off = new_block(&a, 128 << 20);
+  CHECK(memory(&a) >= before + (128 << 20));
   free_block(&a, off);
-  CHECK(memory(&a) < before + (1 << 16));
+  CHECK(memory(&a) < before + (113 << 20) &&
+        memory(&a) > before + (100 << 20)); /* not all at once */
+  check_heap(&a);
+  free_block(&a, new_block(&a, 64)); /* whoever comes next goes on */
+  CHECK(memory(&a) < before + (100 << 20));
+  lvri_heap_settle(&a);
+  CHECK(memory_in_use(&a) < before + (1 << 18)); /* the page table has grown */
+  CHECK_INT(lvri_arena_header(&a)->ah_heap.hp_dirty, 0);
+  check_heap(&a);
   lvri_arena_fini(&a);
 }
 
@@ -231,7 +258,11 @@ TEST(empty_slabs_go_back_but_one) {
   for (int i = 0; i < MANY; i++)
     free_block(&a, offs[i]);
   check_heap(&a);
-  CHECK(memory(&a) <= before + LVRI_PAGE_BYTES + UINT64_C(3) * 4096 /* of the page table */);
+  CHECK(lvri_heap_warm_bytes(&a) > 0);
+  CHECK(memory_in_use(&a) <= before + LVRI_PAGE_BYTES + UINT64_C(3) * 4096 /* of the page table */);
+  CHECK(lvri_heap_squeeze(&a));
+  CHECK_INT(lvri_heap_warm_bytes(&a), 0);
+  CHECK(memory(&a) <= before + LVRI_PAGE_BYTES + UINT64_C(3) * 4096);
   lvri_arena_fini(&a);
 }
 
@@ -246,6 +277,7 @@ TEST(free_runs_grow_together) {
   for (int i = 1; i < 64; i += 2)
     free_block(&a, offs[i]);
   check_heap(&a);
+  CHECK(lvri_heap_squeeze(&a));
   (void)new_block(&a, LVRI_ARENA_LEAST_BYTES * 3); /* would not fit if they lay apart */
   check_heap(&a);
   lvri_arena_fini(&a);
@@ -265,11 +297,166 @@ TEST(a_bare_block_gets_its_memory_later) {
     memset(lvri_at(&a, off), 0x33, 8 << 20);
     check_heap(&a);
     free_block(&a, off);
+    (void)lvri_heap_squeeze(&a);
     check_heap(&a);
   }
   lvri_off small = new_bare(&a, 100);
   memset(lvri_at(&a, small), 0x33, 100);
   free_block(&a, small);
+  check_heap(&a);
+  lvri_arena_fini(&a);
+}
+
+/* --- warm runs -------------------------------------------------------------------------------- */
+
+static uint64_t warm(const struct lvri_arena *a) { return lvri_heap_warm_bytes(a); }
+
+TEST(a_freed_run_is_used_again) {
+  struct lvri_arena a;
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  lvri_off off = new_block(&a, 1 << 20);
+  uint64_t before = memory(&a);
+  memset(lvri_at(&a, off), 0x44, 1 << 20);
+  free_block(&a, off);
+  CHECK_INT(warm(&a), 1 << 20);
+  CHECK_INT(memory(&a), before);
+  CHECK_INT(new_bare(&a, 1 << 20), off);
+  CHECK_INT(warm(&a), 0);
+  CHECK_INT(lvri_heap_fill(&a, off, false), 0);
+  CHECK_INT(*(unsigned char *)lvri_at(&a, off + 12345), 0x44); /* nobody has touched it */
+  free_block(&a, off);
+  CHECK_INT(new_bare(&a, 1 << 20), off);
+  CHECK_INT(lvri_heap_fill(&a, off, true), 0);
+  CHECK(is_zero(lvri_at(&a, off), 1 << 20));
+  memset(lvri_at(&a, off), 0x45, 1 << 20);
+  free_block(&a, off);
+  CHECK_INT(new_block(&a, 1 << 20), off);
+  CHECK(is_zero(lvri_at(&a, off), 1 << 20));
+  CHECK_INT(memory(&a), before);
+  check_heap(&a);
+  lvri_arena_fini(&a);
+}
+
+TEST(the_one_that_fits_is_taken) {
+  struct lvri_arena a;
+  static const size_t pages[] = {16, 20, 40, 10};
+  lvri_off offs[4];
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  for (int i = 0; i < 4; i++)
+    offs[i] = new_block(&a, pages[i] * LVRI_PAGE_BYTES);
+  for (int i = 0; i < 4; i++)
+    free_block(&a, offs[i]);
+  CHECK_INT(warm(&a), 86 * LVRI_PAGE_BYTES);
+  CHECK_INT(new_block(&a, 16 * LVRI_PAGE_BYTES), offs[0]); /* as long */
+  CHECK_INT(new_block(&a, 32 * LVRI_PAGE_BYTES), offs[2]); /* a quarter longer */
+  CHECK_INT(warm(&a), (20 + 8 + 10) * LVRI_PAGE_BYTES);    /* what was cut off stays */
+  check_heap(&a);
+  CHECK_INT(new_block(&a, 8 * LVRI_PAGE_BYTES), offs[2] + 32 * LVRI_PAGE_BYTES);
+  (void)new_block(&a, 15 * LVRI_PAGE_BYTES); /* 20 are too long for it */
+  CHECK_INT(warm(&a), 30 * LVRI_PAGE_BYTES);
+  check_heap(&a);
+  lvri_arena_fini(&a);
+}
+
+TEST(slabs_are_made_of_warm_pages) {
+  struct lvri_arena a;
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  lvri_off page = new_block(&a, LVRI_PAGE_BYTES);
+  memset(lvri_at(&a, page), 0xff, LVRI_PAGE_BYTES);
+  free_block(&a, page);
+  lvri_off small = new_block(&a, 700);
+  CHECK_INT(small & ~(LVRI_PAGE_BYTES - 1), page);
+  CHECK(is_zero(lvri_at(&a, small), 700));
+  check_heap(&a);
+  lvri_arena_fini(&a);
+}
+
+TEST(the_oldest_make_room) {
+  struct lvri_arena a;
+  enum { RUNS = 100 };
+  lvri_off offs[RUNS];
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  uint64_t before = memory(&a);
+  for (int i = 0; i < RUNS; i++)
+    offs[i] = new_block(&a, 1 << 20);
+  for (int i = 0; i < RUNS; i++)
+    free_block(&a, offs[i]);
+  CHECK_INT(warm(&a), 64 << 20);
+  CHECK(memory_in_use(&a) < before + (1 << 16));
+  CHECK_INT(new_block(&a, 1 << 20), offs[RUNS - 1]);
+  free_block(&a, new_block(&a, 64 << 20)); /* takes the place of all */
+  lvri_heap_settle(&a);
+  check_heap(&a);
+  CHECK_INT(warm(&a), 64 << 20);
+  CHECK(memory_in_use(&a) < before + (2 << 20));
+  lvri_arena_fini(&a);
+}
+
+/* A freed run that the same critical section wants again is not given away: it may be rolled back. */
+TEST(nothing_is_warm_before_the_commit) {
+  struct lvri_arena a;
+  lvri_off off = 0, other = 0;
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  off = new_block(&a, 1 << 20);
+  memset(lvri_at(&a, off), 0x66, 1 << 20);
+  enter(&a);
+  lvri_heap_free_locked(&a, off);
+  CHECK_INT(lvri_heap_alloc_locked(&a, 1 << 20, KIND, &other), 0);
+  CHECK(other != off);
+  lvri_guard_abort(&a, lvri_arena_guard(&a));
+  check_heap(&a);
+  CHECK_INT(*(unsigned char *)lvri_at(&a, off + 777), 0x66);
+  lvri_arena_fini(&a);
+}
+
+/* Want of memory in the middle: what is warm is given up for it. */
+TEST(warm_memory_is_memory) {
+  struct lvri_arena a;
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  lvri_off first = new_block(&a, 8 << 20), second = new_block(&a, 4 << 20);
+  free_block(&a, first);
+  free_block(&a, second);
+  uint64_t before = memory(&a);
+  lvri_fault_arm("os.shm.commit", 2); /* the first is for the page table, or there is none */
+  lvri_off third = new_block(&a, 20 << 20);
+  CHECK(lvri_fault_hits() >= 2);
+  lvri_fault_arm(NULL, 0);
+  CHECK(memory(&a) < before + (9 << 20));
+  check_heap(&a);
+  memset(lvri_at(&a, third), 1, 20 << 20);
+  CHECK_INT(new_block(&a, 4 << 20), second); /* warm it is, but cold */
+  CHECK(is_zero(lvri_at(&a, second), 4 << 20));
+  check_heap(&a);
+  lvri_off fourth = new_bare(&a, 5 << 20);
+  lvri_fault_arm("os.shm.commit", 1);
+  CHECK_INT(lvri_heap_fill(&a, fourth, false), 0);
+  lvri_fault_arm(NULL, 0);
+  CHECK_INT(warm(&a), 0);
+  check_heap(&a);
+  lvri_arena_fini(&a);
+}
+
+/* Where there is no other room, a slab is made of a longer one. */
+TEST(a_full_arena_uses_what_is_warm) {
+  struct lvri_arena a;
+  lvri_off off = 0, last = 0;
+  CHECK_INT(lvri_arena_create(LVRI_ARENA_LEAST_BYTES, &a), 0);
+  int error;
+  do {
+    enter(&a);
+    error = lvri_heap_alloc_locked(&a, 4 * LVRI_PAGE_BYTES, KIND, &off);
+    leave(&a);
+    if (!error) last = off;
+  } while (!error);
+  while (!error) { /* the rest */
+    enter(&a);
+    error = lvri_heap_alloc_locked(&a, LVRI_PAGE_BYTES, KIND, &off);
+    leave(&a);
+  }
+  free_block(&a, last);
+  CHECK_INT(warm(&a), 4 * LVRI_PAGE_BYTES);
+  for (int i = 0; i < 4; i++)
+    (void)new_block(&a, LVRI_PAGE_BYTES);
   check_heap(&a);
   lvri_arena_fini(&a);
 }
@@ -450,6 +637,28 @@ static void grow_bare(void *state) {
   memset(lvri_at(&s->a, off), 0xdd, 2 << 20);
 }
 
+/* Runs that are warm and that do not all stay so: one is cut, others push it out, all are squeezed. */
+static void warm_up(void *state) {
+  struct heap_state *s = state;
+  setup(state);
+  lvri_off off = new_block(&s->a, 5 * LVRI_PAGE_BYTES);
+  memset(lvri_at(&s->a, off), 0xdd, 5 * LVRI_PAGE_BYTES);
+  free_block(&s->a, off);
+}
+
+static void use_warm(void *state) {
+  struct heap_state *s = state;
+  lvri_off off = new_bare(&s->a, 4 * LVRI_PAGE_BYTES), other;
+  CHECK_INT(lvri_heap_fill(&s->a, off, false), 0);
+  memset(lvri_at(&s->a, off), 0xdd, 4 * LVRI_PAGE_BYTES);
+  enter(&s->a);
+  lvri_heap_free_locked(&s->a, off);
+  CHECK_INT(lvri_heap_alloc_locked(&s->a, 6 * LVRI_PAGE_BYTES, KIND, &other), 0);
+  leave(&s->a);
+  free_block(&s->a, other);
+  CHECK(lvri_heap_squeeze(&s->a));
+}
+
 static void repair(void *state) {
   struct heap_state *s = state;
   enter(&s->a);
@@ -496,6 +705,16 @@ static void check_grown(void *state, bool done) {
   check_heap(&s->a);
 }
 
+static void check_warm(void *state, bool done) {
+  struct heap_state *s = state;
+  (void)done;
+  check_heap(&s->a);
+  CHECK(blocks(&s->a) == s->blocks || blocks(&s->a) == s->blocks + 1);
+  old_ones_are_there(s);
+  fill_the_rest(s);
+  check_heap(&s->a);
+}
+
 static void teardown(void *state) { lvri_arena_fini(&((struct heap_state *)state)->a); }
 
 static const struct crash_scenario changing = {
@@ -507,16 +726,21 @@ static const struct crash_scenario growing = {
 static const struct crash_scenario growing_bare = {
     "heap.grow_bare", sizeof(struct heap_state), setup, grow_bare, repair, check_grown, teardown};
 
+static const struct crash_scenario using_warm = {
+    "heap.warm", sizeof(struct heap_state), warm_up, use_warm, repair, check_warm, teardown};
+
 TEST_WITHIN(a_death_leaves_the_heap_whole, 60) {
   crash_run(&changing);
   crash_run(&growing);
   crash_run(&growing_bare);
+  crash_run(&using_warm);
   CHECK_INT(crash_unvisited("heap.") + crash_unvisited("arena."), 0);
 }
 
 TEST_WITHIN(a_repairers_death_too, 120) {
   crash_run_repairer(&changing, 13);
   crash_run_repairer(&growing, 13);
+  crash_run_repairer(&using_warm, 13);
 }
 
 /* --- the checker can say no ------------------------------------------------------------------- */
@@ -533,10 +757,13 @@ TEST(damage_is_seen) {
   struct lvri_arena a;
   CHECK_INT(lvri_arena_create(0, &a), 0);
   lvri_off small = new_block(&a, 64), large = new_block(&a, 100000);
+  lvri_off freed = new_block(&a, 300000);
+  free_block(&a, freed);
   struct lvri_heap_shm *heap = &lvri_arena_header(&a)->ah_heap;
+  struct lvri_page *tepid = lvri_heap_page(&a, (uint32_t)(freed >> LVRI_PAGE_SHIFT));
   struct lvri_page *slab = lvri_heap_page(&a, (uint32_t)(small >> LVRI_PAGE_SHIFT));
   struct lvri_page *run = lvri_heap_page(&a, (uint32_t)(large >> LVRI_PAGE_SHIFT));
-  struct lvri_page *rest = run + run->pg_run;
+  struct lvri_page *rest = tepid + tepid->pg_run;
   CHECK_INT(rest->pg_state, LVRI_PAGE_FREE);
   enter(&a);
   expect_unclean(&a, &slab->pg_used, 2);
@@ -553,6 +780,11 @@ TEST(damage_is_seen) {
   expect_unclean(&a, &heap->hp_partial[0], 0);
   expect_unclean(&a, &heap->hp_partial[3], UINT32_MAX);
   expect_unclean(&a, &heap->hp_dirty, (uint32_t)(large >> LVRI_PAGE_SHIFT));
+  expect_unclean(&a, &heap->hp_warm, 0);
+  expect_unclean(&a, &heap->hp_warm_last, 0);
+  expect_unclean(&a, (uint32_t *)&heap->hp_warm_pages, 4);
+  expect_unclean(&a, &tepid->pg_next, (uint32_t)(freed >> LVRI_PAGE_SHIFT));
+  expect_unclean(&a, &tepid->pg_state, LVRI_PAGE_DIRTY);
   expect_unclean(&a, &heap->hp_pages, heap->hp_pages - 1);
   expect_unclean(&a, &heap->hp_pages, heap->hp_first - 1);
   leave(&a);

@@ -2,6 +2,7 @@
 
 #include "core/barrier.h"
 #include "core/block.h"
+#include "core/board.h"
 #include "core/condition.h"
 #include "core/event.h"
 #include "core/lock.h"
@@ -51,6 +52,13 @@ static const struct lvri_kind_ops pipe_end_kind = {
     .close = lvri_pipe_end_close,
     .valid = lvri_pipe_end_valid,
 };
+static const struct lvri_kind_ops board_kind = {
+    .handle_bytes = sizeof(struct lvr_board),
+    .drain_locked = lvri_board_drain_locked,
+    .each_reference = lvri_board_each,
+    .close = lvri_board_close,
+    .valid = lvri_board_valid,
+};
 static const struct lvri_kind_ops block_kind = {
     .handle_bytes = sizeof(struct lvr_block),
     .close = lvri_block_close,
@@ -71,6 +79,7 @@ const struct lvri_kind_ops *const lvri_kinds[LVRI_KIND_LIMIT] = {
     [LVRI_KIND_EVENT] = &event_kind,         [LVRI_KIND_BARRIER] = &barrier_kind,
     [LVRI_KIND_BLOCK] = &block_kind,         [LVRI_KIND_QUEUE] = &queue_kind,
     [LVRI_KIND_PIPE] = &pipe_kind,           [LVRI_KIND_PIPE_END] = &pipe_end_kind,
+    [LVRI_KIND_BOARD] = &board_kind,
 #ifdef LVRI_TESTING
     [LVRI_KIND_TEST] = &lvri_test_kind,
 #endif

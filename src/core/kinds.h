@@ -34,6 +34,7 @@ enum lvri_kind {
   LVRI_KIND_QUEUE,
   LVRI_KIND_PIPE,
   LVRI_KIND_PIPE_END,
+  LVRI_KIND_BOARD,
   LVRI_KIND_TEST, /* of the unit tests */
   LVRI_KIND_LIMIT
 };

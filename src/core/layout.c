@@ -7,6 +7,7 @@
 #include "core/arena.h"
 #include "core/barrier.h"
 #include "core/block.h"
+#include "core/board.h"
 #include "core/condition.h"
 #include "core/doorbell.h"
 #include "core/event.h"
@@ -50,6 +51,8 @@ uint64_t lvri_arena_layout(void) {
   SIZE_OF(struct lvri_record_header);
   SIZE_OF(struct lvri_channel_shm);
   SIZE_OF(struct lvr_queue_shm);
+  SIZE_OF(struct lvri_row_shm);
+  SIZE_OF(struct lvr_board_shm);
   SIZE_OF(struct lvri_pipe_shm);
   SIZE_OF(struct lvri_pipe_end_shm);
   SIZE_OF(struct lvri_doorbell_entry);

@@ -112,7 +112,7 @@ static int create_locked(lvr_session *s, const struct lvri_making *m, lvri_off *
   return lvri_ledger_add_locked(a, lvri_session_self(s), *ret_off, ret_index);
 }
 
-static int create(lvr_session *s, struct lvri_handle *h, const struct lvri_making *m) {
+static int try_create(lvr_session *s, struct lvri_handle *h, const struct lvri_making *m) {
   struct lvri_arena *a = &s->arena;
   struct lvri_guard *g = lvri_arena_guard(a);
   lvri_off off;
@@ -130,6 +130,11 @@ static int create(lvr_session *s, struct lvri_handle *h, const struct lvri_makin
   point(h, off, index);
   record(s, h);
   return 0;
+}
+
+static int create(lvr_session *s, struct lvri_handle *h, const struct lvri_making *m) {
+  int error = try_create(s, h, m);
+  return error == -ENOMEM && lvri_heap_squeeze(&s->arena) ? try_create(s, h, m) : error;
 }
 
 int lvri_object_make(lvr_session *s, const struct lvri_making *m, struct lvri_handle **ret_handle) {
@@ -196,7 +201,7 @@ static int attach_ours(lvr_session *s, const lvr_ref *ref, struct lvri_record *r
   return 0;
 }
 
-static int enter_object(lvr_session *s, const lvr_ref *ref, uint32_t *ret_index) {
+static int try_enter_object(lvr_session *s, const lvr_ref *ref, uint32_t *ret_index) {
   struct lvri_arena *a = &s->arena;
   struct lvri_guard *g = lvri_arena_guard(a);
   struct lvri_object_shm *object;
@@ -212,6 +217,12 @@ static int enter_object(lvr_session *s, const lvr_ref *ref, uint32_t *ret_index)
   LVR_CRASHPOINT("object.attach.entered");
   lvri_guard_leave(a, g);
   return 0;
+}
+
+static int enter_object(lvr_session *s, const lvr_ref *ref, uint32_t *ret_index) {
+  int error = try_enter_object(s, ref, ret_index);
+  if (error != -ENOMEM || !lvri_heap_squeeze(&s->arena)) return error;
+  return try_enter_object(s, ref, ret_index);
 }
 
 static int attach_new(lvr_session *s, const lvr_ref *ref, struct lvri_handle **ret_handle) {
@@ -265,11 +276,23 @@ int lvri_object_attach(lvr_session *s, const lvr_ref *ref, uint32_t kind,
 
 /* --- detach -------------------------------------------------------------------------------- */
 
+/* Whether others refer to an object of which we hold units: then our entry is what gives them back
+ * when this process ends, for another handle of ours may do so before. */
+static bool owes_units(lvr_session *s, const struct lvri_record *r) {
+  const struct lvri_object_shm *object = lvri_at(&s->arena, r->off);
+  return lvri_ledger_entry(&s->arena, s->slot->sl_ledger, r->index)->le_held && object->ob_refs > 1;
+}
+
+/* 0; -EBUSY: the entry has to stay. */
 static int strike_out(lvr_session *s, const struct lvri_record *r) {
   struct lvri_arena *a = &s->arena;
   struct lvri_guard *g = lvri_arena_guard(a);
   int error = lvri_guard_enter(a, g);
   if (error) return error;
+  if (owes_units(s, r)) {
+    lvri_guard_leave(a, g);
+    return -EBUSY;
+  }
   const struct lvri_object_shm *object = lvri_at(a, r->off);
   const struct lvri_kind_ops *ops = lvri_kinds[object->ob_kind];
   bool others = object->ob_refs > 1;
@@ -282,14 +305,9 @@ static int strike_out(lvr_session *s, const struct lvri_record *r) {
   return 0;
 }
 
-/* The handle is gone. The entry too, unless units are held: then it is what gives them back. */
 static void drop(lvr_session *s, struct lvri_record *r) {
   r->handle = NULL;
-  if (!lvri_session_stale(s)) {
-    if (lvri_ledger_entry(&s->arena, s->slot->sl_ledger, r->index)->le_held) return;
-    if (strike_out(s, r) != 0) return;
-  }
-  lvri_handles_remove(&s->handles, r);
+  if (lvri_session_stale(s) || strike_out(s, r) == 0) lvri_handles_remove(&s->handles, r);
 }
 
 void lvri_object_detach(struct lvri_handle *h) {

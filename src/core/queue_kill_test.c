@@ -62,6 +62,7 @@ static void see_batch(struct house *h) {
   size_t bytes;
   CHECK_INT(lvr_queue_get_many_until(h->q, buf, sizeof(buf), BATCH, LVR_FOREVER, &count, &bytes),
             0);
+  if (count == 0) see(h, get_note(h->q));
   for (size_t at = 0; at < bytes;) {
     uint32_t length;
     memcpy(&length, buf + at, sizeof(length));
@@ -191,4 +192,10 @@ TEST_WITHIN(survives_kills_where_there_is_little_room, 600) {
 TEST_WITHIN(survives_kills_with_work_to_do, 600) {
   if (TEST_TSAN) SKIP("deaths are nothing that TSan could see");
   kill_for_a_while(100, LVR_QUEUE_JOINABLE);
+}
+
+TEST_WITHIN(survives_kills_with_blocks, 600) {
+  if (TEST_TSAN) SKIP("deaths are nothing that TSan could see");
+  notes_have_blocks = true;
+  kill_for_a_while(50, LVR_QUEUE_JOINABLE);
 }

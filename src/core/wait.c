@@ -106,3 +106,16 @@ int lvri_wait(lvr_session *s, _Atomic uint32_t *word, uint32_t expected, lvr_pro
   if (error == -EINTR) return error;
   return error == -ETIMEDOUT && last ? error : 0;
 }
+
+int lvri_wait_any(lvr_session *s, const struct lvri_os_word *words, unsigned count,
+                  int64_t deadline_ns) {
+  int64_t now_ns = lvri_os_now_ns();
+  if (deadline_ns <= now_ns) return -ETIMEDOUT;
+  lvri_session_rearm(s);
+  bool last = deadline_ns - now_ns <= LVRI_RELOOK_NS;
+  int64_t until_ns = last ? deadline_ns : now_ns + LVRI_RELOOK_NS;
+  int error = lvri_os_futex_wait_any(words, count, until_ns);
+  if (error == -ENOSYS) error = lvri_os_futex_wait(words[0].word, words[0].expected, until_ns);
+  if (error == -EINTR) return error;
+  return error == -ETIMEDOUT && last ? error : 0;
+}

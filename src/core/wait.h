@@ -13,6 +13,8 @@
 
 #include <leveret/object.h>
 
+#include "os/os.h"
+
 #ifndef LVRI_TESTING
 #define LVRI_RELOOK_NS INT64_C(50000000)
 #else
@@ -26,6 +28,11 @@ extern int64_t lvri_relook_ns;
  * 0: look again; -ETIMEDOUT: the deadline has passed; -EINTR. Holding no guard. */
 int lvri_wait(lvr_session *s, _Atomic uint32_t *word, uint32_t expected, lvr_proc_id watch,
               int64_t deadline_ns);
+
+/* The same on any of up to 128 words; where the kernel cannot (before 5.16) on the first one alone.
+ * Nobody is watched but by his words. */
+int lvri_wait_any(lvr_session *s, const struct lvri_os_word *words, unsigned count,
+                  int64_t deadline_ns);
 
 /* Watches *word for a moment, in the hope that it changes before a sleep would have begun. True: it
  * is not `expected` any more. Adaptive, and never longer than a couple of microseconds; at once

@@ -41,7 +41,7 @@ struct stock {
   uint32_t least, most, wanted;
   bool rehearsed;
   uint32_t stillborn; /* spares in a row that died before they waited */
-  int64_t busy_ns; /* when a spare was last found taken */
+  int64_t busy_ns;    /* when a spare was last found taken */
   struct child *children;
   size_t n_children, room;
 };

@@ -16,6 +16,8 @@
 #define NS_PER_S        INT64_C(1000000000)
 #define WORD_OF_32_BITS 2U /* FUTEX_32, without FUTEX_PRIVATE_FLAG */
 
+#define WORDS_MAX 128U /* FUTEX_WAITV_MAX */
+
 /* As the kernel reads it. */
 struct wait_entry {
   uint64_t value;
@@ -64,14 +66,21 @@ bool lvri_os_futex_has_wait2(void) {
   return support == PRESENT;
 }
 
-int lvri_os_futex_wait2(const _Atomic uint32_t *word0, uint32_t expected0,
-                        const _Atomic uint32_t *word1, uint32_t expected1, int64_t deadline_ns) {
+int lvri_os_futex_wait_any(const struct lvri_os_word *words, unsigned count, int64_t deadline_ns) {
   struct timespec at;
-  struct wait_entry words[2] = {
-      {expected0, (uint64_t)(uintptr_t)word0, WORD_OF_32_BITS, 0},
-      {expected1, (uint64_t)(uintptr_t)word1, WORD_OF_32_BITS, 0},
-  };
+  struct wait_entry entries[WORDS_MAX];
   LVRI_FAULT("os.futex.wait2", -ENOSYS);
   if (!lvri_os_futex_has_wait2()) return -ENOSYS;
-  return code(syscall(SYS_futex_waitv, words, 2, 0, until(deadline_ns, &at), CLOCK_MONOTONIC));
+  for (unsigned i = 0; i < count && i < WORDS_MAX; i++)
+    entries[i] = (struct wait_entry){words[i].expected, (uint64_t)(uintptr_t)words[i].word,
+                                     WORD_OF_32_BITS, 0};
+  if (count > WORDS_MAX) count = WORDS_MAX;
+  return code(
+      syscall(SYS_futex_waitv, entries, count, 0, until(deadline_ns, &at), CLOCK_MONOTONIC));
+}
+
+int lvri_os_futex_wait2(const _Atomic uint32_t *word0, uint32_t expected0,
+                        const _Atomic uint32_t *word1, uint32_t expected1, int64_t deadline_ns) {
+  struct lvri_os_word words[2] = {{word0, expected0}, {word1, expected1}};
+  return lvri_os_futex_wait_any(words, 2, deadline_ns);
 }

@@ -36,6 +36,13 @@ int lvri_os_futex_wait(const _Atomic uint32_t *word, uint32_t expected, int64_t 
 int lvri_os_futex_wait2(const _Atomic uint32_t *word0, uint32_t expected0,
                         const _Atomic uint32_t *word1, uint32_t expected1, int64_t deadline_ns);
 
+/* The same on any of up to 128 words. */
+struct lvri_os_word {
+  const _Atomic uint32_t *word;
+  uint32_t expected;
+};
+int lvri_os_futex_wait_any(const struct lvri_os_word *words, unsigned count, int64_t deadline_ns);
+
 /* Wakes at most count of those who wait; how many it woke. Never touches the word. */
 int lvri_os_futex_wake(const _Atomic uint32_t *word, int count);
 
@@ -57,8 +64,7 @@ int lvri_os_shm_reserve(int fd, uint64_t want_bytes, uint64_t least_bytes, void 
                         uint64_t *ret_bytes);
 
 /* A private, copy-on-write mapping of [from, from + bytes) of the file, `from` at a page's start: what
- * is written there is this process's own. Its pages are there from the start, where the kernel can
- * do that. 0, -ENOMEM, -EINVAL. Owner: the caller; lvri_os_shm_unmap(). */
+ * is written there is this process's own. 0, -ENOMEM, -EINVAL. Owner: the caller; lvri_os_shm_unmap(). */
 int lvri_os_shm_view(int fd, uint64_t from, uint64_t bytes, void **ret_base);
 
 /* Gives a mapping back. */

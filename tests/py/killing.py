@@ -71,13 +71,13 @@ class Board:
         self._map.close()
 
 
-def body_of(number: int, size: int) -> memoryview:
+def body_of(number: int, size: int) -> bytes:
     start = number * 4099 % (len(BODY) - size)
-    return memoryview(BODY)[start : start + size]
+    return BODY[start : start + size]
 
 
 def message(birth: int, number: int, size: int) -> tuple[int, int, bytes]:
-    return birth, number, bytes(body_of(number, size))
+    return birth, number, body_of(number, size)
 
 
 def complain(board: Board, text: str) -> None:

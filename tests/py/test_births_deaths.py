@@ -9,12 +9,12 @@ import sys
 import textwrap
 import threading
 import time
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import leveret
 import pytest
 from leveret import zygote
-from multiprocessing.connection import wait
 
 METHODS = ("warm", "fork", "spawn", "forkserver")
 PATIENCE_S = 20.0

@@ -120,33 +120,34 @@ def test_floats_keep_every_bit(bits: int) -> None:
     assert struct.pack("<d", _core.decode(stream)) == struct.pack("<d", value)
 
 
-@pytest.mark.parametrize(
-    ("obj", "stream"),
-    [
-        (0, "00"),
-        (127, "7f"),
-        (-1, "d4 ff"),
-        (128, "d5 80 00"),
-        (-32769, "d6 ff 7f ff ff"),
-        (1 << 40, "d7 00 00 00 00 00 01 00 00"),
-        (1 << 63, "d8 09 00 00 00 00 00 00 00 80 00"),
-        ("hi", "82 68 69"),
-        ("x" * 32, "d9 20" + "78" * 32),
-        ("\xe9", "da 01 e9"),
-        ("\u20ac", "db 01 ac 20"),
-        ("\U0001f600", "dc 01 00 f6 01 00"),
-        (b"ab", "dd 02 61 62"),
-        (bytearray(b"c"), "de 01 63"),
-        ((1, None), "a2 01 d0"),
-        ([True, False], "b2 d2 d1"),
-        ({"k": 1.0}, "c1 81 6b d3 00 00 00 00 00 00 f0 3f"),
-        ((0,) * 16, "df 10" + "00" * 16),
-        ([0] * 300, "e0 fd 2c 01" + "00" * 300),
-    ],
-)
-def test_the_format_is_as_written_down(obj: Any, stream: str) -> None:
-    assert _core.encode(obj) == (bytes.fromhex(stream), [], [])
-    assert same(_core.decode(bytes.fromhex(stream)), obj)
+FORMAT = [
+    (0, "00"),
+    (127, "7f"),
+    (-1, "d4 ff"),
+    (128, "d5 80 00"),
+    (-32769, "d6 ff 7f ff ff"),
+    (1 << 40, "d7 00 00 00 00 00 01 00 00"),
+    (1 << 63, "d8 09 00 00 00 00 00 00 00 80 00"),
+    ("hi", "82 68 69"),
+    ("x" * 32, "d9 20" + "78" * 32),
+    ("\xe9", "da 01 e9"),
+    ("\u20ac", "db 01 ac 20"),
+    ("\U0001f600", "dc 01 00 f6 01 00"),
+    (b"ab", "dd 02 61 62"),
+    (bytearray(b"c"), "de 01 63"),
+    ((1, None), "a2 01 d0"),
+    ([True, False], "b2 d2 d1"),
+    ({"k": 1.0}, "c1 81 6b d3 00 00 00 00 00 00 f0 3f"),
+    ((0,) * 16, "df 10" + "00" * 16),
+    ([0] * 300, "e0 fd 2c 01" + "00" * 300),
+]
+
+
+def test_the_format_is_as_written_down() -> None:
+    for obj, text in FORMAT:
+        stream = bytes.fromhex(text)
+        assert _core.encode(obj) == (stream, [], [])
+        assert same(_core.decode(stream), obj)
 
 
 def test_sizes_of_every_width_are_read() -> None:
@@ -270,7 +271,9 @@ def test_keys_are_nested_only_so_deep() -> None:
     assert is_direct({key: 1}) and recoded({key: [key]}) == {key: [key]}
     with pytest.raises(CorruptMessage, match="nested too deep"):
         _core.decode(b"\xc1" + b"\xa1" * 100_000 + b"\xd0\x00")
-    assert levels(_core.decode(b"\xc1" + b"\xa1" * 900 + b"\xd0" + b"\xb1" * 2000 + b"\xd0")) == 2001
+    assert (
+        levels(_core.decode(b"\xc1" + b"\xa1" * 900 + b"\xd0" + b"\xb1" * 2000 + b"\xd0")) == 2001
+    )
 
 
 # What is pickled
@@ -301,33 +304,32 @@ class Thing:
     __hash__ = None  # type: ignore[assignment]
 
 
-@pytest.mark.parametrize(
-    "obj",
-    [
-        Colour.RED,
-        Number(5),
-        Text("x"),
-        Point(1, 2),
-        {1, 2},
-        frozenset([3]),
-        complex(1, 2),
-        range(5),
-        Thing(1, [2]),
-        collections.OrderedDict(a=1),
-        collections.deque([1]),
-        math.sin,
-        Thing,
-        ValueError("x"),
-        [1, 2, Thing("x" * 100_000, b"y" * 100_000)],
-    ],
-    ids=repr,
-)
-def test_all_else_goes_by_pickle(obj: Any) -> None:
-    assert not is_direct(obj)
-    came = recoded(obj)
-    assert type(came) is type(obj)
-    assert came == obj or (isinstance(obj, ValueError) and came.args == obj.args)
-    assert type(recoded([1, {"x": obj}])[1]["x"]) is type(obj)
+PICKLED = [
+    Colour.RED,
+    Number(5),
+    Text("x"),
+    Point(1, 2),
+    {1, 2},
+    frozenset([3]),
+    complex(1, 2),
+    range(5),
+    Thing(1, [2]),
+    collections.OrderedDict(a=1),
+    collections.deque([1]),
+    math.sin,
+    Thing,
+    ValueError("x"),
+    [1, 2, Thing("x" * 100_000, b"y" * 100_000)],
+]
+
+
+def test_all_else_goes_by_pickle() -> None:
+    for obj in PICKLED:
+        assert not is_direct(obj)
+        came = recoded(obj)
+        assert type(came) is type(obj)
+        assert came == obj or (isinstance(obj, ValueError) and came.args == obj.args)
+        assert type(recoded([1, {"x": obj}])[1]["x"]) is type(obj)
 
 
 def arrived(*args: Any) -> Any:
@@ -481,7 +483,7 @@ def no_cloudpickle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failure(obj: Any) -> BaseException:
-    with pytest.raises(BaseException) as caught:  # noqa: PT011
+    with pytest.raises(BaseException) as caught:
         _core.encode(obj)
     return caught.value
 
@@ -498,7 +500,7 @@ class Slotted:
 
 
 def plainly(obj: Any) -> type[BaseException]:
-    with pytest.raises(Exception) as caught:  # noqa: PT011
+    with pytest.raises(Exception) as caught:
         ForkingPickler.dumps(obj)
     return caught.type
 
@@ -564,8 +566,8 @@ class Interrupting:
 def test_what_unpickling_raises_comes_through() -> None:
     with pytest.raises(KeyboardInterrupt):
         recoded(Interrupting())
-    stream = _core.encode(Point(1, 2))[0].replace(b"Point", b"Pount")
-    with pytest.raises(AttributeError, match="Pount"):
+    stream = _core.encode(Point(1, 2))[0].replace(b"Point", b"Joint")
+    with pytest.raises(AttributeError, match="Joint"):
         _core.decode(stream)
     with pytest.raises((pickle.UnpicklingError, EOFError)):
         _core.decode(_core.encode(Thing())[0][:-5])
@@ -618,63 +620,63 @@ def test_cloudpickle_itself() -> None:
 HUGE = "ff ff ff ff ff ff ff ff 0f"
 
 
-@pytest.mark.parametrize(
-    ("stream", "why"),
-    [
-        ("", "ends too early"),
-        ("e5", "nothing that is known"),
-        ("ff", "nothing that is known"),
-        ("00 00", "left over"),
-        ("d4", "within an int"),
-        ("d7 00 00 00 00 00 00 00", "within an int"),
-        ("d3 00", "within a float"),
-        ("82 61", "within a str"),
-        ("81 80", "not ASCII"),
-        ("d9 08 61 61 61 61 61 61 61 ff", "not ASCII"),
-        ("d9 03 61 61", "larger than all"),
-        ("da 01 61", "another width"),
-        ("db 02 ff 00 61 00", "another width"),
-        ("dc 01 ff ff 00 00", "another width"),
-        ("dc 01 00 00 11 00", "another width"),
-        ("dc 01 ff ff ff ff", "another width"),
-        ("dc 01 00 00 01", "larger than all"),
-        (f"dc {HUGE}", "larger than all"),
-        (f"db {HUGE} 00", "larger than all"),
-        (f"dd {HUGE}", "larger than all"),
-        (f"de {HUGE}", "larger than all"),
-        (f"d8 {HUGE}", "larger than all"),
-        (f"df {HUGE} 00 00 00", "larger than all"),
-        (f"e0 {HUGE} 00 00 00", "larger than all"),
-        (f"e1 {HUGE} 00 00 00", "larger than all"),
-        ("e0 ff 00 00 00 00 00 00 00 10 00 00 00", "larger than all"),
-        ("b3 00 00", "larger than all"),
-        ("c2 00 00 01", "larger than all"),
-        ("dd fd 00", "within a size"),
-        ("dd fe 00 00 00", "within a size"),
-        ("dd ff 00", "within a size"),
-        ("dd", "where a size"),
-        ("e2 00", "did not come"),
-        ("b2 81 61 e2 01", "did not come"),
-        (f"b2 81 61 e2 {HUGE}", "did not come"),
-        ("b1 a1 e2 00", "did not come"),
-        ("b2 a1 00 c1 e2 00 00", "names a tuple"),
-        ("b2 a1 00 c1 a1 e2 00 00", "names a tuple"),
-        ("c2 00 00 00 00", "comes twice"),
-        ("c2 00 00 d1 00", "comes twice"),
-        ("c1 b0 00", "a list or a dict"),
-        ("c1 a1 c0 00", "a list or a dict"),
-        ("c1 a1 b1 00 00", "a list or a dict"),
-        ("b1 e3", "nothing that is known"),
-        ("e4", "how many buffers"),
-        ("e4 00 00 00", "how many buffers"),
-        ("e4 00 00 00 00", "how many buffers"),
-        ("e4 00 02 00 00 00", "how many buffers"),
-        ("e4 4e 2e ff ff ff ff", "how many buffers"),
-    ],
-)
-def test_a_wrong_shape_is_refused(stream: str, why: str) -> None:
-    with pytest.raises(CorruptMessage, match=why):
-        _core.decode(bytes.fromhex(stream))
+WRONG = [
+    ("", "ends too early"),
+    ("e5", "nothing that is known"),
+    ("ff", "nothing that is known"),
+    ("00 00", "left over"),
+    ("d4", "within an int"),
+    ("d7 00 00 00 00 00 00 00", "within an int"),
+    ("d3 00", "within a float"),
+    ("82 61", "within a str"),
+    ("81 80", "not ASCII"),
+    ("d9 08 61 61 61 61 61 61 61 ff", "not ASCII"),
+    ("d9 03 61 61", "larger than all"),
+    ("da 01 61", "another width"),
+    ("db 02 ff 00 61 00", "another width"),
+    ("dc 01 ff ff 00 00", "another width"),
+    ("dc 01 00 00 11 00", "another width"),
+    ("dc 01 ff ff ff ff", "another width"),
+    ("dc 01 00 00 01", "larger than all"),
+    (f"dc {HUGE}", "larger than all"),
+    (f"db {HUGE} 00", "larger than all"),
+    (f"dd {HUGE}", "larger than all"),
+    (f"de {HUGE}", "larger than all"),
+    (f"d8 {HUGE}", "larger than all"),
+    (f"df {HUGE} 00 00 00", "larger than all"),
+    (f"e0 {HUGE} 00 00 00", "larger than all"),
+    (f"e1 {HUGE} 00 00 00", "larger than all"),
+    ("e0 ff 00 00 00 00 00 00 00 10 00 00 00", "larger than all"),
+    ("b3 00 00", "larger than all"),
+    ("c2 00 00 01", "larger than all"),
+    ("dd fd 00", "within a size"),
+    ("dd fe 00 00 00", "within a size"),
+    ("dd ff 00", "within a size"),
+    ("dd", "where a size"),
+    ("e2 00", "did not come"),
+    ("b2 81 61 e2 01", "did not come"),
+    (f"b2 81 61 e2 {HUGE}", "did not come"),
+    ("b1 a1 e2 00", "did not come"),
+    ("b2 a1 00 c1 e2 00 00", "names a tuple"),
+    ("b2 a1 00 c1 a1 e2 00 00", "names a tuple"),
+    ("c2 00 00 00 00", "comes twice"),
+    ("c2 00 00 d1 00", "comes twice"),
+    ("c1 b0 00", "a list or a dict"),
+    ("c1 a1 c0 00", "a list or a dict"),
+    ("c1 a1 b1 00 00", "a list or a dict"),
+    ("b1 e3", "nothing that is known"),
+    ("e4", "how many buffers"),
+    ("e4 00 00 00", "how many buffers"),
+    ("e4 00 00 00 00", "how many buffers"),
+    ("e4 00 02 00 00 00", "how many buffers"),
+    ("e4 4e 2e ff ff ff ff", "how many buffers"),
+]
+
+
+def test_a_wrong_shape_is_refused() -> None:
+    for stream, why in WRONG:
+        with pytest.raises(CorruptMessage, match=why):
+            _core.decode(bytes.fromhex(stream))
     assert issubclass(CorruptMessage, ValueError)
 
 

@@ -42,7 +42,7 @@ def recoded(obj: Any) -> Any:
 
 
 def portrait(obj: Any) -> Any:
-    """Types, values, bits of floats, and which of the mutable and of the long is which, in order."""
+    """Types, values, bits of floats; and which container is which."""
     met: dict[int, int] = {}
 
     def of(part: Any) -> Any:

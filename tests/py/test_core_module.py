@@ -99,7 +99,15 @@ def use_barrier() -> None:
 
 def use_codec() -> None:
     shared = [1]
-    values = [5, "x", {"a": [1.5, (None, b"y")], ("k", 2): {}}, shared, [shared, shared], {1}, print]
+    values = [
+        5,
+        "x",
+        {"a": [1.5, (None, b"y")], ("k", 2): {}},
+        shared,
+        [shared, shared],
+        {1},
+        print,
+    ]
     stream, buffers, _ = _core.encode([*values, "z" * 9000, bytearray(9000), 1 << 100])
     _core.decode(stream, buffers)
     for bad in (b"", b"\xb2\x81a\xe2\x07", b"\xc2\x00\x00\x00\x00", b"\xc1\xa1\x81b"):

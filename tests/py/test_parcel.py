@@ -24,6 +24,10 @@ class Holder:
         return Holder, (pickle.PickleBuffer(self.memory),)
 
 
+def is_ours(memory: Any) -> bool:
+    return type(memory).__module__ == "leveret._core" and type(memory).__name__ == "Buffer"
+
+
 def in_use() -> tuple[int, int]:
     gc.collect()
     stats = _core.session_stats()
@@ -62,7 +66,7 @@ def test_a_buffer_is_the_receivers_own() -> None:
     before = in_use()
     memory = bytearray(b"a" * BUFFER)
     came = [_core.relay(Holder(memory)).memory for _ in range(2)]
-    assert all(isinstance(buffer, _core.Buffer) and len(buffer) == BUFFER for buffer in came)
+    assert all(is_ours(buffer) and len(buffer) == BUFFER for buffer in came)
     views = [memoryview(buffer) for buffer in came]
     views[0][:3] = b"xyz"
     assert bytes(views[1][:3]) == b"aaa" == bytes(memory[:3])
@@ -105,7 +109,7 @@ def test_a_forked_child_has_the_memory_as_it_was_written() -> None:
 def test_a_buffer_can_be_sent_on() -> None:
     came = _core.relay(Holder(bytearray(b"s" * BUFFER)))
     again = _core.relay(came)
-    assert isinstance(again.memory, _core.Buffer) and bytes(again.memory) == b"s" * BUFFER
+    assert is_ours(again.memory) and bytes(again.memory) == b"s" * BUFFER
     assert _core.relay([came.memory]) == [bytearray(b"s" * BUFFER)]
     fixed = _core.relay(_core.relay(Holder(b"f" * BUFFER)).memory)
     assert fixed == b"f" * BUFFER
@@ -192,7 +196,11 @@ def test_want_of_memory_is_a_memory_error() -> None:
 def test_threads_relay_at_once() -> None:
     def play(number: int) -> None:
         for size in (10, 9000, 1 << 20, 3 << 20):
-            for obj in (bytes([number]) * size, Holder(bytearray([number]) * size), {number: Lock()}):
+            for obj in (
+                bytes([number]) * size,
+                Holder(bytearray([number]) * size),
+                {number: Lock()},
+            ):
                 came = _core.relay(obj)
                 if isinstance(obj, Holder):
                     assert bytes(came.memory) == bytes(obj.memory)
@@ -218,8 +226,13 @@ def test_threads_relay_at_once() -> None:
 def test_numpy_arrays_are_the_receivers_memory() -> None:
     numpy = pytest.importorskip("numpy")
     array = numpy.arange(100_000, dtype="f8").reshape(100, 1000)
-    came = _core.relay({"a": array, "f": numpy.asfortranarray(array), "s": array[::2, ::2], "t": array[:2, :5]})
-    assert all((came[key] == value).all() for key, value in (("a", array), ("f", array), ("s", array[::2, ::2])))
+    came = _core.relay(
+        {"a": array, "f": numpy.asfortranarray(array), "s": array[::2, ::2], "t": array[:2, :5]}
+    )
+    assert all(
+        (came[key] == value).all()
+        for key, value in (("a", array), ("f", array), ("s", array[::2, ::2]))
+    )
     assert came["f"].flags.f_contiguous and came["a"].flags.writeable
     came["a"][0, 0] = 7
     assert array[0, 0] == 0

@@ -6,7 +6,6 @@ context, too, and asserts what both must do.
 """
 
 import gc
-import multiprocessing
 import re
 import threading
 import time
@@ -16,32 +15,15 @@ from typing import Any
 
 import leveret
 import pytest
+from beside import OURS, THEIRS, did, differences, outcome
 from forked import Child, Thread, in_child, in_thread, say
 
-THEIRS = multiprocessing.get_context("fork")
-OURS = leveret.get_context("fork")
 KEPT = THEIRS.RawArray("b", 1)  # the standard library's heap lets go of its file with the last
 
 
 @pytest.fixture(params=[THEIRS, OURS], ids=["stdlib", "leveret"])
 def mp(request: pytest.FixtureRequest) -> BaseContext:
     return request.param
-
-
-def outcome(row: str, context: BaseContext) -> str:
-    """What comes of an expression, or of `object | call | call`."""
-    first, *calls = row.split(" | ")
-    try:
-        thing = eval(first, {"mp": context, "threading": threading})
-        value = repr(did(thing, calls) if calls else thing)
-    except Exception as error:
-        value = f"{type(error).__name__}: {error}"
-    return re.sub(r" at 0x[0-9a-f]+", " at 0x", value).replace("leveret.", "multiprocessing.")
-
-
-def did(thing: Any, calls: list[str]) -> list[object]:
-    """What several calls of one object return."""
-    return [eval(f"thing.{call}", {"thing": thing}) for call in calls]
 
 
 LOCKS = """
@@ -180,11 +162,7 @@ TABLES = {
 
 @pytest.mark.parametrize("about", TABLES)
 def test_each_expression_has_the_same_outcome(about: str) -> None:
-    rows = [
-        (expression, outcome(expression, OURS), outcome(expression, THEIRS))
-        for expression in TABLES[about].strip().splitlines()
-    ]
-    assert [row for row in rows if row[1] != row[2]] == []
+    assert differences(TABLES[about]) == []
 
 
 def test_a_negative_value_is_the_same_kind_of_error() -> None:

@@ -1,0 +1,161 @@
+/* board.h - tasks from one process to many workers, and results back.
+ *
+ *   owner                        the board                    workers, each with a row
+ *   lvr_board_put()       --->   tasks: 0 1 2 3 ...    --->   lvr_board_claim_until()
+ *   lvr_board_look()      <---   row: claim, running   <---   lvr_board_begin()
+ *   lvr_board_take_until()<---   results               <---   lvr_board_finish()
+ *
+ * A task is a message, known by its number: how many were put before it. The states of a task, and who
+ * moves it on:
+ *
+ *   waiting    in the board's tasks               a worker, by claiming it
+ *   claimed    in a row's claim                   that worker, by lvr_board_begin()
+ *   running    in a row's claim, and its running  that worker, by lvr_board_finish()
+ *   finished   its result is in the board         the owner, by taking the result
+ *   orphaned   claimed, its worker is over, and   the owner: lvr_board_bury() tells which these are, and
+ *              there is no result                 which of them was running
+ *
+ * A task is finished exactly if its result was put. Who dies, at any instruction, leaves each task in one
+ * of these states; nobody waits for the dead. */
+#ifndef LEVERET_BOARD_H
+#define LEVERET_BOARD_H
+
+#include "message.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct lvr_board lvr_board;
+
+#define LVR_BOARD_ROWS_MAX 4096u
+
+/* What a worker does. Numbers are of tasks; claimed are [first, first + count). */
+struct lvr_board_row {
+  lvr_proc_id worker; /* 0: nobody has the row */
+  uint32_t first, count;
+  uint32_t running; /* means something if is_running */
+  bool is_running;  /* or it ran that one last, and has put its result since */
+  int64_t since_ns; /* CLOCK_MONOTONIC: when it began that one */
+  uint32_t finished; /* how many results it has put */
+  uint32_t order;    /* what lvr_board_order() said last */
+};
+
+/* lvr_board_create - make a board with rows for so many workers.
+ * Units:   rows 1..LVR_BOARD_ROWS_MAX, numbered from 0.
+ * Owner:   *ret_b is the caller's until lvr_board_detach(). The process that calls is the board's owner:
+ *          it alone puts tasks, takes results, looks and buries.
+ * Caller:  any thread of an attached process; not a signal handler.
+ * Locks:   the arena's guard, shortly.   Fork: -ESTALE in a child without a slot.
+ * Returns: 0, -EINVAL, -ENOMEM, -ESTALE, -ENOTRECOVERABLE. */
+LVR_API LVR_MUST_CHECK int lvr_board_create(lvr_session *s, uint32_t rows, lvr_board **ret_b);
+
+/* lvr_board_attach - a handle of the board that ref names.
+ * Returns: 0, -ESTALE (it is gone), -EXDEV, -EINVAL (ref names no board), -ENOMEM, -ENOTRECOVERABLE. */
+LVR_API LVR_MUST_CHECK int lvr_board_attach(lvr_session *s, const lvr_ref *ref, lvr_board **ret_b);
+
+/* lvr_board_detach - give the handle back. NULL is fine. */
+LVR_API void lvr_board_detach(lvr_board *b);
+
+/* lvr_board_ref, lvr_board_send - its name; as those of a lock. */
+LVR_API void lvr_board_ref(const lvr_board *b, lvr_ref *ret_ref);
+LVR_API LVR_MUST_CHECK int lvr_board_send(lvr_board *b, lvr_ref *ret_ref);
+
+/* --- the owner ------------------------------------------------------------------------------- */
+
+/* lvr_board_put - add a task; there is always room.
+ * Units:   bytes at most LVR_MESSAGE_INLINE; block: travels with it, or NULL; *ret_number is its number.
+ * Owner:   with 0 the block's handle is gone.
+ * Caller:  any thread of the owner.
+ * Crash:   killed at any instruction the task is there or it is not.
+ * Returns: 0, -EPIPE (closed), -EINVAL, -ENOMEM, -ESTALE, -ENOTRECOVERABLE. */
+LVR_API LVR_MUST_CHECK int lvr_board_put(lvr_board *b, const void *data, size_t bytes,
+                                         lvr_block *block, uint32_t *ret_number);
+
+/* lvr_board_put_many - add tasks without blocks, with numbers from *ret_first on.
+ * Returns: as above; *ret_put were added in any case. */
+LVR_API LVR_MUST_CHECK int lvr_board_put_many(lvr_board *b, const struct lvr_slice *tasks,
+                                              uint32_t count, uint32_t *ret_put,
+                                              uint32_t *ret_first);
+
+/* lvr_board_take_until - take a result, waiting for one; the arguments are a queue's get's.
+ * Returns: as lvr_queue_get_until(). */
+LVR_API LVR_MUST_CHECK int lvr_board_take_until(lvr_board *b, struct lvr_message *ret_m,
+                                                int64_t deadline_ns);
+
+/* lvr_board_take_many_until - the same for several, as lvr_queue_get_many_until(). */
+LVR_API LVR_MUST_CHECK int lvr_board_take_many_until(lvr_board *b, void *buf, size_t room,
+                                                     uint32_t most, int64_t deadline_ns,
+                                                     uint32_t *ret_count, size_t *ret_bytes);
+
+/* lvr_board_wait_until - wait until there is a result, or a worker is over that is not buried yet.
+ * Returns: 0, -ETIMEDOUT, -EINTR, -ECANCELED (lvr_board_interrupt()), -ESTALE. */
+LVR_API LVR_MUST_CHECK int lvr_board_wait_until(lvr_board *b, int64_t deadline_ns);
+
+/* lvr_board_interrupt - who waits in lvr_board_wait_until() now gets -ECANCELED. Any thread. */
+LVR_API void lvr_board_interrupt(lvr_board *b);
+
+/* lvr_board_close - no task will be added any more: workers that find none get -EPIPE. */
+LVR_API void lvr_board_close(lvr_board *b);
+
+/* lvr_board_waiting - tasks that nobody has claimed; old news at once. */
+LVR_API uint32_t lvr_board_waiting(const lvr_board *b);
+
+/* lvr_board_rows - how many there are; lvr_board_look - what is in one; old news at once. */
+LVR_API uint32_t lvr_board_rows(const lvr_board *b);
+LVR_API void lvr_board_look(const lvr_board *b, uint32_t row, struct lvr_board_row *ret_row);
+
+/* lvr_board_is_over - whether a row's worker is over and has to be buried. */
+LVR_API bool lvr_board_is_over(const lvr_board *b, uint32_t row);
+
+/* lvr_board_settle - before a row is buried: what its worker had under way when it died is done or
+ * undone. All results that it has put are there to be taken now: take them, then bury it.
+ * Returns: 0, -EBUSY (it lives), -ESTALE, -ENOTRECOVERABLE. */
+LVR_API LVR_MUST_CHECK int lvr_board_settle(lvr_board *b, uint32_t row);
+
+/* lvr_board_bury - free the row of a worker that is over, and say what was in it: the tasks of its claim
+ * that no result was taken for are orphaned.
+ * Returns: 0, -EBUSY (it lives), -EINVAL (nobody has the row), -ESTALE. */
+LVR_API LVR_MUST_CHECK int lvr_board_bury(lvr_board *b, uint32_t row,
+                                          struct lvr_board_row *ret_row);
+
+/* lvr_board_order - tell the worker of a row something, which it finds by lvr_board_ordered(); 0: nothing. */
+LVR_API void lvr_board_order(lvr_board *b, uint32_t row, uint32_t order);
+
+/* --- a worker -------------------------------------------------------------------------------- */
+
+/* lvr_board_enlist - this process is the worker of that row, which nobody has.
+ * Returns: 0, -EBUSY (somebody has it), -EINVAL (no such row, or this handle has one), -ESTALE. */
+LVR_API LVR_MUST_CHECK int lvr_board_enlist(lvr_board *b, uint32_t row);
+
+/* lvr_board_claim_until - take the next task, and as many more as are there, are wanted and fit; waiting
+ * for one. The last claim's tasks are finished.
+ * Units:   as lvr_queue_get_many_until(); *ret_first is the first one's number. *ret_count 0: the first
+ *          one has a block; lvr_board_claim_block_until() takes it.
+ * Caller:  one thread of a worker.
+ * Crash:   killed at any instruction the tasks are waiting, or they are this row's.
+ * Returns: as that, -EPIPE (none, and closed), -EINVAL (no row). */
+LVR_API LVR_MUST_CHECK int lvr_board_claim_until(lvr_board *b, void *buf, size_t room,
+                                                 uint32_t most, int64_t deadline_ns,
+                                                 uint32_t *ret_count, size_t *ret_bytes,
+                                                 uint32_t *ret_first);
+LVR_API LVR_MUST_CHECK int lvr_board_claim_block_until(lvr_board *b, struct lvr_message *ret_m,
+                                                       int64_t deadline_ns, uint32_t *ret_number);
+
+/* lvr_board_begin - the worker runs that task of its claim from now on. */
+LVR_API void lvr_board_begin(lvr_board *b, uint32_t number);
+
+/* lvr_board_finish - put the result of the task that runs; there is always room.
+ * Units:   what is in data is between worker and owner; it should say the number.
+ * Returns: 0, -EPIPE (the owner is gone), -EINVAL, -ENOMEM, -ESTALE, -ENOTRECOVERABLE. */
+LVR_API LVR_MUST_CHECK int lvr_board_finish(lvr_board *b, const void *data, size_t bytes,
+                                            lvr_block *block);
+
+/* lvr_board_ordered - what the owner told this row last. Any thread, also a signal handler. */
+LVR_API uint32_t lvr_board_ordered(const lvr_board *b);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,809 @@
+"""Pipe and its ends, beside the standard library's, and beside those who die."""
+
+import array
+import asyncio
+import contextlib
+import gc
+import multiprocessing
+import os
+import pickle
+import re
+import select
+import selectors
+import signal
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from multiprocessing import connection as std
+from multiprocessing.context import BaseContext
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import leveret
+import pytest
+from forked import Child, Thread, in_child, say, until
+from leveret.connection import PipeConnection, wait
+
+THEIRS = multiprocessing.get_context("fork")
+OURS = leveret.get_context("fork")
+BORN = ["fork", "warm"]
+SOON_S = 0.1
+
+
+@pytest.fixture(params=[THEIRS, OURS], ids=["stdlib", "leveret"])
+def mp(request: pytest.FixtureRequest) -> BaseContext:
+    return request.param
+
+
+# The lawyer's list: the same calls, the same outcome, to the letter.
+
+ROWS = """
+one.send(1), two.recv()
+one.send(None), two.poll(), two.recv(), two.poll()
+one.send({'a': [1, (2.5, b'x', 'y')]}), two.recv()
+one.send(obj=5), two.recv()
+one.send()
+one.send(1, 2)
+one.send(lambda: 0)
+one.send_bytes(b'hello'), two.recv_bytes()
+one.send_bytes(b''), two.poll(), two.recv_bytes(), two.poll()
+one.send_bytes(bytearray(b'hello'), 2), two.recv_bytes()
+one.send_bytes(b'hello', 1, 3), two.recv_bytes()
+one.send_bytes(b'hello', offset=5), two.recv_bytes()
+one.send_bytes(b'hello', size=0), two.recv_bytes()
+one.send_bytes(buf=b'hello', size=None), two.recv_bytes()
+one.send_bytes(array.array('i', [1, 2])), two.recv_bytes()
+one.send_bytes(array.array('i', [1, 2]), 4), two.recv_bytes()
+one.send_bytes(memoryview(b'abc')), two.recv_bytes()
+one.send_bytes('text')
+one.send_bytes(None)
+one.send_bytes(7)
+one.send_bytes(b'hello', -1)
+one.send_bytes(b'hello', 6)
+one.send_bytes(b'hello', 5)
+one.send_bytes(b'hello', 0, -1)
+one.send_bytes(b'hello', 0, 6)
+one.send_bytes(b'hello', 3, 3)
+one.send_bytes(b'hello', 'a')
+one.send_bytes(b'hello'), two.recv_bytes(5)
+one.send_bytes(b'hello'), two.recv_bytes(maxlength=9)
+one.send_bytes(b'hello'), two.recv_bytes(4)
+one.send_bytes(b'hello'), attempt(two.recv_bytes, 4), two.readable, two.writable, two.closed
+one.send_bytes(b'hello'), attempt(two.recv_bytes, 4), two.recv()
+one.send_bytes(b'hello'), attempt(two.recv_bytes, 4), two.poll()
+sender.send_bytes(b'hello'), attempt(receiver.recv_bytes, 4), receiver.closed, receiver.readable
+two.recv_bytes(-1)
+two.recv_bytes('a')
+one.send_bytes(b'hello'), two.recv_bytes_into(ten), ten
+one.send_bytes(b'hello'), two.recv_bytes_into(ten, 5), ten
+one.send_bytes(b'hello'), two.recv_bytes_into(buf=ten, offset=1), ten
+one.send_bytes(b'hello'), two.recv_bytes_into(ten, 6)
+one.send_bytes(b'hello'), attempt(two.recv_bytes_into, ten, 6), two.poll(), two.closed
+one.send_bytes(b''), two.recv_bytes_into(ten, 10)
+one.send_bytes(b'12345678'), two.recv_bytes_into(numbers), numbers
+one.send_bytes(b'1234'), two.recv_bytes_into(numbers, 4), numbers
+two.recv_bytes_into(ten, -1)
+two.recv_bytes_into(ten, 11)
+two.recv_bytes_into('text')
+one.poll()
+one.poll(0), one.poll(0.01), one.poll(-1), one.poll(timeout=0)
+one.send(1), two.poll(None), two.poll(), two.recv()
+one.poll('soon')
+one.readable, one.writable, one.closed
+sender.readable, sender.writable, receiver.readable, receiver.writable
+receiver.send(1)
+receiver.send_bytes(b'')
+sender.recv()
+sender.recv_bytes()
+sender.recv_bytes_into(ten)
+sender.poll()
+sender.send(1), receiver.recv()
+one.close(), one.closed, one.close(), one.readable, one.writable
+one.close(), one.send(1)
+one.close(), one.send_bytes(b'')
+one.close(), one.recv()
+one.close(), one.recv_bytes()
+one.close(), one.recv_bytes_into(ten)
+one.close(), one.poll()
+one.close(), one.fileno()
+one.close(), one.__enter__() is one
+two.close(), one.recv()
+two.close(), one.recv_bytes()
+two.close(), one.poll(), one.poll(None)
+two.close(), one.send(1)
+two.close(), one.send_bytes(b'x')
+two.send(1), two.send(2), two.close(), one.recv(), one.poll(), one.recv(), one.poll(), one.recv()
+sender.close(), receiver.recv()
+receiver.close(), sender.send(1)
+one.__enter__() is one, one.__exit__(None, None, None), one.closed
+isinstance(one.fileno(), int), one.fileno() == one.fileno(), one.fileno() > 2
+isinstance(one, std.Connection)
+one == two, one == one, isinstance(hash(one), int)
+weakref.ref(one)() is one
+one.send_bytes(ForkingPickler.dumps([1, 2])), two.recv()
+one.send([1, 2]), pickle.loads(two.recv_bytes())
+one.send({1}), pickle.loads(two.recv_bytes())
+one.send_bytes(b'no pickle'), two.recv()
+one.send_bytes(b'no pickle'), attempt(two.recv), one.send(3), two.recv()
+len(mp.Pipe()), type(mp.Pipe()).__name__
+mp.Pipe(duplex=False)[0].readable, mp.Pipe(False)[0].writable, mp.Pipe(0)[1].readable
+mp.Pipe(1, 2)
+std.wait([one], 0), std.wait([], 0), std.wait([one, two], 0.01)
+one.send(1), [c is two for c in std.wait([one, two])]
+two.close(), [c is one for c in std.wait([one])]
+one.close(), std.wait([one], 0)
+std.wait([one, one], 0)
+std.wait(['text'], 0)
+std.wait([one], 'soon')
+"""
+
+
+def attempt(function: Callable[..., object], *args: object) -> str:
+    try:
+        return repr(function(*args))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def outcome(row: str, context: BaseContext) -> str:
+    with contextlib.ExitStack() as stack:
+        one, two = (stack.enter_context(c) for c in context.Pipe())
+        receiver, sender = (stack.enter_context(c) for c in context.Pipe(duplex=False))
+        names = {
+            **globals(),
+            "mp": context,
+            "one": one,
+            "two": two,
+            "receiver": receiver,
+            "sender": sender,
+            "ten": bytearray(10),
+            "numbers": array.array("i", [0, 0]),
+        }
+        value = attempt(lambda: eval(row, names))
+    value = value.replace("PipeConnection", "Connection")
+    return re.sub(r" at 0x[0-9a-f]+|connection\.py line \d+", "", value).replace(
+        "leveret.", "multiprocessing."
+    )
+
+
+# What a text says differently, and why that is fine.
+TEXTS = {
+    "one.send()": "counts arguments, not names",
+    "one.send(1, 2)": "the same",
+    "one.send(lambda: 0)": "the way to the culprit differs between versions",
+    "one.send_bytes(b'hello', 'a')": "an int is wanted, in other words",
+    "two.recv_bytes('a')": "the same",
+    "one.poll('soon')": "the same",
+    "std.wait([one], 'soon')": "the same",
+    "mp.Pipe(1, 2)": "counts arguments",
+    "std.wait([one, one], 0)": "shows the object",
+}
+
+
+@pytest.mark.parametrize("row", ROWS.strip().splitlines())
+def test_what_the_standard_connection_does(row: str) -> None:
+    theirs, ours = outcome(row, THEIRS), outcome(row, OURS)
+    if row in TEXTS:
+        theirs, ours = theirs.partition(":")[0], ours.partition(":")[0]
+    assert ours == theirs
+
+
+# Both must do it.
+
+
+def test_messages_of_all_sizes(mp: BaseContext) -> None:
+    one, two = mp.Pipe()
+    with one, two:
+        for size in (0, 1, 1023, 1024, 4096, 8190, 8191, 8192, 8193, 40_000):
+            data = os.urandom(size)
+            one.send_bytes(data)
+            assert two.recv_bytes() == data
+            one.send(data)
+            assert two.recv() == data
+            one.send_bytes(data)
+            room = bytearray(size + 3)
+            assert two.recv_bytes_into(room, 2) == size
+            assert room == b"\0\0" + data + b"\0"
+            one.send_bytes(data)
+            if size:
+                with pytest.raises(multiprocessing.BufferTooShort) as short:
+                    two.recv_bytes_into(bytearray(size - 1))
+                assert short.value.args[0] == data
+            else:
+                assert two.recv_bytes() == b""
+
+
+def echo(one: Any, two: Any) -> None:
+    one.close()
+    with contextlib.suppress(EOFError):
+        while True:
+            two.send_bytes(two.recv_bytes())
+
+
+def test_more_than_there_is_room_for(mp: BaseContext) -> None:
+    one, two = mp.Pipe()
+    process = mp.Process(target=echo, args=(one, two))
+    process.start()
+    two.close()
+    data = os.urandom(5_000_000)
+    with one:
+        sender = Thread(lambda: [one.send_bytes(data) for _ in range(3)])
+        assert [one.recv_bytes() == data for _ in range(3)] == [True] * 3
+        sender.result()
+    process.join()
+    assert process.exitcode == 0
+
+
+def receive(one: Any, two: Any) -> Any:
+    two.close()
+    say()
+    return attempt(one.recv)
+
+
+@pytest.mark.parametrize("ended_by", ["close", "exit", "kill", "exec"])
+def test_a_forked_reader_is_told_of_the_end(mp: BaseContext, ended_by: str) -> None:
+    one, two = mp.Pipe()
+
+    def hold() -> None:
+        one.close()
+        say()
+        if ended_by == "close":
+            os.read(start, 1)
+            two.close()
+            os.read(start, 1)
+        elif os.read(start, 1) and ended_by == "exec":
+            os.execlp("sleep", "sleep", "5")
+        elif ended_by == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    start, begin = os.pipe()
+    with Child(hold) as writer, Child(receive, one, two) as reader:
+        writer.heard()
+        reader.heard()
+        one.close()
+        two.close()
+        reader.asleep()
+        began = time.monotonic()
+        os.write(begin, b"x")
+        assert reader.result() == "EOFError: "
+        assert time.monotonic() - began < SOON_S * 2
+        os.write(begin, b"x")
+    os.close(start)
+    os.close(begin)
+
+
+def end_somehow(conn: Any, how: str) -> None:
+    if how.startswith("told"):
+        conn.send("here I am")
+    if how.endswith("killed"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how.endswith("_exit"):
+        os._exit(0)
+    if how.endswith("raise"):
+        raise SystemExit(3)
+
+
+def listening() -> socket.socket:
+    """A socket that nobody connects to."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
+HOWS = [f"{first}, {last}" for first in ("told", "silent") for last in ("killed", "_exit", "raise", "")]
+
+
+@pytest.mark.parametrize("method", BORN)
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("way", ["recv", "poll", "select", "wait", "look"])
+def test_every_death_is_the_end(method: str, how: str, way: str) -> None:
+    context = leveret.get_context(method)
+    one, two = context.Pipe()
+    process = context.Process(target=end_somehow, args=(two, how))
+    process.start()
+    two.close()
+    if how.startswith("told"):
+        assert one.recv() == "here I am"
+    with one:
+        if way == "poll":
+            assert one.poll(20)
+        elif way == "wait":
+            with listening() as other:
+                assert wait([one, process.sentinel, other], 20)
+        elif way == "select":
+            while not one.poll():
+                assert select.select([one], [], [], 20)[0] == [one]
+        elif way == "look":
+            until(one.poll)
+        process.join()
+        began = time.monotonic()
+        with pytest.raises(EOFError):
+            one.recv()
+        assert time.monotonic() - began < SOON_S
+        with pytest.raises(BrokenPipeError):
+            one.send(1)
+
+
+def test_an_end_inherited_is_open(mp: BaseContext) -> None:
+    one, two = mp.Pipe()
+
+    def hold() -> None:
+        say()
+        os.read(start, 1)
+
+    start, begin = os.pipe()
+    with one, Child(hold) as child:
+        child.heard()
+        two.close()
+        assert not one.poll(0.2)
+        os.write(begin, b"x")
+        child.result()
+        assert one.poll(5)
+        with pytest.raises(EOFError):
+            one.recv()
+    os.close(start)
+    os.close(begin)
+
+
+# Descriptors.
+
+
+def test_a_selector_sees_each_message() -> None:
+    one, two = OURS.Pipe()
+    with one, two, selectors.DefaultSelector() as selector:
+        selector.register(one, selectors.EVENT_READ)
+        for i in range(100):
+            assert selector.select(0) == []
+            two.send(i)
+            assert [key.fileobj for key, _ in selector.select(5)] == [one]
+            assert one.recv() == i
+        two.close()
+        assert [key.fileobj for key, _ in selector.select(5)] == [one]
+        selector.unregister(one)
+
+
+def reply(conn: Any, count: int) -> None:
+    for _ in range(count):
+        conn.send(conn.recv() + 1)
+
+
+@pytest.mark.parametrize("method", BORN)
+def test_asyncio_is_woken_by_messages_and_by_the_end(method: str) -> None:
+    context = leveret.get_context(method)
+
+    async def talk(conn: Any) -> list[object]:
+        loop, heard = asyncio.get_running_loop(), asyncio.Queue[object]()
+
+        def read() -> None:
+            try:
+                heard.put_nowait(conn.recv())
+            except EOFError:
+                heard.put_nowait(EOFError)
+                loop.remove_reader(conn.fileno())
+
+        loop.add_reader(conn.fileno(), read)
+        answers: list[object] = []
+        for i in range(50):
+            conn.send(i)
+            answers.append(await asyncio.wait_for(heard.get(), 10))
+        answers.append(await asyncio.wait_for(heard.get(), 10))
+        return answers
+
+    one, two = context.Pipe()
+    process = context.Process(target=reply, args=(two, 50))
+    process.start()
+    two.close()
+    with one:
+        assert asyncio.run(talk(one)) == [*range(1, 51), EOFError]
+    process.join()
+
+
+def test_a_descriptor_is_made_when_it_is_asked_for() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    one, two = OURS.Pipe()
+    two.send(1)
+    assert one.poll(1)
+    assert wait([one, two], 1) == [one]
+    assert len(os.listdir("/proc/self/fd")) == before
+    one.fileno()
+    assert len(os.listdir("/proc/self/fd")) > before
+    one.close()
+    two.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def later(seconds: float, function: Callable[[], object]) -> threading.Timer:
+    timer = threading.Timer(seconds, function)
+    timer.start()
+    return timer
+
+
+def test_wait_mixes_everything() -> None:
+    one, two = OURS.Pipe()
+    three, four = THEIRS.Pipe()
+    five, six = socket.socketpair()
+    seven, eight = os.pipe()
+    process = OURS.Process(target=time.sleep, args=(30,))
+    process.start()
+    with one, two, three, four, five, six:
+        everything = [one, three, five, seven, process.sentinel]
+        assert wait(everything, 0) == []
+        for what, act in [
+            (one, lambda: two.send(1)),
+            (three, lambda: four.send(1)),
+            (five, lambda: six.send(b"1")),
+            (seven, lambda: os.write(eight, b"1")),
+            (process.sentinel, process.kill),
+        ]:
+            timer = later(0.05, act)
+            assert wait(everything, 20) == [what]
+            timer.join()
+            if what != process.sentinel:
+                everything.remove(what)
+        two.close()
+        assert wait([process.sentinel, one], 0) == [process.sentinel, one]
+    process.join()
+    os.close(seven)
+    os.close(eight)
+
+
+def test_wait_for_many_ends() -> None:
+    pipes = [OURS.Pipe(duplex=False) for _ in range(200)]
+    readers = [reader for reader, _ in pipes]
+    assert wait(readers[:50], 0.05) == []
+    timer = later(0.1, lambda: pipes[17][1].send(1))
+    assert wait(readers[:50], 20) == [readers[17]]
+    timer.join()
+    timer = later(0.1, lambda: pipes[190][1].send(1))
+    assert wait(readers[100:], 20) == [readers[190]]
+    timer.join()
+    assert wait(readers, 20) == [readers[17], readers[190]]
+    for pipe in pipes:
+        for end in pipe:
+            end.close()
+
+
+def test_two_objects_over_one_end() -> None:
+    one, two = OURS.Pipe()
+    again = pickle.loads(pickle.dumps(one))
+    assert again is not one
+    two.send(1)
+    with listening() as other:
+        assert wait([one, again, other], 1) == [one, again]
+    one.close()
+    assert again.recv() == 1
+    two.send(2)
+    assert again.recv() == 2
+    again.close()
+    with pytest.raises(BrokenPipeError):
+        two.send(3)
+    two.close()
+
+
+# Travelling.
+
+
+def use_pickled(data: bytes) -> Any:
+    conn = pickle.loads(data)
+    conn.send("from the child")
+    return conn.recv()
+
+
+def test_an_end_can_be_pickled_to_anybody() -> None:
+    one, two = OURS.Pipe()
+    with one, two, Child(use_pickled, pickle.dumps(two)) as child:
+        assert one.recv() == "from the child"
+        one.send("to the child")
+        assert child.result() == "to the child"
+
+
+def forward(conn: Any) -> None:
+    with conn, conn.recv() as other:
+        other.send("by way of an end")
+
+
+@pytest.mark.parametrize("method", ["fork", "warm", "spawn", "forkserver"])
+def test_an_end_sent_through_an_end(method: str) -> None:
+    context = leveret.get_context(method)
+    one, two = context.Pipe()
+    three, four = context.Pipe(duplex=False)
+    process = context.Process(target=forward, args=(two,))
+    process.start()
+    two.close()
+    one.send(four)
+    four.close()
+    with one, three:
+        assert three.recv() == "by way of an end"
+        with pytest.raises(EOFError):
+            three.recv()
+    process.join()
+
+
+def talk_over(conn: Any) -> None:
+    with conn, conn.recv() as sock, conn.recv() as other:
+        sock.sendall(b"socket")
+        other.send("connection")
+
+
+def test_sockets_and_standard_connections_travel_through_ours() -> None:
+    one, two = OURS.Pipe()
+    five, six = socket.socketpair()
+    seven, eight = THEIRS.Pipe()
+    process = OURS.Process(target=talk_over, args=(two,))
+    process.start()
+    with one, two, five, six, seven, eight:
+        one.send(six)
+        one.send(eight)
+        assert five.recv(10) == b"socket"
+        assert seven.recv() == "connection"
+    process.join()
+    from multiprocessing import resource_sharer
+
+    resource_sharer.stop()
+
+
+def test_a_message_keeps_the_end_in_it_open() -> None:
+    one, two = OURS.Pipe()
+    three, four = OURS.Pipe()
+    one.send(four)
+    four.close()
+    three.send("kept")
+    with two.recv() as received:
+        assert received.recv() == "kept"
+    with pytest.raises(EOFError):
+        three.recv()
+    for end in (one, two, three):
+        end.close()
+
+
+def test_an_end_in_a_message_that_nobody_gets_is_closed() -> None:
+    one, two = OURS.Pipe()
+    three, four = OURS.Pipe()
+    one.send(four)
+    four.close()
+    one.close()
+    two.close()
+    with pytest.raises(EOFError):
+        three.recv()
+    three.close()
+
+
+# Threads and signals.
+
+
+def test_close_ends_the_wait_of_another_thread() -> None:
+    for way in ("recv", "recv_bytes", "poll"):
+        one, two = OURS.Pipe()
+        waiter = Thread(getattr(one, way), *([None] if way == "poll" else []))
+        waiter.asleep()
+        began = time.monotonic()
+        one.close()
+        with pytest.raises(OSError, match="handle is closed"):
+            waiter.result()
+        assert time.monotonic() - began < 1
+        with pytest.raises(EOFError):
+            two.recv()
+        two.close()
+
+
+def test_close_ends_a_send_that_waits_for_room() -> None:
+    one, two = OURS.Pipe()
+    data = b"x" * 8000
+
+    def fill() -> None:
+        while True:
+            one.send_bytes(data)
+
+    sender = Thread(fill)
+    sender.asleep()
+    one.close()
+    with pytest.raises(OSError, match="handle is closed"):
+        sender.result()
+    two.close()
+
+
+def test_closing_one_object_leaves_the_waits_of_the_other() -> None:
+    one, two = OURS.Pipe()
+    again = pickle.loads(pickle.dumps(one))
+    waiter = Thread(again.recv)
+    waiter.asleep()
+    one.close()
+    two.send("still here")
+    assert waiter.result() == "still here"
+    again.close()
+    two.close()
+
+
+def close_here(conn: Any) -> bool:
+    conn.close()
+    return bool(conn.closed)
+
+
+def test_a_child_forked_in_the_middle_of_a_recv_closes_its_end() -> None:
+    one, two = OURS.Pipe()
+    waiter = Thread(one.recv)
+    waiter.asleep()
+    with Child(close_here, one) as child:
+        assert child.result()
+    two.send(1)
+    assert waiter.result() == 1
+    one.close()
+    with pytest.raises(BrokenPipeError):
+        two.send(2)
+    two.close()
+
+
+def test_many_threads_on_one_end() -> None:
+    one, two = OURS.Pipe()
+    count, threads = 500, 4
+
+    def receive_all() -> list[int]:
+        return [two.recv() for _ in range(count)]
+
+    receivers = [Thread(receive_all) for _ in range(threads)]
+    senders = [
+        Thread(lambda k=k: [one.send(k * count + i) for i in range(count)]) for k in range(threads)
+    ]
+    for sender in senders:
+        sender.result()
+    got = [receiver.result() for receiver in receivers]
+    assert sorted(sum(got, [])) == list(range(count * threads))
+    one.close()
+    two.close()
+
+
+class InterruptedHereError(Exception):
+    pass
+
+
+@contextlib.contextmanager
+def alarm(seconds: float, handler: Callable[..., object]) -> Iterator[None]:
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def interrupt(*_: object) -> None:
+    raise InterruptedHereError
+
+
+def wait_beside(one: Any) -> list[Any]:
+    with listening() as other:
+        return wait([one, other])
+
+
+def waits(one: Any) -> list[Callable[[], object]]:
+    return [
+        one.recv,
+        one.recv_bytes,
+        lambda: one.poll(None),
+        lambda: one.poll(20),
+        lambda: wait([one]),
+        lambda: wait_beside(one),
+    ]
+
+
+def test_a_signal_handler_that_raises_ends_each_wait() -> None:
+    one, two = OURS.Pipe()
+    for call in waits(one):
+        with alarm(0.05, interrupt), pytest.raises(InterruptedHereError):
+            call()
+    two.send(1)
+    assert one.recv() == 1
+    one.close()
+    two.close()
+
+
+def test_a_signal_handler_that_returns_ends_no_wait() -> None:
+    one, two = OURS.Pipe()
+    for call in waits(one):
+        with alarm(0.05, lambda *_: two.send_bytes(pickle.dumps(1))):
+            assert call() in (1, pickle.dumps(1), True, [one])
+        while one.poll():
+            one.recv()
+    one.close()
+    two.close()
+
+
+# The rest.
+
+
+def test_unpicklable_leaves_the_pipe_as_it_was() -> None:
+    one, two = OURS.Pipe()
+    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
+        one.send(threading.Lock())
+    one.send(1)
+    assert two.recv() == 1
+    one.close()
+    two.close()
+
+
+class Bomb:
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+def test_what_cannot_be_unpickled_is_gone() -> None:
+    one, two = OURS.Pipe()
+    one.send(Bomb())
+    one.send("next")
+    with pytest.raises(ValueError, match="no number"):
+        two.recv()
+    assert two.recv() == "next"
+    one.close()
+    two.close()
+
+
+class ClosesItself:
+    def __init__(self, conn: Any) -> None:
+        self.conn = conn
+
+    def __reduce__(self) -> Any:
+        self.conn.close()
+        return int, ()
+
+
+def test_pickling_that_closes_the_end() -> None:
+    one, two = OURS.Pipe()
+    with pytest.raises(OSError, match="handle is closed"):
+        one.send(ClosesItself(one))
+    two.close()
+
+
+def test_dropping_an_end_closes_it() -> None:
+    one, two = OURS.Pipe()
+    ref = weakref.ref(two)
+    del two
+    gc.collect()
+    assert ref() is None
+    with pytest.raises(EOFError):
+        one.recv()
+    one.close()
+
+
+def test_it_is_made_by_pipe_alone() -> None:
+    with pytest.raises(TypeError, match=r"made by Pipe\(\)"):
+        PipeConnection(3)
+    bare = PipeConnection.__new__(PipeConnection)
+    assert bare.closed
+    with pytest.raises(RuntimeError, match="was not called"):
+        bare.recv()
+    bare.close()
+
+
+def test_a_fork_in_the_child_is_counted() -> None:
+    """Ends are closed by every process that has them, however deep."""
+    one, two = OURS.Pipe()
+
+    def grandchild() -> str:
+        one.close()
+        return in_child(use_pickled_end)
+
+    def use_pickled_end() -> str:
+        two.send("from below")
+        return "done"
+
+    with Child(grandchild) as child:
+        two.close()
+        assert child.result() == "done"
+    assert one.recv() == "from below"
+    with pytest.raises(EOFError):
+        one.recv()
+    one.close()
+
+
+def test_the_private_names_of_the_standard_class() -> None:
+    one, two = OURS.Pipe()
+    one._send_bytes(b"abc")
+    assert two._recv_bytes().getvalue() == b"abc"
+    assert one._handle == one.fileno()
+    assert not one._poll(0)
+    assert one._readable
+    assert one._writable
+    one.close()
+    assert one._handle is None
+    two.close()
