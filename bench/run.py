@@ -26,7 +26,7 @@ def environment() -> dict[str, str]:
 
 
 def end_group(process: subprocess.Popen[str]) -> None:
-    """It and whoever it started; they are in a session of their own."""
+    """It and whoever it started; they are in a group of their own."""
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
@@ -43,7 +43,7 @@ def measure(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
+        process_group=0,
     )
     what = f"{work}, {side}, {method}"
     try:
