@@ -22,6 +22,11 @@
 #include "core/slots.h"
 #include "core/wait.h"
 
+/* Longer than for a lock, which is held for less than an answer takes: a peer that is a Python
+ * program needs one to three microseconds to make one. This is some five, still less than it costs
+ * two processes to put each other to sleep. docs/design/messages.md has the figures. */
+#define SPIN_PAUSES 200u
+
 /* Adds the fence that lvri_channel_is_awaited() pairs with. */
 static uint32_t arm(_Atomic uint32_t *bell) {
   uint32_t was = lvri_fetch_or_acq_rel_u32(bell, LVRI_BELL_SLEEPER);
@@ -128,7 +133,7 @@ static int wait_more(struct waiting *w, int64_t deadline_ns) {
   if (w->is_there(w)) return 0;
   if (is_cancelled(w)) return -ECANCELED;
   if (deadline_ns == 0) return -ETIMEDOUT;
-  if (!w->slept && lvri_spin(s, w->count, count)) return 0;
+  if (!w->slept && lvri_spin_for(s, w->count, count, SPIN_PAUSES)) return 0;
   LVR_CRASHPOINT("channel.wait.looked");
   uint32_t armed = arm(w->bell);
   if (w->is_there(w)) return 0;
