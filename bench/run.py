@@ -19,8 +19,14 @@ class HungError(RuntimeError):
     """A work did not end."""
 
 
+def environment() -> dict[str, str]:
+    """Without what would change the sides, and without the threads that numpy starts and spins."""
+    env = {k: v for k, v in os.environ.items() if k != "LEVERET_START_METHOD"}
+    return {**env, "OPENBLAS_NUM_THREADS": "1"}
+
+
 def end_group(process: subprocess.Popen[str]) -> None:
-    """It and whoever it started; they are in a session of their own."""
+    """It and whoever it started; they are in a group of their own."""
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
@@ -33,11 +39,11 @@ def measure(
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        env={k: v for k, v in os.environ.items() if k != "LEVERET_START_METHOD"},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
+        process_group=0,
     )
     what = f"{work}, {side}, {method}"
     try:

@@ -22,6 +22,11 @@
 #include "core/slots.h"
 #include "core/wait.h"
 
+/* Longer than for a lock, which is held for less than an answer takes: a peer that is a Python
+ * program needs one to three microseconds to make one. This is some five, still less than it costs
+ * two processes to put each other to sleep. docs/design/messages.md has the figures. */
+#define SPIN_PAUSES 200u
+
 /* Adds the fence that lvri_channel_is_awaited() pairs with. */
 static uint32_t arm(_Atomic uint32_t *bell) {
   uint32_t was = lvri_fetch_or_acq_rel_u32(bell, LVRI_BELL_SLEEPER);
@@ -56,9 +61,9 @@ static bool is_somebody_else(struct lvri_channel *c, lvr_proc_id who) {
   return who && who != lvri_session_self(c->handle->session);
 }
 
-/* The process whose death changes what we wait for: who put last, or else, of a pipe, anybody who can
- * put. One is enough, for the end is closed only with the last of them, and when one is dead we look for
- * the next. 0: nobody. Who waits for room has the relook. */
+/* The process whose death changes what we wait for: who put last, or else, of a pipe, anybody who
+ * can put. One is enough, for the end is closed only with the last of them, and when one is dead
+ * we look for the next. 0: nobody. Who waits for room has the relook. */
 static lvr_proc_id whom_to_watch(struct waiting *w) {
   struct lvri_channel *c = w->channel;
   lvr_session *s = c->handle->session;
@@ -69,8 +74,8 @@ static lvr_proc_id whom_to_watch(struct waiting *w) {
   return is_somebody_else(c, w->holder) ? w->holder : 0;
 }
 
-/* The dead are repaired: the end of a pipe may have been theirs. Who slept in vain while he watched one looks at
- * all: it may have been another's. */
+/* The dead are repaired: the end of a pipe may have been theirs. Who slept in vain while he
+ * watched one looks at all: it may have been another's. */
 static void look_after(struct waiting *w, lvr_proc_id watched, uint32_t armed) {
   struct lvri_arena *a = &w->channel->handle->session->arena;
   if (watched && !lvri_slot_alive(a, watched)) {
@@ -128,7 +133,7 @@ static int wait_more(struct waiting *w, int64_t deadline_ns) {
   if (w->is_there(w)) return 0;
   if (is_cancelled(w)) return -ECANCELED;
   if (deadline_ns == 0) return -ETIMEDOUT;
-  if (!w->slept && lvri_spin(s, w->count, count)) return 0;
+  if (!w->slept && lvri_spin_for(s, w->count, count, SPIN_PAUSES)) return 0;
   LVR_CRASHPOINT("channel.wait.looked");
   uint32_t armed = arm(w->bell);
   if (w->is_there(w)) return 0;

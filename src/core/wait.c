@@ -48,9 +48,13 @@ static void note_luck(bool lucky) {
 }
 
 bool lvri_spin(lvr_session *s, _Atomic uint32_t *word, uint32_t expected) {
+  return lvri_spin_for(s, word, expected, SPIN_PAUSES);
+}
+
+bool lvri_spin_for(lvr_session *s, _Atomic uint32_t *word, uint32_t expected, unsigned pauses) {
   (void)s;
   if (!worth_trying()) return false;
-  for (unsigned i = 0; i < SPIN_PAUSES; i++) {
+  for (unsigned i = 0; i < pauses; i++) {
     lvri_cpu_relax();
     if (lvri_load_relaxed_u32(word) != expected) {
       note_luck(true);

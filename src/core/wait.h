@@ -39,6 +39,9 @@ int lvri_wait_any(lvr_session *s, const struct lvri_os_word *words, unsigned cou
  * false where this process has one processor only, or where spinning has not helped lately. */
 bool lvri_spin(lvr_session *s, _Atomic uint32_t *word, uint32_t expected);
 
+/* The same with a patience of so many pauses, some 25 to 45 ns each. */
+bool lvri_spin_for(lvr_session *s, _Atomic uint32_t *word, uint32_t expected, unsigned pauses);
+
 /* Wakes at most `count` of those who sleep on word; how many there were. */
 int lvri_wake(_Atomic uint32_t *word, int count);
 
