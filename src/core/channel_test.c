@@ -443,6 +443,21 @@ TEST(a_stopped_switch_holds_up_no_reader) {
   check_session(f.s);
 }
 
+/* Left half done, before anybody else has entered the guard: who gets next does that first. */
+TEST(a_move_to_the_next_segment_that_died_is_undone) {
+  struct fixture f = fixture_of(0, 0);
+  for (uint32_t i = 0; i < 100; i++)
+    put_note(f.q, 1, i);
+  test_kill(crash_stop_at("channel.segment.left", 2, get_a_hundred, &f));
+  struct note n = get_note(f.q);
+  expect_note(f.q, 1, n.number + 1);
+  fixture_check(f.s);
+  for (uint32_t i = n.number + 2; i < 100; i++)
+    expect_note(f.q, 1, i);
+  expect_empty(f.q);
+  check_session(f.s);
+}
+
 /* What cannot be made whole is shut, for all and at once: nobody waits for it. */
 TEST(a_side_that_cannot_be_repaired_is_shut) {
   struct fixture f = fixture_of(0, 0);
