@@ -438,7 +438,9 @@ TEST(a_stopped_switch_holds_up_no_reader) {
   get_bytes(f.q, 301);
   expect_empty(f.q);
   test_kill(pid);
+  put_bytes(f.q, 3); /* where the old one was sealed, and is not any more */
   put_bytes(f.q, 302);
+  get_bytes(f.q, 3);
   get_bytes(f.q, 302);
   check_session(f.s);
 }
