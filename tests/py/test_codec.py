@@ -7,6 +7,7 @@ import functools
 import gc
 import math
 import multiprocessing.context
+import os
 import pickle
 import struct
 import sys
@@ -608,7 +609,8 @@ def test_cloudpickle_is_asked_last(registry: None, monkeypatch: pytest.MonkeyPat
     assert isinstance(failure(Raising(ValueError("v"))), ValueError)
 
 
-def test_cloudpickle_itself() -> None:
+def test_cloudpickle_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(os.path.join(sys.prefix, "cloudpickle"))
     pytest.importorskip("cloudpickle")
     seven = 7
     came = recoded({"f": lambda x: x + seven, "t": Thing(1)})
