@@ -438,8 +438,25 @@ TEST(a_stopped_switch_holds_up_no_reader) {
   get_bytes(f.q, 301);
   expect_empty(f.q);
   test_kill(pid);
+  put_bytes(f.q, 3); /* where the old one was sealed, and is not any more */
   put_bytes(f.q, 302);
+  get_bytes(f.q, 3);
   get_bytes(f.q, 302);
+  check_session(f.s);
+}
+
+/* Left half done, before anybody else has entered the guard: who gets next does that first. */
+TEST(a_move_to_the_next_segment_that_died_is_undone) {
+  struct fixture f = fixture_of(0, 0);
+  for (uint32_t i = 0; i < 100; i++)
+    put_note(f.q, 1, i);
+  test_kill(crash_stop_at("channel.segment.left", 2, get_a_hundred, &f));
+  struct note n = get_note(f.q);
+  expect_note(f.q, 1, n.number + 1);
+  fixture_check(f.s);
+  for (uint32_t i = n.number + 2; i < 100; i++)
+    expect_note(f.q, 1, i);
+  expect_empty(f.q);
   check_session(f.s);
 }
 
