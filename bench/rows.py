@@ -55,6 +55,11 @@ BIRTHS_AND_LOCKS = (
     ),
     Row("the same, counting in a RawValue", "four_count", std=("fork",)),
     Row("one more Lock", "many_locks", std=("fork",), aim=2000, rounds=3),
+    Row("codec: an int", "recode_int", std=("fork",), factor=10, aim=60),
+    Row("codec: a dict of 3", "recode_dict", std=("fork",), factor=8, aim=300),
+    Row("codec: a list of 100 dicts of 3", "recode_records", std=("fork",)),
+    Row("codec: a list of 1000 ints", "recode_ints", std=("fork",)),
+    Row("codec: an object, by pickle", "recode_object", std=("fork",), factor=1),
     Row("import", "import_time", std=("none",), over_ns=5e6),
     Row("an empty program", "empty_program", std=("none",), over_ns=15e6),
 )

@@ -5,6 +5,13 @@ import time
 from typing import Any
 
 
+class Thing:
+    """An object of the program's own."""
+
+    def __init__(self, number: int, text: str) -> None:
+        self.number, self.text = number, text
+
+
 def nothing() -> None:
     """The cheapest child."""
 

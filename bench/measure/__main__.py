@@ -10,7 +10,7 @@ import json
 import sys
 import warnings
 
-from bench.measure import births, commands, locks, messages, pipes, rivals, values
+from bench.measure import births, codec, commands, locks, messages, pipes, rivals, values
 from bench.measure.channels import Side
 
 
@@ -23,7 +23,7 @@ def measure(work: str, side: str, method: str, seconds: float) -> list[float]:
     context = importlib.import_module(commands.MODULES[side]).get_context(method)
     if found := {**messages.WORKS, **pipes.WORKS}.get(work):
         return found(Side(context), seconds)
-    return {**births.WORKS, **locks.WORKS, **values.WORKS}[work](context, seconds)
+    return {**births.WORKS, **codec.WORKS, **locks.WORKS, **values.WORKS}[work](context, seconds)
 
 
 def main() -> None:

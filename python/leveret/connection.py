@@ -6,10 +6,10 @@
     one.recv()  <-- decode -----  [ answer ]  <---- encode ---   two.send(answer)
     killed                        the end is closed  -------->   EOFError
 
-An end is a `PipeConnection`. It is a `multiprocessing.connection.Connection`, as `isinstance()` sees it,
-and behaves as one, but there is no descriptor in it: `fileno()` makes one that is readable when there
-is something to receive. An end may be sent anywhere, at any time. Listeners, clients, authentication
-and connections over sockets are the standard library's.
+An end is a `PipeConnection`. It is a `multiprocessing.connection.Connection`, as `isinstance()`
+sees it, and behaves as one, but there is no descriptor in it: `fileno()` makes one that is readable
+when there is something to receive. An end may be sent anywhere, at any time. Listeners, clients,
+authentication and connections over sockets are the standard library's.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Client", "Connection", "Listener", "Pipe", "PipeConnection", "wait"]
 
 
-class PipeConnection(_core.PipeConnection, Connection):  # type: ignore[type-arg]
+class PipeConnection(_core.PipeConnection, Connection):
     """An end of a pipe: what Pipe() returns two of."""
 
     __slots__ = ()
@@ -50,7 +50,7 @@ class PipeConnection(_core.PipeConnection, Connection):  # type: ignore[type-arg
         self.close()
 
 
-def Pipe(duplex: bool = True) -> Any:
+def Pipe(duplex: bool = True) -> Any:  # noqa: N802 - the standard name
     """Return the two ends of a new pipe; if not DUPLEX, one to receive and one to send."""
     return PipeConnection._pipe(duplex)
 
@@ -58,14 +58,16 @@ def Pipe(duplex: bool = True) -> Any:
 def wait(object_list: Iterable[Any], timeout: float | None = None) -> list[Any]:
     """Return those of OBJECT_LIST that are ready, after at most TIMEOUT seconds.
 
-    Ends of pipes, connections, sockets, sentinels, anything with a descriptor. When all are ends of
-    pipes they are waited for without descriptors.
+    Ends of pipes, connections, sockets, sentinels, anything with a descriptor.
     """
     objects = list(object_list)
     deadline = None if timeout is None else time.monotonic() + timeout
-    ready = [obj for obj in objects if _is_waiting(obj) and obj.poll()]
-    if ready and len(ready) == len(objects):
+    ours = [obj for obj in objects if _is_waiting(obj)]
+    ready = [obj for obj in ours if obj.poll()]
+    if ready and len(ours) == len(objects):
         return ready
+    if len(objects) == 1 and ours:
+        return objects if objects[0].poll(timeout) else []
     with _Selector(objects) as selector:
         if ready:
             timeout = 0

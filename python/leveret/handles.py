@@ -1,4 +1,4 @@
-"""Descriptors sent through pipes, for `multiprocessing.reduction`: ours have no socket to send them by."""
+"""Descriptors sent through pipes, for `multiprocessing.reduction`: ours have no socket for them."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ static PyObject *codec_encode_small(PyObject *Py_UNUSED(module), PyObject *args)
 
 PyDoc_STRVAR(
     decode_doc,
-    "decode($module, stream, buffers=None, /)\n--\n\n"
+    "decode($module, stream, buffers=[], /)\n--\n\n"
     "The object that encode() made the stream of. CorruptMessage if it made none like it.");
 
 static PyObject *codec_decode(PyObject *module, PyObject *args) {

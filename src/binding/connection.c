@@ -1,15 +1,17 @@
 /* connection.c - PipeConnection: an end of a pipe.
  *
  *   send(obj)        encode  ->  channel                       channel  ->  decode         recv()
- *   send_bytes(buf)  RAW, and the bytes (in a block if many)    the bytes, RAW taken off    recv_bytes()
+ *   send_bytes(buf)  RAW, and the bytes (in a block if many)    the bytes, RAW taken off
+ *   recv_bytes()
  *
- * No stream of the codec begins with RAW. In the standard library send() is send_bytes() of a pickle, and
- * some programs count on it: so recv() unpickles what was sent raw, and recv_bytes() pickles what was not.
+ * No stream of the codec begins with RAW. In the standard library send() is send_bytes() of a
+ * pickle, and some programs count on it: so recv() unpickles what was sent raw, and recv_bytes()
+ * pickles what was not.
  *
- * What can be done at once is done with the GIL held: one call of the core. Who must wait is counted as a
- * user of the handle and lets the GIL go; close() by another thread cuts his wait short, and the last
- * user gives the handle back. Under the GIL: all fields. A forked child has none of its parent's threads,
- * so users are forgotten when the process is another one. */
+ * What can be done at once is done with the GIL held: one call of the core. Who must wait is
+ * counted as a user of the handle and lets the GIL go; close() by another thread cuts his wait
+ * short, and the last user gives the handle back. Under the GIL: all fields. A forked child has
+ * none of its parent's threads, so users are forgotten when the process is another one. */
 #include "binding/codec.h"
 #include "binding/parcel.h"
 #include "binding/shared.h"
@@ -105,8 +107,8 @@ static void close_handle(struct connection_object *c) {
   interrupt(lvri_pipe_out(c->pipe));
 }
 
-/* After a wait that another thread's close() cut short; or that of another object over the same end,
- * which is no concern of ours: true, go on. */
+/* After a wait that another thread's close() cut short; or that of another object over the same
+ * end, which is no concern of ours: true, go on. */
 static bool is_false_alarm(const struct connection_object *c, int code) {
   return code == -ECANCELED && !c->closed;
 }
@@ -505,8 +507,7 @@ static PyObject *connection_poll(PyObject *self, PyObject *args, PyObject *kwarg
   int64_t deadline_ns = LVRI_TRY_ONCE;
 
   if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:poll", keywords, &timeout) ||
-      check_readable(self) < 0 ||
-      (timeout != NULL && lvri_deadline_of(timeout, &deadline_ns) < 0))
+      check_readable(self) < 0 || (timeout != NULL && lvri_deadline_of(timeout, &deadline_ns) < 0))
     return NULL;
   struct connection_object *c = connection_of(self);
   int code = deadline_ns == LVRI_TRY_ONCE ? lvr_pipe_wait_until(c->pipe, LVRI_TRY_ONCE)
@@ -556,8 +557,7 @@ static void set_handle(PyObject *self, lvr_pipe *pipe) {
   c->writable = lvr_pipe_writable(pipe);
 }
 
-static int connection_init(PyObject *self, PyObject *Py_UNUSED(args),
-                           PyObject *Py_UNUSED(kwargs)) {
+static int connection_init(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs)) {
   PyErr_Format(PyExc_TypeError, "a %s is made by Pipe()", lvri_class_name(self));
   return -1;
 }
@@ -620,17 +620,19 @@ static PyObject *new_connection(PyTypeObject *type, lvr_pipe **pipe) {
   return self;
 }
 
-PyDoc_STRVAR(pipe_doc,
-             "Pipe($type, /, duplex=True)\n--\n\n"
-             "The two ends of a new pipe; if not duplex, the first can only receive and the second\n"
-             "only send.");
+PyDoc_STRVAR(
+    pipe_doc,
+    "_pipe($type, duplex=True, /)\n--\n\n"
+    "The two ends of a new pipe; if not duplex, the first can only receive and the second\n"
+    "only send.");
 
 static PyObject *connection_pipe(PyObject *type, PyObject *args) {
   lvr_session *session;
   lvr_pipe *first, *second;
   int duplex = 1;
 
-  if (!PyArg_ParseTuple(args, "|p:Pipe", &duplex) || (session = lvri_session()) == NULL) return NULL;
+  if (!PyArg_ParseTuple(args, "|p:Pipe", &duplex) || (session = lvri_session()) == NULL)
+    return NULL;
   int code = lvr_pipe_create(session, duplex != 0, &first, &second);
 
   if (code < 0) return lvri_raise(code, "make a pipe");

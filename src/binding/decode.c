@@ -124,7 +124,7 @@ static PyObject *read_float(struct reader *r) {
 static int widen_numbered(struct reader *r) {
   size_t room = r->numbered_room * 2;
   bool is_first = r->numbered == r->few_numbered;
-  PyObject **wider = PyMem_RawRealloc(is_first ? NULL : r->numbered, room * sizeof(*wider));
+  PyObject **wider = PyMem_RawRealloc(is_first ? NULL : r->numbered, room * sizeof(PyObject *));
 
   if (wider == NULL) {
     (void)PyErr_NoMemory();

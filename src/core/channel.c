@@ -296,7 +296,10 @@ static int take_block(struct lvri_channel *c, struct lvri_record_header *record,
                       struct lvr_message *ret_m) {
   lvr_block *block;
   lvri_session_lock(c->handle->session);
-  int error = take_block_held(c, *lvri_record_block(record), head, &block);
+  lvri_off off = *lvri_record_block(record);
+  int error = take_block_held(c, off, head, &block);
+  if (error == -ENOMEM && lvri_heap_squeeze(arena_of(c)))
+    error = take_block_held(c, off, head, &block);
   lvri_session_unlock(c->handle->session);
   if (error) return error;
   ret_m->block = block;

@@ -33,8 +33,8 @@ struct lvri_handle;
 #define LVRI_CHANNEL_COUNTED 1u /* who gets a message holds a unit of the object: joinable queues */
 
 /* A piece of the chain; its records follow. Under the arena's guard, logged, but where it is new:
- *   sg_next     the segment behind this one; 0: none yet. Set once, together with sg_sealed; read in
- *               the guard
+ *   sg_next     the segment behind this one; 0: none yet. Set once, together with sg_sealed; read
+ *               in the guard
  *   sg_sealed   where its records end; LVRI_SEGMENT_OPEN: not sealed. Read without the guard by who
  *               holds the get mutex when the counts say that there is another message. If that one
  *               is in this segment, no value that he may see, be it rolled back later, is where it
@@ -85,8 +85,8 @@ _Static_assert(LVR_MESSAGE_INLINE <= UINT16_MAX, "rc_bytes");
  *   ch_seen_puts    get: the tail's count as last read
  *   ch_taken        get: 0, or 1 << 32 | the head's count once what was taken in a transaction is
  *                   taken. Set in that transaction, cleared by one store behind the head's
- *   ch_claim        get: where who took last notes it, if he does (core/board.h); 0. Stored before the
- *                   note, which is stored before the head
+ *   ch_claim        get: where who took last notes it, if he does (core/board.h); 0. Stored
+ *                   before the note, which is stored before the head
  *   ch_got_units    get; read by who puts: rc_units of the last record that was got
  *   ch_items, ch_room   bells of who waits for a message, or for room; by anybody, atomically
  *   ch_closed       by the last to leave, under the arena's guard, logged; read by anybody
@@ -142,9 +142,11 @@ _Static_assert(sizeof(struct lvri_channel_shm) == 320, "two lines for each side,
 _Static_assert(offsetof(struct lvri_channel_shm, ch_get_mutex) == 128, "layout");
 _Static_assert(offsetof(struct lvri_channel_shm, ch_items) == 256, "layout");
 
-/* A channel as one process sees it; part of a handle. Of a pipe's, putters and getters are the ends whose
- * holders can put and get: if they all die the channel is closed, so who waits watches them. 0: it is
- * never closed. claim: where this process notes what it takes, first << 32 | count; NULL: nowhere. doorbell: core/doorbell.h; NULL as a rule. interrupts: how often its waits were cut short. */
+/* A channel as one process sees it; part of a handle. Of a pipe's, putters and getters are the
+ * ends whose holders can put and get: if they all die the channel is closed, so who waits watches
+ * them. 0: it is never closed. claim: where this process notes what it takes, first << 32 | count;
+ * NULL: nowhere. doorbell: core/doorbell.h; NULL as a rule. interrupts: how often its waits were
+ * cut short. */
 struct lvri_channel {
   struct lvri_handle *handle; /* of the object that it is in, or of an end of it */
   struct lvri_channel_shm *shm;
@@ -203,13 +205,13 @@ int lvri_channel_get_many_until(struct lvri_channel *c, void *buf, size_t room, 
 /* Wait until a get would not find the channel empty and open. 0, -ETIMEDOUT, -EINTR, -ESTALE. */
 int lvri_channel_wait_until(struct lvri_channel *c, int64_t deadline_ns);
 
-/* Whoever puts a message from now on wakes who sleeps at the bell of messages, which has the value that
- * is returned. Look once more before you do. */
+/* Whoever puts a message from now on wakes who sleeps at the bell of messages, which has the
+ * value that is returned. Look once more before you do. */
 uint32_t lvri_channel_arm(struct lvri_channel *c);
 
 /* Cut short what this process's threads wait for at the channel, now and not later: they get
- * -ECANCELED. Who wants not to miss it that way takes the mark before he lets others run, and says it
- * to the wait. */
+ * -ECANCELED. Who wants not to miss it that way takes the mark before he lets others run, and
+ * says it to the wait. */
 uint32_t lvri_channel_mark(const struct lvri_channel *c);
 void lvri_channel_interrupt(struct lvri_channel *c);
 int lvri_channel_put_since_until(struct lvri_channel *c, const struct lvri_put *put, uint32_t mark,
@@ -227,8 +229,8 @@ bool lvri_channel_has_room(const struct lvri_channel_shm *shm, const struct lvri
 /* Messages in it. */
 uint32_t lvri_channel_size(const struct lvri_channel_shm *shm);
 
-/* For the owner object, with the arena's guard held: nobody can put (get) any more; logged. Then, in the
- * same transaction, everybody who waits is told. */
+/* For the owner object, with the arena's guard held: nobody can put (get) any more; logged. Then,
+ * in the same transaction, everybody who waits is told. */
 void lvri_channel_close_locked(struct lvri_arena *a, struct lvri_channel_shm *shm, uint32_t side);
 void lvri_channel_ring_closed(struct lvri_arena *a, struct lvri_channel_shm *shm);
 

@@ -215,7 +215,8 @@ int lvri_channel_make_room(struct lvri_arena *a, struct lvri_channel_shm *shm, u
     if (__builtin_expect(bytes <= lvri_segment_at(a, shm->ch_put_segment)->sg_room - pos, 1))
       return 0;
   }
-  return switch_segment(a, shm, bytes);
+  int error = switch_segment(a, shm, bytes);
+  return error == -ENOMEM && lvri_heap_squeeze(a) ? switch_segment(a, shm, bytes) : error;
 }
 
 /* --- the way of the head ------------------------------------------------------------------- */

@@ -78,7 +78,8 @@ static inline bool lvri_channel_is_awaited(const _Atomic uint32_t *bell) {
   return lvri_load_relaxed_u32(bell) & LVRI_BELL_SLEEPER;
 }
 
-/* After a look for messages: whoever polls the channel's descriptor must not be told of what is gone. */
+/* After a look for messages: whoever polls the channel's descriptor must not be told of what is
+ * gone. */
 static inline void lvri_channel_looked(struct lvri_channel *c) {
   if (__builtin_expect(lvri_load_acquire_ptr(&c->doorbell) != NULL, 0)) lvri_doorbell_settle(c);
 }

@@ -1,5 +1,5 @@
-/* What the parts of a channel do when they are stopped in the middle, at the end of their segments and of their
- * counts: bells, seals, closing. */
+/* What the parts of a channel do when they are stopped in the middle, at the end of their segments
+ * and of their counts: bells, seals, closing. */
 #include "core/channel_inner.h"
 #include "core/queue_test.h"
 
@@ -39,7 +39,7 @@ static void put_long_one(void *argument) {
   put_bytes(f->q, 5000);
 }
 
-/* --- counts ---------------------------------------------------------------------------------- */
+/* --- counts --------------------------------------------------------------------------------- */
 
 /* As if so many messages had come through. */
 static void start_at(lvr_queue *q, uint32_t count) {
@@ -106,7 +106,7 @@ TEST(what_the_dead_took_wraps) {
   }
 }
 
-/* --- bells ----------------------------------------------------------------------------------- */
+/* --- bells ---------------------------------------------------------------------------------- */
 
 static void get_one(void *argument) {
   struct fixture *f = argument;
@@ -310,7 +310,7 @@ TEST(passes_on_what_he_has_no_time_for) {
 static void expect_relook(struct fixture *f, pid_t sleeper) {
   int64_t start_ns = lvri_os_now_ns();
   CHECK_INT(test_join(sleeper), 0);
-  CHECK(lvri_os_now_ns() - start_ns < 5 * LVRI_RELOOK_NS * TEST_SLOWNESS);
+  CHECK(lvri_os_now_ns() - start_ns < 20 * LVRI_RELOOK_NS * TEST_SLOWNESS);
   check_session(f->s);
 }
 
@@ -386,7 +386,7 @@ TEST(a_reader_repairs_any_dead) {
   test_kill(writer);
 }
 
-/* --- stopped in the middle ------------------------------------------------------------------- */
+/* --- stopped in the middle ------------------------------------------------------------------ */
 
 static int try_put(lvr_queue *q, bool patient) {
   const struct lvri_put put = {.data = "", .bytes = 0};
@@ -438,8 +438,25 @@ TEST(a_stopped_switch_holds_up_no_reader) {
   get_bytes(f.q, 301);
   expect_empty(f.q);
   test_kill(pid);
+  put_bytes(f.q, 3); /* where the old one was sealed, and is not any more */
   put_bytes(f.q, 302);
+  get_bytes(f.q, 3);
   get_bytes(f.q, 302);
+  check_session(f.s);
+}
+
+/* Left half done, before anybody else has entered the guard: who gets next does that first. */
+TEST(a_move_to_the_next_segment_that_died_is_undone) {
+  struct fixture f = fixture_of(0, 0);
+  for (uint32_t i = 0; i < 100; i++)
+    put_note(f.q, 1, i);
+  test_kill(crash_stop_at("channel.segment.left", 2, get_a_hundred, &f));
+  struct note n = get_note(f.q);
+  expect_note(f.q, 1, n.number + 1);
+  fixture_check(f.s);
+  for (uint32_t i = n.number + 2; i < 100; i++)
+    expect_note(f.q, 1, i);
+  expect_empty(f.q);
   check_session(f.s);
 }
 
@@ -458,7 +475,7 @@ TEST(a_side_that_cannot_be_repaired_is_shut) {
   }
 }
 
-/* --- segments -------------------------------------------------------------------------------- */
+/* --- segments ------------------------------------------------------------------------------- */
 
 /* Writers who die with a new segment, but no message: the next one finds no room in it, either. */
 TEST(segments_with_nothing_in_them) {
@@ -482,7 +499,7 @@ TEST(segments_with_nothing_in_them) {
   }
 }
 
-/* --- bytes under way, closing: what pipes have ------------------------------------------------- */
+/* --- bytes under way, closing: what pipes have ---------------------------------------------- */
 
 static struct fixture narrow_fixture(uint64_t most_bytes) {
   struct fixture f = fixture_of(0, 0);

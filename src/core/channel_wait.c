@@ -61,9 +61,9 @@ static bool is_somebody_else(struct lvri_channel *c, lvr_proc_id who) {
   return who && who != lvri_session_self(c->handle->session);
 }
 
-/* The process whose death changes what we wait for: who put last, or else, of a pipe, anybody who can
- * put. One is enough, for the end is closed only with the last of them, and when one is dead we look for
- * the next. 0: nobody. Who waits for room has the relook. */
+/* The process whose death changes what we wait for: who put last, or else, of a pipe, anybody who
+ * can put. One is enough, for the end is closed only with the last of them, and when one is dead
+ * we look for the next. 0: nobody. Who waits for room has the relook. */
 static lvr_proc_id whom_to_watch(struct waiting *w) {
   struct lvri_channel *c = w->channel;
   lvr_session *s = c->handle->session;
@@ -74,8 +74,8 @@ static lvr_proc_id whom_to_watch(struct waiting *w) {
   return is_somebody_else(c, w->holder) ? w->holder : 0;
 }
 
-/* The dead are repaired: the end of a pipe may have been theirs. Who slept in vain while he watched one looks at
- * all: it may have been another's. */
+/* The dead are repaired: the end of a pipe may have been theirs. Who slept in vain while he
+ * watched one looks at all: it may have been another's. */
 static void look_after(struct waiting *w, lvr_proc_id watched, uint32_t armed) {
   struct lvri_arena *a = &w->channel->handle->session->arena;
   if (watched && !lvri_slot_alive(a, watched)) {

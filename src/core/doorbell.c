@@ -7,18 +7,19 @@
  *   publishes the message                        looks: a message? the put mutex held?
  *   gives the mutex back                           rings himself
  *
- * Taking a mutex is a read and a write, so it is a fence: of "the mutex is taken" and "ARMED is set" one is
- * seen by the other side. If the ringer sees ARMED, the socket is readable before there is a message; if
- * the poller sees the mutex taken, his socket stays readable, and he looks again. Wherever the ringer is killed, the socket is
- * readable or nobody ever sees a message of his. The same holds for taking ARMED away: it
- * happens with the mutex taken, so who arms at that moment sees that it is.
+ * Taking a mutex is a read and a write, so it is a fence: of "the mutex is taken" and "ARMED is
+ * set" one is seen by the other side. If the ringer sees ARMED, the socket is readable before
+ * there is a message; if the poller sees the mutex taken, his socket stays readable, and he looks
+ * again. Wherever the ringer is killed, the socket is readable or nobody ever sees a message of
+ * his. The same holds for taking ARMED away: it happens with the mutex taken, so who arms at that
+ * moment sees that it is.
  *
- * The death of whoever can put is told by a pidfd. One living holder of the other end is enough, for
- * the end is closed only once all are gone; when he dies the next one is looked for. A holder that gives
- * his handle back and lives on is seen by nobody but himself: so he rings, if he is the one that is
- * watched. If this process can put itself nobody is watched; lvr_pipe_detach() looks again when it
- * gives that handle back. If the end is on its way, in a message or to a process that is not born yet, a timer
- * has us look again.
+ * The death of whoever can put is told by a pidfd. One living holder of the other end is enough,
+ * for the end is closed only once all are gone; when he dies the next one is looked for. A holder
+ * that gives his handle back and lives on is seen by nobody but himself: so he rings, if he is
+ * the one that is watched. If this process can put itself nobody is watched; lvr_pipe_detach()
+ * looks again when it gives that handle back. If the end is on its way, in a message or to a
+ * process that is not born yet, a timer has us look again.
  *
  * Too often (there is nothing after all):
  *   a ringer is killed before his message is out, or is still at it

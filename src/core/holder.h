@@ -4,8 +4,9 @@
 
 #include "core/object.h"
 
-/* A process that has a handle of the object: this one if it has, else any that was born, alive or not yet
- * repaired. 0: none; it is on its way, or gone. Looks through all ledgers: not for every day. */
+/* A process that has a handle of the object: this one if it has, else any that was born, alive or
+ * not yet repaired. 0: none; it is on its way, or gone. Looks through all ledgers: not for every
+ * day. */
 lvr_proc_id lvri_holder_find(lvr_session *s, lvri_off object);
 
 /* The same with the arena's guard held; self: who "this one" is. */

@@ -51,12 +51,12 @@ struct lvri_kind_ops {
 
   /* For kinds of which more may hang than one journal holds. The last reference is gone, the object
    * is in the grave: one step, which gives back at most one reference (lvri_object_unref_locked())
-   * or frees one block, and changes at most LVRI_DRAIN_RECORDS words besides. True: nothing was left
-   * to do, or is now; it may be called again then. The caller holds the arena's guard. */
+   * or frees one block, and changes at most LVRI_DRAIN_RECORDS words besides. True: nothing was
+   * left to do, or is now; it may be called again then. The caller holds the arena's guard. */
   bool (*drain_locked)(struct lvri_arena *a, lvri_off object);
 
-  /* Whether drain_locked() has nothing to do, so that an object need not go through the grave: asked
-   * when its last reference goes. NULL: always through the grave. In the guard. */
+  /* Whether drain_locked() has nothing to do, so that an object need not go through the grave:
+   * asked when its last reference goes. NULL: always through the grave. In the guard. */
   bool (*is_drained)(struct lvri_arena *a, lvri_off object);
 
   /* Calls visit for each reference that the object holds, as often as it counts. In the guard. */
@@ -73,12 +73,12 @@ struct lvri_kind_ops {
    * since repair may run again. No guard is held. */
   void (*left)(struct lvri_arena *a, lvri_off object, lvr_proc_id who);
 
-  /* A living process has given its handle of the object back; others have theirs. The caller holds the
-   * arena's guard. */
+  /* A living process has given its handle of the object back; others have theirs. The caller
+   * holds the arena's guard. */
   void (*left_locked)(struct lvri_arena *a, lvri_off object, lvr_proc_id who);
 
-  /* This process's handle has had its last use and is about to be freed: what is private goes. With the
-   * session's mutex held; also in a process without a slot. */
+  /* This process's handle has had its last use and is about to be freed: what is private goes.
+   * With the session's mutex held; also in a process without a slot. */
   void (*close)(struct lvri_handle *h);
 
   /* The equations of the object hold. The caller holds the arena's guard. */

@@ -45,8 +45,8 @@ static void lock_and_leave(void *m) {
   lvri_mutex_unlock(m);
 }
 
-/* A waiter was woken, somebody else took the mutex before him, and he was killed before he could say
- * that he, or anybody, waits: the word is without WAITERS, and the others still sleep. */
+/* A waiter was woken, somebody else took the mutex before him, and he was killed before he could
+ * say that he, or anybody, waits: the word is without WAITERS, and the others still sleep. */
 TEST(a_wakeup_that_died_is_made_up_for) {
   if (TEST_TSAN) SKIP("TSan does not know how we sleep");
   struct lvri_mutex *m = new_mutex();
@@ -129,7 +129,7 @@ TEST(a_threads_end_is_a_death_too) {
   lvri_mutex_unlock(m);
 }
 
-/* --- ranks ------------------------------------------------------------------------------------ */
+/* --- ranks ---------------------------------------------------------------------------------- */
 
 static void take_twice(void *unused) {
   (void)unused;

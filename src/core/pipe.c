@@ -64,8 +64,8 @@ bool lvr_pipe_readable(const lvr_pipe *p) { return p->in.shm != NULL; }
 
 bool lvr_pipe_writable(const lvr_pipe *p) { return p->out.shm != NULL; }
 
-/* This process's handle of the other end, if it polls that: nobody but we can tell it that it is not
- * this process any more whose death it need not fear. One more use; NULL: no such. */
+/* This process's handle of the other end, if it polls that: nobody but we can tell it that it is
+ * not this process any more whose death it need not fear. One more use; NULL: no such. */
 static struct lvr_pipe *polled_other_end(lvr_session *s, lvri_off other) {
   struct lvr_pipe *p = NULL;
   lvri_session_lock(s);
@@ -161,8 +161,8 @@ int lvr_pipe_put_block_until(lvr_pipe *p, const void *data, size_t bytes, lvr_bl
   return lvri_channel_put_until(&p->out, &put, deadline_ns);
 }
 
-/* Who waits watches somebody who can put. Who does not want to wait at all, and comes again and again, would never
- * learn that all of them are dead. */
+/* Who waits watches somebody who can put. Who does not want to wait at all, and comes again and
+ * again, would never learn that all of them are dead. */
 bool lvri_pipe_glance(struct lvr_pipe *p) {
   lvr_session *s = p->handle.session;
   lvr_proc_id writer = lvri_load_relaxed_u64(&p->in.shm->ch_writer);

@@ -2,10 +2,10 @@
  *
  *   handles of all processes --refs--> first end  --+
  *                                                   +--refs--> pipe: channel 0, to the first end
- *   handles of all processes --refs--> second end --+                channel 1, to the second, if duplex
+ *   handles of all processes --refs--> second end --+                channel 1, to the second
  *
- * An end whose last reference goes closes its side of the channels and gives back its reference to the
- * pipe; the pipe goes with the second, and what is in it. */
+ * An end whose last reference goes closes its side of the channels and gives back its reference
+ * to the pipe; the pipe goes with the second, and what is in it. */
 #ifndef LVRI_CORE_PIPE_H
 #define LVRI_CORE_PIPE_H
 
@@ -26,15 +26,16 @@ struct lvri_pipe_shm {
 };
 _Static_assert(offsetof(struct lvri_pipe_shm, pi_channels) == 64, "channels are whole lines");
 
-/* pe_pipe, pe_which    constant, but for the transaction in which the end is joined to the pipe; 0 before:
- *            an end that never was anything
+/* pe_pipe, pe_which    constant, but for the transaction in which the end is joined to the pipe;
+ *            0 before: an end that never was anything
  *
  * Always: the pipe's references are its ends, and its maker's handle while it is being made.
  *
- * Crash: an end's last reference, the flag in the channels and the end's reference to the pipe go in one
- * transaction. Who waits is woken inside of it, after the store of the flag: a death before the commit takes the flag
- * back, and the one whose handle it was (a dead one's, or this one's who just died) is repaired, which
- * closes the end again; so nobody was told of an end that does not come. */
+ * Crash: an end's last reference, the flag in the channels and the end's reference to the pipe go
+ * in one transaction. Who waits is woken inside of it, after the store of the flag: a death
+ * before the commit takes the flag back, and the one whose handle it was (a dead one's, or this
+ * one's who just died) is repaired, which closes the end again; so nobody was told of an end that
+ * does not come. */
 struct lvri_pipe_end_shm {
   struct lvri_object_shm pe_object;
   uint64_t pe_pipe;
@@ -59,8 +60,8 @@ static inline struct lvri_channel *lvri_pipe_out(struct lvr_pipe *p) {
   return p->out.shm ? &p->out : NULL;
 }
 
-/* After a try that found nothing, by who does not want to wait: whether it is worth another, because
- * somebody was dead whose end is closed now. Seldom does more than to read a clock. */
+/* After a try that found nothing, by who does not want to wait: whether it is worth another,
+ * because somebody was dead whose end is closed now. Seldom does more than to read a clock. */
 bool lvri_pipe_glance(struct lvr_pipe *p);
 
 /* For kinds.c. */

@@ -3,8 +3,8 @@
 
 #include <poll.h>
 
-#include "core/doorbell.h"
 #include "base/fault.h"
+#include "core/doorbell.h"
 #include "core/locking_test.h"
 
 struct fixture {
@@ -562,7 +562,8 @@ TEST(a_put_that_cannot_ring_fails) {
 }
 
 TEST(a_descriptor_that_cannot_be_made_is_not_there) {
-  static const char *const faults[] = {"os.doorbell.socket", "os.pollset.create", "os.timer.create"};
+  static const char *const faults[] = {"os.doorbell.socket", "os.pollset.create",
+                                       "os.timer.create"};
   struct fixture f = pipe_of(true);
   int before = test_count_fds(), fd;
   for (size_t i = 0; i < sizeof(faults) / sizeof(*faults); i++) {
@@ -606,8 +607,8 @@ static void crash_recover(void *state) {
   CHECK(lvr_repair(f->s) >= 0);
 }
 
-/* What the child put is there or not; what it was about to get, too; then the end, when we have given
- * back what we have. */
+/* What the child put is there or not; what it was about to get, too; then the end, when we have
+ * given back what we have. */
 static void crash_check(void *state, bool done) {
   struct fixture *f = state;
   uint32_t value;
@@ -632,8 +633,8 @@ static void crash_check(void *state, bool done) {
 static void crash_teardown(void *state) { leave(state); }
 
 static const struct crash_scenario pipe_scenario = {
-    "pipe", sizeof(struct fixture), crash_setup, crash_action, crash_recover, crash_check,
-    crash_teardown};
+    "pipe",      sizeof(struct fixture), crash_setup, crash_action, crash_recover,
+    crash_check, crash_teardown};
 
 TEST_WITHIN(killed_at_every_step, 120) {
   struct crash_tally tally = crash_run(&pipe_scenario);
@@ -645,8 +646,8 @@ TEST_WITHIN(repairers_killed_at_every_step, 240) {
   printf("%llu repairers\n", (unsigned long long)tally.repairer_deaths);
 }
 
-/* The child is the last to have the other end, and dies closing it, or before: the reader, who sleeps
- * in poll(2), is told. */
+/* The child is the last to have the other end, and dies closing it, or before: the reader, who
+ * sleeps in poll(2), is told. */
 static void closing_setup(void *state) {
   struct fixture *f = state;
   *f = pipe_of(true);

@@ -10,8 +10,8 @@
  * qu_lost    of these, those whose receiver died
  * qu_strange how many were called done by processes that held none: they are still on somebody's
  *            books
- * The three: of joinable queues, under the arena's guard, logged. Others read qu_done to see whether
- * it is worth while to enter.
+ * The three: of joinable queues, under the arena's guard, logged. Others read qu_done to see
+ * whether it is worth while to enter.
  * qu_joined  futex word: counted up when nothing is unfinished any more; not logged, for a wake-up
  *            too many does no harm and one too few is healed by the relook
  *

@@ -1,4 +1,6 @@
-/* Messages with blocks: whose they are on the way, when nobody gets them, and when something fails. */
+/* Messages with blocks: whose they are on the way, when nobody gets them, and when something
+ * fails. */
+#include "base/fault.h"
 #include "core/channel_inner.h"
 #include "core/queue_test.h"
 #include "leveret/lock.h"
@@ -96,7 +98,8 @@ TEST(what_cannot_be_put_stays) {
   check_session(f.s);
 }
 
-/* A put that fails behind its switch of segments leaves one with nothing in it; or two, or three. */
+/* A put that fails behind its switch of segments leaves one with nothing in it; or two, or three.
+ */
 TEST(segments_of_failed_puts) {
   static const size_t bytes[] = {600, 4000, 8000, LVR_MESSAGE_INLINE};
   struct fixture f = fixture_of(0, 0);
@@ -171,7 +174,7 @@ TEST(a_batch_ends_before_a_block) {
   expect_nothing_left(&f, 1);
 }
 
-/* --- what they carry ------------------------------------------------------------------------- */
+/* --- what they carry ------------------------------------------------------------------------ */
 
 static void send_a_lock(void *argument) {
   struct fixture *f = argument;
@@ -229,7 +232,7 @@ TEST(queues_in_queues_go_with_the_last_handle) {
   CHECK_INT(fixture_stats(s).blocks, blocks);
 }
 
-/* --- how many bytes -------------------------------------------------------------------------- */
+/* --- how many bytes ------------------------------------------------------------------------- */
 
 TEST(blocks_count_as_bytes_under_way) {
   struct fixture f = fixture_of(0, 0);
@@ -248,7 +251,49 @@ TEST(blocks_count_as_bytes_under_way) {
   expect_nothing_left(&f, 1);
 }
 
-/* --- intents --------------------------------------------------------------------------------- */
+/* --- memory --------------------------------------------------------------------------------- */
+
+/* What is kept warm is given up for a put that finds no memory. */
+TEST(warm_memory_is_given_up) {
+  struct fixture f = fixture_of(0, 0);
+  uint64_t hits = 0;
+  for (int i = 0; i < 40; i++) {
+    lvr_block_detach(new_block(f.s, 200000, 1));
+    lvri_fault_arm("os.shm.commit", 1);
+    put_bytes(f.q, LVR_MESSAGE_INLINE);
+    hits += lvri_fault_hits();
+    lvri_fault_arm(NULL, 0);
+  }
+  CHECK(hits > 0);
+  check_session(f.s);
+}
+
+/* Who has no memory for a ledger, or a handle, leaves the message where it is. */
+TEST(a_get_without_memory_leaves_the_message) {
+  enum { MANY = 300 };
+  struct fixture f = fixture_of(0, 0);
+  static struct lvr_message m[MANY];
+  uint32_t refused = 0;
+  for (uint32_t i = 0; i < MANY; i++)
+    CHECK_INT(put_block(f.q, 3, new_block(f.s, 5, 1)), 0);
+  for (uint32_t i = 0; i < MANY; i++) {
+    lvri_fault_arm("os.shm.commit", 1);
+    int error = lvr_queue_get_until(f.q, &m[i], 0);
+    CHECK(error == 0 || error == -ENOMEM);
+    lvri_fault_arm(NULL, 0);
+    if (!error) continue;
+    refused++;
+    CHECK_INT(lvr_queue_size(f.q), MANY - i);
+    check_session(f.s);
+    CHECK_INT(lvr_queue_get_until(f.q, &m[i], 0), 0);
+  }
+  CHECK(refused > 0);
+  for (uint32_t i = 0; i < MANY; i++)
+    lvr_message_fini(&m[i]);
+  expect_nothing_left(&f, 8); /* and a longer ledger */
+}
+
+/* --- intents -------------------------------------------------------------------------------- */
 
 struct one {
   struct fixture f;

@@ -1,5 +1,5 @@
-/* Producers and consumers of one queue are killed at random: whose put has returned, his message arrives, once, unless
- * its consumer was killed with it in his hands; and the others go on.
+/* Producers and consumers of one queue are killed at random: whose put has returned, his message
+ * arrives, once, unless its consumer was killed with it in his hands; and the others go on.
  *
  * LVRI_SECONDS says how long each test kills (2), LVRI_SEED what is chosen. */
 #include "core/queue_test.h"
@@ -27,7 +27,7 @@ struct house {
   int64_t worst_ns;
 };
 
-/* --- who is killed --------------------------------------------------------------------------- */
+/* --- who is killed -------------------------------------------------------------------------- */
 
 static void live_and_put(struct house *h, uint32_t life) {
   CHECK(life < LIVES);
@@ -81,7 +81,7 @@ static void consume(void *argument) {
   }
 }
 
-/* --- who kills --------------------------------------------------------------------------------- */
+/* --- who kills ------------------------------------------------------------------------------ */
 
 static void start(struct house *h, uint32_t who) {
   h->pids[who] = test_fork(who < SIDE ? produce : consume, h);
@@ -115,7 +115,7 @@ static int64_t seconds(void) {
   return given ? strtoll(given, NULL, 0) : 2;
 }
 
-/* --- the account --------------------------------------------------------------------------------- */
+/* --- the account ---------------------------------------------------------------------------- */
 
 static void read_the_rest(struct house *h) {
   struct note n;

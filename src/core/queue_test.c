@@ -1,5 +1,5 @@
-/* What a queue promises to those who live: order, contents, bounds, deadlines, what is done. Bells and segments are
- * in channel_test.c, deaths in queue_crash_test.c. */
+/* What a queue promises to those who live: order, contents, bounds, deadlines, what is done. Bells
+ * and segments are in channel_test.c, deaths in queue_crash_test.c. */
 #include "core/queue_test.h"
 
 #include "base/fault.h"
@@ -190,7 +190,8 @@ TEST(waits_for_a_message_and_leaves_it) {
 
 enum { BOUND = 5, PRODUCERS = 4, EACH = 4000 };
 
-/* step[0]: puts that have returned; step[1]: gets that have begun. What is between them is in the queue, or more. */
+/* step[0]: puts that have returned; step[1]: gets that have begun. What is between them is in the
+ * queue, or more. */
 static void produce_within_bounds(void *argument) {
   struct fixture *f = argument;
   for (uint32_t i = 0; i < EACH; i++) {

@@ -1,5 +1,5 @@
-/* doorbell.h - what doorbells ask of the operating system: sockets that anybody who knows a name and a
- * secret can make readable, and a descriptor that is readable when one of several is.
+/* doorbell.h - what doorbells ask of the operating system: sockets that anybody who knows a name
+ * and a secret can make readable, and a descriptor that is readable when one of several is.
  *
  * The same contract as os.h: 0 (or what it says) or a negative errno, outputs on success only. */
 #ifndef LVRI_OS_DOORBELL_H
@@ -14,9 +14,9 @@ struct lvri_os_chime {
   uint64_t secret;
 };
 
-/* A doorbell: a datagram socket at a new address. It polls readable once it was rung, until it is hushed;
- * whatever comes without the secret the kernel drops. Close-on-exec, never blocks.
- * The descriptor, or -EMFILE, -ENFILE, -ENOMEM, -ENOBUFS, -EPERM, -EACCES. */
+/* A doorbell: a datagram socket at a new address. It polls readable once it was rung, until it is
+ * hushed; whatever comes without the secret the kernel drops. Close-on-exec, never blocks. The
+ * descriptor, or -EMFILE, -ENFILE, -ENOMEM, -ENOBUFS, -EPERM, -EACCES. */
 int lvri_os_doorbell_create(struct lvri_os_chime *ret_chime);
 
 /* Rings one, in any process. Needs a descriptor for a moment.
@@ -31,7 +31,8 @@ int lvri_os_doorbell_ring_own(int fd, const struct lvri_os_chime *chime);
 void lvri_os_doorbell_hush(int fd);
 
 /* A descriptor that polls readable while one of its members does. A member must be removed before
- * it is closed: a forked child may still have a copy, and then it stays. -EMFILE, -ENFILE, -ENOMEM. */
+ * it is closed: a forked child may still have a copy, and then it stays. -EMFILE, -ENFILE,
+ * -ENOMEM. */
 int lvri_os_pollset_create(void);
 int lvri_os_pollset_add(int set, int fd); /* 0, -ENOMEM, -ENOSPC (see /proc/sys/fs/epoll) */
 void lvri_os_pollset_remove(int set, int fd);

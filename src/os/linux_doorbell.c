@@ -20,8 +20,8 @@
 static socklen_t address_of(uint64_t name, struct sockaddr_un *ret_address) {
   memset(ret_address, 0, sizeof(*ret_address));
   ret_address->sun_family = AF_UNIX;
-  int len = snprintf(ret_address->sun_path + 1, sizeof(ret_address->sun_path) - 1, "leveret-%016llx",
-                     (unsigned long long)name);
+  int len = snprintf(ret_address->sun_path + 1, sizeof(ret_address->sun_path) - 1,
+                     "leveret-%016llx", (unsigned long long)name);
   return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
 }
 
@@ -35,12 +35,9 @@ static int let_in_only(int fd, uint64_t secret) {
     words[i] = (uint32_t)bytes[4 * i] << 24 | (uint32_t)bytes[4 * i + 1] << 16 |
                (uint32_t)bytes[4 * i + 2] << 8 | bytes[4 * i + 3];
   struct sock_filter program[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, words[0], 0, 3),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 4),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, words[1], 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
-      BPF_STMT(BPF_RET | BPF_K, 0),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, words[0], 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 4), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, words[1], 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, UINT32_MAX), BPF_STMT(BPF_RET | BPF_K, 0),
   };
   struct sock_fprog filter = {sizeof(program) / sizeof(*program), program};
   return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)) < 0 ? -errno : 0;

@@ -94,8 +94,9 @@ def check(board: Board, got: Any, birth: int, number: int, size: int) -> None:
 
 def produce(queue: Any, path: str, birth: int, size: int, pause_s: float) -> None:
     board = Board(path)
-    board[PUT], board[BIRTH] = 0, birth
-    number = 0
+    board[PUT] = number = 0
+    if birth:
+        board[BIRTH] = birth
     while not board[STOP]:
         queue.put(message(birth, number, size))
         number += 1
@@ -173,6 +174,7 @@ class Hunt:
         self.rng = random.Random(seed)
         self.context, self.victim, self.size = context, victim, size
         self.bound = self.rng.choice((4, 16, 64)) if size < 1 << 16 else self.rng.choice((2, 4))
+        self.lives_s = (0.001, 0.003, 0.02) if size < 1 << 16 else (0.003, 0.02, 0.06)
         self.queue = context.Queue(self.bound)
         self.outcome = Outcome()
         self.last = 0  # the number of the message that we got last, and one
@@ -208,7 +210,7 @@ class Hunt:
         role = produce if self.victim == "producer" else consume
         process = self.start(role, birth)
         self.until(lambda: self.board[BIRTH] == birth, "the victim does not begin")
-        time.sleep(self.rng.choice((0.001, 0.003, 0.02)) * self.rng.random())
+        time.sleep(self.rng.choice(self.lives_s) * self.rng.random())
         family = (os.getpid(), process.pid, self.survivor.pid)
         before_ns = sum(map(delay_ns, family))
         killed_ns = time.monotonic_ns()
@@ -262,23 +264,30 @@ class Hunt:
             raise HangError(f"after {self.outcome.kills} kills: nothing to be got") from None
 
     def after_consumer(self) -> int:
-        """The survivor puts until the queue is full; we get more than was in it."""
-        full_ns = began_ns = 0
+        """We get what is there, and the survivor puts more. Sometimes it has to before we get: our
+        get would wake who was not woken."""
+        good, puts = self.board[GOT], self.board[PUT]
+        put_ns = began_ns = 0
         if self.rng.random() < 0.5:
-            full_ns = self.until(self.queue.full, "the survivor puts no more")
-            began_ns = time.monotonic_ns()
-        good = self.board[GOT]
+            put_ns = self.until(lambda: self.puts_again(puts), "the survivor puts no more")
+            began_ns, puts = time.monotonic_ns(), self.board[PUT]
         first = self.get()
         assert first[1] - good in (0, 1), f"{good} messages came, then number {first[1]}"
+        check(self.board, first, 0, first[1], self.size)
+        now_ns = self.until(lambda: self.board[PUT] > puts, "the survivor puts no more")
         self.outcome.held += first[1] - good
         self.outcome.messages += good - self.board[NEXT]
-        check(self.board, first, 0, first[1], self.size)
-        last = first[1] + self.bound + 3
-        for number in range(first[1] + 1, last):
-            check(self.board, self.get(), 0, number, self.size)
-        self.board[NEXT] = last
-        now_ns = time.monotonic_ns()
-        return full_ns + now_ns - began_ns if full_ns else now_ns
+        self.get_more(first[1] + 1)
+        return put_ns + now_ns - began_ns
+
+    def puts_again(self, puts: int) -> bool:
+        return self.board[PUT] > puts or self.queue.full()
+
+    def get_more(self, number: int) -> None:
+        """More than was in the queue."""
+        self.board[NEXT] = number + self.bound + 3
+        for later in range(number, self.board[NEXT]):
+            check(self.board, self.get(), 0, later, self.size)
 
     def end(self) -> None:
         self.board[STOP] = 1

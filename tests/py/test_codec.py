@@ -157,7 +157,7 @@ def test_sizes_of_every_width_are_read() -> None:
 
 
 def test_empty_and_single_things_are_the_interpreters_own() -> None:
-    for obj in ("", "a", b"", b"a", (), 5, "\xe9"):
+    for obj in ("", chr(97), b"", b"a", (), 5, chr(0xE9)):
         assert recoded([obj])[0] is obj
 
 

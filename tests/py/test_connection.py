@@ -16,9 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from multiprocessing import connection as std
 from multiprocessing.context import BaseContext
-from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import leveret
@@ -290,7 +288,9 @@ def listening() -> socket.socket:
     return socket.create_server(("127.0.0.1", 0))
 
 
-HOWS = [f"{first}, {last}" for first in ("told", "silent") for last in ("killed", "_exit", "raise", "")]
+HOWS = [
+    f"{first}, {last}" for first in ("told", "silent") for last in ("killed", "_exit", "raise", "")
+]
 
 
 @pytest.mark.parametrize("method", BORN)
@@ -647,7 +647,7 @@ def test_many_threads_on_one_end() -> None:
     for sender in senders:
         sender.result()
     got = [receiver.result() for receiver in receivers]
-    assert sorted(sum(got, [])) == list(range(count * threads))
+    assert sorted(i for numbers in got for i in numbers) == list(range(count * threads))
     one.close()
     two.close()
 

@@ -1,13 +1,12 @@
 """Messages put together and taken apart: blocks for what is large, and what lives how long."""
 
 import gc
-import os
 import pickle
 import threading
 from typing import Any
 
 import pytest
-from forked import Child, in_child
+from forked import Child, in_child, say
 from leveret import _core
 from leveret.synchronize import Condition, Event, Lock
 
@@ -240,15 +239,17 @@ def test_numpy_arrays_are_the_receivers_memory() -> None:
     assert not _core.relay(array).flags.writeable
 
 
-def wait_and_die(buffer: Any) -> None:
-    os._exit(0 if buffer is not None else 1)
+def hold(memory: Any) -> None:
+    say("h" if len(memory) == BUFFER else "?")
+    threading.Event().wait()
 
 
-def test_a_child_that_dies_with_a_buffer_gives_it_back() -> None:
+def test_a_child_that_is_killed_with_a_buffer_gives_it_back() -> None:
     before = in_use()
     came = _core.relay(Holder(bytearray(BUFFER))).memory
-    with Child(wait_and_die, came):
-        pass
+    with Child(hold, came) as child:
+        assert child.heard() == "h"
+        child.kill()
     _core.repair()
     assert bytes(came) == bytes(BUFFER)
     del came

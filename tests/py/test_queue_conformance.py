@@ -4,6 +4,7 @@ Where ours are meant to be otherwise, docs/compatibility.md says so, and the tab
 """
 
 import gc
+import multiprocessing.queues
 import os
 import queue as queues
 import sys
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from multiprocessing.context import BaseContext
 from typing import Any
 
+import leveret.queues
 import pytest
 from beside import OURS, THEIRS, differences, outcome
 from forked import Child, Thread, in_child, say
@@ -402,9 +404,6 @@ def test_no_thread_is_started_by_ours() -> None:
 
 
 def test_modules_have_the_same_names() -> None:
-    import leveret.queues
-    import multiprocessing.queues
-
     assert leveret.queues.Empty is queues.Empty and leveret.queues.Full is queues.Full
     for name in multiprocessing.queues.__all__:
         assert name in leveret.queues.__all__
