@@ -65,6 +65,7 @@ class Here:
 def act(queue: Queue, pipe: Any, others: list[Any]) -> None:
     for other in others:
         other.close()
+    pipe.send("born")
     with suppress(EOFError):
         while True:
             call, *args = pipe.recv()
@@ -82,6 +83,7 @@ class There:
         self.pipe, theirs = multiprocessing.Pipe()
         self.child = Child(act, queue, theirs, [self.pipe])
         theirs.close()
+        self.pipe.recv()  # killed any earlier it would be an embryo, whose slot is kept for 10 s
 
     def does(self, call: str, *args: Any) -> Any:
         self.pipe.send((call, *args))
