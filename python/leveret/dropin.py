@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
+from types import FunctionType
 
 from . import method
 
@@ -176,9 +177,11 @@ def _ours(module: str, name: str) -> Any:
 def _adopt(module: ModuleType) -> None:
     """Re-bind MODULE's names that are ours, and the default context's methods in it."""
     ours, names = RENAMED.get(module.__name__, ("leveret", ()))
+    before = dict(vars(module)) if names else {}
     for name in names:
         if hasattr(replacement := importlib.import_module(ours), name):
-            _keep_picklable(module, getattr(module, name))
+            _keep_picklable(module, before[name])
+            _keep_whole(before[name], before)
             setattr(module, name, getattr(replacement, name))
     default = sys.modules["multiprocessing.context"]._default_context
     for name, value in list(vars(module).items()):
@@ -193,6 +196,21 @@ def _keep_picklable(module: ModuleType, replaced: Any) -> None:
     if not replaced.__qualname__.startswith("_Standard"):
         replaced.__qualname__ = f"_Standard{replaced.__name__}"
         setattr(module, replaced.__qualname__, replaced)
+
+
+def _keep_whole(replaced: Any, names: dict[str, Any]) -> None:
+    """Let the methods of a standard class see the NAMES that its module had.
+
+    Objects of it may have been made already, and `Queue._feed` in them means their own class.
+    """
+    for name, method in list(vars(replaced).items()) if isinstance(replaced, type) else ():
+        bare = method.__func__ if isinstance(method, staticmethod) else method
+        if isinstance(bare, FunctionType):
+            again = FunctionType(
+                bare.__code__, names, bare.__name__, bare.__defaults__, bare.__closure__
+            )
+            again.__kwdefaults__ = bare.__kwdefaults__
+            setattr(replaced, name, staticmethod(again) if bare is not method else again)
 
 
 def _adopt_contexts() -> None:

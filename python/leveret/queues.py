@@ -89,7 +89,8 @@ class SafeQueue(Queue):
 
     def __init__(self, max_size: int = 0, *, ctx: Any, **attributes: Any) -> None:
         super().__init__(max_size, ctx=ctx)
-        vars(self).update(attributes)
+        for name, value in attributes.items():
+            setattr(self, name, value)
 
     def _on_queue_feeder_error(self, error: Exception, obj: Any) -> None:
         from concurrent.futures import process

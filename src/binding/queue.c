@@ -351,8 +351,7 @@ static int keep(PyObject *self, PyObject *list, PyObject *obj) {
 }
 
 /* Messages packed as include/leveret/queue.h says. */
-static int unpack_many(PyObject *self, const unsigned char *bytes, uint32_t count,
-                       PyObject *list) {
+static int unpack_many(PyObject *self, const unsigned char *bytes, uint32_t count, PyObject *list) {
   struct lvri_state *state = lvri_state_of_type(Py_TYPE(self));
   int code = state == NULL ? LVRI_RAISED : 0;
 
@@ -628,22 +627,22 @@ static void queue_dealloc(PyObject *self) {
   lvri_shared_dealloc_end(self);
 }
 
+/* Other attributes stay here, as in the standard library: the executor's queue has some that cannot
+ * be sent. */
 static PyObject *queue_getstate(PyObject *self, PyObject *Py_UNUSED(none)) {
   lvr_queue *queue = any_queue(self);
   PyObject *reference = queue == NULL ? NULL : queue_reference(queue);
 
-  if (reference == NULL) return NULL;
-  return Py_BuildValue("(NnN)", reference, queue_of(self)->maxsize, lvri_attributes(self));
+  return reference == NULL ? NULL : Py_BuildValue("(Nn)", reference, queue_of(self)->maxsize);
 }
 
 static PyObject *queue_setstate(PyObject *self, PyObject *state) {
   struct queue_object *object = queue_of(self);
-  PyObject *reference, *attributes;
+  PyObject *reference;
 
   if (lvri_check_state(self, object->queue, state) < 0 ||
-      !PyArg_ParseTuple(state, "OnO:__setstate__", &reference, &object->maxsize, &attributes) ||
-      queue_from_reference(reference, &object->queue) < 0 ||
-      lvri_attributes_set(self, attributes) < 0)
+      !PyArg_ParseTuple(state, "On:__setstate__", &reference, &object->maxsize) ||
+      queue_from_reference(reference, &object->queue) < 0)
     return NULL;
   Py_RETURN_NONE;
 }
