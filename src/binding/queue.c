@@ -351,8 +351,7 @@ static int keep(PyObject *self, PyObject *list, PyObject *obj) {
 }
 
 /* Messages packed as include/leveret/queue.h says. */
-static int unpack_many(PyObject *self, const unsigned char *bytes, uint32_t count,
-                       PyObject *list) {
+static int unpack_many(PyObject *self, const unsigned char *bytes, uint32_t count, PyObject *list) {
   struct lvri_state *state = lvri_state_of_type(Py_TYPE(self));
   int code = state == NULL ? LVRI_RAISED : 0;
 
