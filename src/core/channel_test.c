@@ -439,8 +439,8 @@ TEST(a_stopped_switch_holds_up_no_reader) {
   expect_empty(f.q);
   test_kill(pid);
   put_bytes(f.q, 3); /* where the old one was sealed, and is not any more */
-  put_bytes(f.q, 302);
   get_bytes(f.q, 3);
+  put_bytes(f.q, 302);
   get_bytes(f.q, 302);
   check_session(f.s);
 }

@@ -5,8 +5,10 @@ import copyreg
 import enum
 import functools
 import gc
+import importlib.util
 import math
 import multiprocessing.context
+import os
 import pickle
 import struct
 import sys
@@ -17,6 +19,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import pytest
+from forked import in_child
 from leveret import CorruptMessage, _core
 from leveret.synchronize import Condition, Event, Lock
 
@@ -608,11 +611,17 @@ def test_cloudpickle_is_asked_last(registry: None, monkeypatch: pytest.MonkeyPat
     assert isinstance(failure(Raising(ValueError("v"))), ValueError)
 
 
-def test_cloudpickle_itself() -> None:
-    pytest.importorskip("cloudpickle")
+def send_by_cloudpickle() -> tuple[int, bool]:
     seven = 7
     came = recoded({"f": lambda x: x + seven, "t": Thing(1)})
-    assert came["f"](1) == 8 and came["t"] == Thing(1)
+    return came["f"](1), came["t"] == Thing(1)
+
+
+def test_cloudpickle_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(os.path.join(sys.prefix, "cloudpickle"))
+    if importlib.util.find_spec("cloudpickle") is None:
+        pytest.skip("it is not installed")
+    assert in_child(send_by_cloudpickle) == (8, True)  # where others do not find it imported
 
 
 # Hostile input

@@ -1,9 +1,11 @@
-"""Kills random processes of a group that hammers locks and births, and sees that the living go on.
+"""Kills random processes of a group that hammers locks, births and queues: the living go on.
 
     soak.py [--seconds 60] [--seed N] [--workers 6]
 
     this process ---> workers ---> their children
          |               all take the same locks, semaphores, conditions
+         +----------> producers and consumers of queues (messages.py)
+         |
          +--- SIGKILL to any descendant: worker, child, zygote, spare
 
 What must hold all the time: one holder for each lock, unless the lock says that its last one
@@ -26,6 +28,7 @@ from multiprocessing import connection
 
 import leveret
 from leveret import _core
+from messages import Messages
 
 PATIENCE_S = 20.0  # on a busy machine; any wait beyond it is a hang
 LOCKS = 4
@@ -202,6 +205,7 @@ class Soak:
         self.passed, self.failed, self.kills, self.replaced = 0, 0, 0, 0
         self.shared = Shared(leveret.get_context("fork"), workers)
         self.group = {index: self.start(index) for index in range(workers)}
+        self.messages = Messages(self.rng, METHODS, fail)
 
     def check(self, holds, message):
         if holds:
@@ -228,22 +232,24 @@ class Soak:
             process.close()
             self.group[index] = self.start(index)
             self.replaced += 1
+        self.messages.replace_dead(self.check, KILLED)
 
     def look(self, last):
-        """The locks can be had, and somebody has worked since the last look."""
+        """The locks can be had, and somebody has worked, and put, since the last look."""
         for which, lock in enumerate(self.shared.locks):
             got = lock.acquire(timeout=PATIENCE_S)
             self.check(got, f"lock {which} not to be had in {PATIENCE_S} s")
             if got:
                 inside(self.shared, which)
                 lock.release()
-        now = sum(self.shared.progress)
-        self.check(now > last, "no progress since the last look")
+        now = sum(self.shared.progress), self.messages.count()
+        self.check(now[0] > last[0], "no progress since the last look")
+        self.check(now[1] > last[1], "no message since the last look")
         return now
 
     def hammer(self, seconds):
         end = time.monotonic() + seconds
-        next_look, progress = time.monotonic() + 5, -1
+        next_look, progress = time.monotonic() + 5, (-1, -1)
         while time.monotonic() < end:
             self.kills += kill_one(self.rng)
             self.replace_dead()
@@ -261,6 +267,7 @@ class Soak:
             self.check(process.exitcode in KILLED, f"{process} was not to be killed")
             process.close()
         self.group.clear()
+        self.report = self.messages.end(self.check, PATIENCE_S)
         wait_for(lambda: not still_running())
         self.check(not still_running(), f"{still_running()} processes still run")
         units = sum(self.shared.semaphore.acquire(timeout=0.5) for _ in range(UNITS))
@@ -337,7 +344,8 @@ def main():
         f"{shared.births.value} births, {sum(shared.progress)} actions, "
         f"{shared.abandoned.value} abandoned locks"
     )
-    soak.shared = shared = None
+    print(f"soak: {soak.report}")
+    soak.shared = soak.messages = shared = None
     _core.session_check()
     wait_for(lambda: not left_over())
     left = left_over()
