@@ -34,9 +34,9 @@ typedef struct lvr_board lvr_board;
 struct lvr_board_row {
   lvr_proc_id worker; /* 0: nobody has the row */
   uint32_t first, count;
-  uint32_t running; /* means something if is_running */
-  bool is_running;  /* or it ran that one last, and has put its result since */
-  int64_t since_ns; /* CLOCK_MONOTONIC: when it began that one */
+  uint32_t running;  /* means something if is_running */
+  bool is_running;   /* or it ran that one last, and has put its result since */
+  int64_t since_ns;  /* CLOCK_MONOTONIC: when it began that one */
   uint32_t finished; /* how many results it has put */
   uint32_t order;    /* what lvr_board_order() said last */
 };

@@ -10,7 +10,8 @@
 #include "core/wait.h"
 #include "os/os.h"
 
-#define WATCH_MOST 127u /* workers whose deaths one sleep can be woken by; of others the relook tells */
+/* Workers whose deaths one sleep can be woken by; of others the relook tells. */
+#define WATCH_MOST 127u
 
 static struct lvr_board_shm *shm_of(const struct lvr_board *b) {
   return (struct lvr_board_shm *)(void *)b->handle.object;
@@ -100,8 +101,8 @@ int lvr_board_put_many(lvr_board *b, const struct lvr_slice *tasks, uint32_t cou
   (void)pthread_mutex_lock(&b->putting);
   *ret_first = next_number(b);
   *ret_put = 0;
-  int error = is_closed(b) ? -EPIPE
-                           : lvri_channel_put_many_until(&b->tasks, tasks, count, 0, ret_put);
+  int error =
+      is_closed(b) ? -EPIPE : lvri_channel_put_many_until(&b->tasks, tasks, count, 0, ret_put);
   (void)pthread_mutex_unlock(&b->putting);
   return error;
 }
@@ -264,8 +265,8 @@ static uint32_t claimed_first(const struct lvr_board *b) {
 int lvr_board_claim_until(lvr_board *b, void *buf, size_t room, uint32_t most, int64_t deadline_ns,
                           uint32_t *ret_count, size_t *ret_bytes, uint32_t *ret_first) {
   if (!b->row) return -EINVAL;
-  int error = lvri_channel_get_many_until(&b->tasks, buf, room, most, deadline_ns, ret_count,
-                                          ret_bytes);
+  int error =
+      lvri_channel_get_many_until(&b->tasks, buf, room, most, deadline_ns, ret_count, ret_bytes);
   if (!error && *ret_count) *ret_first = claimed_first(b);
   return error;
 }

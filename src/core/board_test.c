@@ -40,8 +40,7 @@ static int work_some(lvr_board *b, uint32_t most, int64_t deadline_ns) {
   unsigned char buf[2 * LVR_MESSAGE_INLINE];
   uint32_t count, first;
   size_t bytes;
-  int error =
-      lvr_board_claim_until(b, buf, sizeof(buf), most, deadline_ns, &count, &bytes, &first);
+  int error = lvr_board_claim_until(b, buf, sizeof(buf), most, deadline_ns, &count, &bytes, &first);
   for (uint32_t i = 0; !error && i < count; i++) {
     uint32_t task;
     memcpy(&task, buf + i * 8 + 4, sizeof(task));
@@ -322,8 +321,8 @@ static void teardown(void *state) {
   test_unshare(x->l, sizeof(*x->l));
 }
 
-static const struct crash_scenario working = {"board", sizeof(struct state), setup,
-                                              be_a_worker, recover, check, teardown};
+static const struct crash_scenario working = {
+    "board", sizeof(struct state), setup, be_a_worker, recover, check, teardown};
 
 TEST_WITHIN(survives_a_worker_at_each_step, 60) {
   CHECK(crash_run(&working).deaths > 20);
