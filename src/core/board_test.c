@@ -43,7 +43,7 @@ static int work_some(lvr_board *b, uint32_t most, int64_t deadline_ns) {
   int error = lvr_board_claim_until(b, buf, sizeof(buf), most, deadline_ns, &count, &bytes, &first);
   for (uint32_t i = 0; !error && i < count; i++) {
     uint32_t task;
-    memcpy(&task, buf + i * 8 + 4, sizeof(task));
+    memcpy(&task, buf + (size_t)i * 8 + 4, sizeof(task));
     work_on(b, first + i, task);
   }
   return error;
