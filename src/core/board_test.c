@@ -1,5 +1,6 @@
-/* The board: tasks to workers and results back; a worker killed at every step of its work, and whoever buries it,
- * too. Each task is told of once: its result, or that its worker died; one that was never begun is done by another. */
+/* The board: tasks to workers and results back; a worker killed at every step of its work, and
+ * whoever buries it, too. Each task is told of once: its result, or that its worker died; one that
+ * was never begun is done by another. */
 #include "core/board.h"
 
 #include <errno.h>
@@ -333,7 +334,7 @@ TEST_WITHIN(survives_who_buries_it, 120) {
   CHECK(crash_run_repairer(&working, 3).repairer_deaths > 100);
 }
 
-/* --- deaths at random -------------------------------------------------------------------------- */
+/* --- deaths at random ------------------------------------------------------------------------- */
 
 static void work_until_killed(void *argument) {
   struct crew *c = argument;
