@@ -1,6 +1,7 @@
 /* core.c - what the ground floor costs: mutex, guard, heap, memory. docs/design/arena.md quotes it.
  *
- *     meson setup build -Dbench=true -Dbuildtype=release && meson compile -C build && build/bench/c/bench_core
+ *     meson setup build -Dbench=true -Dbuildtype=release
+ *     meson compile -C build && build/bench/c/bench_core
  *
  * One thread, nobody else in the arena; the median of ROUNDS rounds, in ns for one of each. */
 #include <pthread.h>

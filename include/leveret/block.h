@@ -62,8 +62,8 @@ LVR_API LVR_MUST_CHECK int lvr_block_view(lvr_block *b, void **ret_view);
  *          that carry one another in a circle never go.
  * Locks:   the arena's guard.
  * Crash:   killed at any instruction the block carries it or it does not.
- * Returns: 0, -ENOMEM, -ESTALE (no such object), -EINVAL (ref names no object, or the block itself),
- *          -EXDEV, -EOVERFLOW (more than 3.6 million), -ENOTRECOVERABLE. */
+ * Returns: 0, -ENOMEM, -ESTALE (no such object), -EINVAL (ref names no object, or the block
+ *          itself), -EXDEV, -EOVERFLOW (more than 3.6 million), -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_block_carry(lvr_block *b, const lvr_ref *ref);
 
 /* lvr_block_carried - how many objects it carries; lvr_block_carried_ref - the name of the one at

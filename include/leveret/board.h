@@ -5,18 +5,18 @@
  *   lvr_board_look()      <---   row: claim, running   <---   lvr_board_begin()
  *   lvr_board_take_until()<---   results               <---   lvr_board_finish()
  *
- * A task is a message, known by its number: how many were put before it. The states of a task, and who
- * moves it on:
+ * A task is a message, known by its number: how many were put before it. The states of a task, and
+ * who moves it on:
  *
  *   waiting    in the board's tasks               a worker, by claiming it
  *   claimed    in a row's claim                   that worker, by lvr_board_begin()
  *   running    in a row's claim, and its running  that worker, by lvr_board_finish()
  *   finished   its result is in the board         the owner, by taking the result
- *   orphaned   claimed, its worker is over, and   the owner: lvr_board_bury() tells which these are, and
- *              there is no result                 which of them was running
+ *   orphaned   claimed, its worker is over, and   the owner: lvr_board_bury() tells which
+ *              there is no result                 these are, and which of them was running
  *
- * A task is finished exactly if its result was put. Who dies, at any instruction, leaves each task in one
- * of these states; nobody waits for the dead. */
+ * A task is finished exactly if its result was put. Who dies, at any instruction, leaves each task
+ * in one of these states; nobody waits for the dead. */
 #ifndef LEVERET_BOARD_H
 #define LEVERET_BOARD_H
 
@@ -43,15 +43,16 @@ struct lvr_board_row {
 
 /* lvr_board_create - make a board with rows for so many workers.
  * Units:   rows 1..LVR_BOARD_ROWS_MAX, numbered from 0.
- * Owner:   *ret_b is the caller's until lvr_board_detach(). The process that calls is the board's owner:
- *          it alone puts tasks, takes results, looks and buries.
+ * Owner:   *ret_b is the caller's until lvr_board_detach(). The process that calls is the board's
+ *          owner: it alone puts tasks, takes results, looks and buries.
  * Caller:  any thread of an attached process; not a signal handler.
  * Locks:   the arena's guard, shortly.   Fork: -ESTALE in a child without a slot.
  * Returns: 0, -EINVAL, -ENOMEM, -ESTALE, -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_board_create(lvr_session *s, uint32_t rows, lvr_board **ret_b);
 
 /* lvr_board_attach - a handle of the board that ref names.
- * Returns: 0, -ESTALE (it is gone), -EXDEV, -EINVAL (ref names no board), -ENOMEM, -ENOTRECOVERABLE. */
+ * Returns: 0, -ESTALE (it is gone), -EXDEV, -EINVAL (ref names no board), -ENOMEM,
+ *          -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_board_attach(lvr_session *s, const lvr_ref *ref, lvr_board **ret_b);
 
 /* lvr_board_detach - give the handle back. NULL is fine. */
@@ -64,7 +65,8 @@ LVR_API LVR_MUST_CHECK int lvr_board_send(lvr_board *b, lvr_ref *ret_ref);
 /* --- the owner ------------------------------------------------------------------------------- */
 
 /* lvr_board_put - add a task; there is always room.
- * Units:   bytes at most LVR_MESSAGE_INLINE; block: travels with it, or NULL; *ret_number is its number.
+ * Units:   bytes at most LVR_MESSAGE_INLINE; block: travels with it, or NULL;
+ *          *ret_number is its number.
  * Owner:   with 0 the block's handle is gone.
  * Caller:  any thread of the owner.
  * Crash:   killed at any instruction the task is there or it is not.
@@ -78,7 +80,7 @@ LVR_API LVR_MUST_CHECK int lvr_board_put_many(lvr_board *b, const struct lvr_sli
                                               uint32_t count, uint32_t *ret_put,
                                               uint32_t *ret_first);
 
-/* lvr_board_take_until - take a result, waiting for one; the arguments are a queue's get's.
+/* lvr_board_take_until - take a result, waiting for one; the arguments are those of a queue's get.
  * Returns: as lvr_queue_get_until(). */
 LVR_API LVR_MUST_CHECK int lvr_board_take_until(lvr_board *b, struct lvr_message *ret_m,
                                                 int64_t deadline_ns);
@@ -113,13 +115,14 @@ LVR_API bool lvr_board_is_over(const lvr_board *b, uint32_t row);
  * Returns: 0, -EBUSY (it lives), -ESTALE, -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_board_settle(lvr_board *b, uint32_t row);
 
-/* lvr_board_bury - free the row of a worker that is over, and say what was in it: the tasks of its claim
- * that no result was taken for are orphaned.
+/* lvr_board_bury - free the row of a worker that is over, and say what was in it: the tasks of its
+ * claim that no result was taken for are orphaned.
  * Returns: 0, -EBUSY (it lives), -EINVAL (nobody has the row), -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_board_bury(lvr_board *b, uint32_t row,
                                           struct lvr_board_row *ret_row);
 
-/* lvr_board_order - tell the worker of a row something, which it finds by lvr_board_ordered(); 0: nothing. */
+/* lvr_board_order - tell the worker of a row something, which it finds by lvr_board_ordered();
+ * 0: nothing. */
 LVR_API void lvr_board_order(lvr_board *b, uint32_t row, uint32_t order);
 
 /* --- a worker -------------------------------------------------------------------------------- */
@@ -128,10 +131,10 @@ LVR_API void lvr_board_order(lvr_board *b, uint32_t row, uint32_t order);
  * Returns: 0, -EBUSY (somebody has it), -EINVAL (no such row, or this handle has one), -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_board_enlist(lvr_board *b, uint32_t row);
 
-/* lvr_board_claim_until - take the next task, and as many more as are there, are wanted and fit; waiting
- * for one. The last claim's tasks are finished.
- * Units:   as lvr_queue_get_many_until(); *ret_first is the first one's number. *ret_count 0: the first
- *          one has a block; lvr_board_claim_block_until() takes it.
+/* lvr_board_claim_until - take the next task, and as many more as are there, are wanted and fit;
+ * waiting for one. The last claim's tasks are finished.
+ * Units:   as lvr_queue_get_many_until(); *ret_first is the first one's number. *ret_count 0: the
+ *          first one has a block; lvr_board_claim_block_until() takes it.
  * Caller:  one thread of a worker.
  * Crash:   killed at any instruction the tasks are waiting, or they are this row's.
  * Returns: as that, -EPIPE (none, and closed), -EINVAL (no row). */

@@ -5,7 +5,8 @@
  *
  *   -EAGAIN           the process table is full; or "not now, nothing has changed"
  *   -EBUSY            taken (a lock that was only tried), or already born (a child to be withdrawn)
- *   -ECHILD           every process that is forked here dies before it can be used; or not ours to ask
+ *   -ECHILD           every process that is forked here dies before it can be used;
+ *                     or not ours to ask
  *   -EINTR            a signal arrived while waiting: run its handler, call again with the same
  *                     deadline
  *   -EINVAL           an argument that no caller may pass, or an object of another kind

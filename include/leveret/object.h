@@ -2,8 +2,8 @@
  *
  * An lvr_ref is plain bytes: it may be copied, stored and sent anywhere. By itself it does not keep
  * its object alive. A reference that travels with a message does: lvr_K_send() takes it and marks
- * the bytes, lvr_K_attach() with these bytes takes it over, and lvr_object_unsend() gives it back if
- * the message was never sent. So bytes that travel are to be attached or unsent, once. */
+ * the bytes, lvr_K_attach() with these bytes takes it over, and lvr_object_unsend() gives it back
+ * if the message was never sent. So bytes that travel are to be attached or unsent, once. */
 #ifndef LEVERET_OBJECT_H
 #define LEVERET_OBJECT_H
 

@@ -5,15 +5,16 @@
  *      start a process  ----------> lvr_zygote_open()
  *                                   lvr_zygote_serve()  --fork-------> waits for a message
  *      lvr_zygote_send(child)  ------------------------- message ----> is the child from now on:
- *      lvr_zygote_wait_until() <------------------------ adoption ---- lvr_zygote_serve() returns in it
+ *      lvr_zygote_wait_until() <------------------------ adoption ---- lvr_zygote_serve() returns
  *                                   is rung, forks another <----------
  *
- * A message is received by exactly one spare. Adoption is one compare-and-swap on the child's slot, so a message
- * that is sent twice gives one birth: whoever was not answered sends again, to another zygote if need be.
+ * A message is received by exactly one spare. Adoption is one compare-and-swap on the child's slot,
+ * so a message that is sent twice gives one birth: whoever was not answered sends again, to
+ * another zygote if need be.
  *
  * The zygote and its spares end with the process that made it. The children do not, but for daemons
- * (LVR_PROC_DAEMON) whose parent made the zygote or was born from it. The zygote reaps its children and
- * says how those ended that did not announce it. */
+ * (LVR_PROC_DAEMON) whose parent made the zygote or was born from it. The zygote reaps its children
+ * and says how those ended that did not announce it. */
 #ifndef LEVERET_ZYGOTE_H
 #define LEVERET_ZYGOTE_H
 
@@ -43,9 +44,9 @@ struct lvr_zygote_service {
   void *context;
   int32_t (*fork)(void *context); /* as fork(2), negative errno on failure; NULL: fork() itself */
   void (*spare)(void *context);   /* in each spare, before it waits; may be NULL */
-  /* Once, in a process of its own that ends behind it: does what children do, so that spares can have the
-   * memory for that before they are needed. It may end the process itself, after lvr_zygote_learn().
-   * May be NULL. */
+  /* Once, in a process of its own that ends behind it: does what children do, so that spares can
+   * have the memory for that before they are needed. It may end the process itself, after
+   * lvr_zygote_learn(). May be NULL. */
   void (*rehearse)(void *context);
 };
 
@@ -57,18 +58,22 @@ struct lvr_birth {
   int fds[LVR_BIRTH_FDS]; /* close-on-exec, the child's own */
 };
 
-/* lvr_zygote_create - make what callers and a zygote share, and its slot; the process is up to the caller.
- * Owner:   *ret_z is the caller's until lvr_zygote_free(), and any forked child's. The descriptors of the seat
- *          belong to it; a child made by exec must inherit three of them under the same numbers.
+/* lvr_zygote_create - make what callers and a zygote share, and its slot; the process is up to the
+ * caller.
+ * Owner:   *ret_z is the caller's until lvr_zygote_free(), and any forked child's. The descriptors
+ *          of the seat belong to it; a child made by exec must inherit three of them under the
+ *          same numbers.
  * Caller:  any thread of an attached process.
  * Crash:   the prepared slot is reclaimed with its parent; the rest is descriptors.
- * Returns: 0, -EAGAIN (process table full), -EMFILE, -ENFILE, -ENOMEM, -ESTALE, -ENOTRECOVERABLE. */
+ * Returns: 0, -EAGAIN (process table full), -EMFILE, -ENFILE, -ENOMEM, -ESTALE,
+ *          -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_zygote_create(lvr_session *s, lvr_zygote **ret_z);
 
 /* lvr_zygote_seat - what to tell the process that is to serve. */
 LVR_API void lvr_zygote_seat(const lvr_zygote *z, struct lvr_zygote_seat *ret_seat);
 
-/* lvr_zygote_seated - the process that is to serve exists: the caller has no use for its end any more.
+/* lvr_zygote_seated - the process that is to serve exists: the caller has no use for its end any
+ * more.
  * Units:   pid of that process, a child of the caller. */
 LVR_API LVR_MUST_CHECK int lvr_zygote_seated(lvr_zygote *z, int32_t pid);
 
@@ -79,13 +84,16 @@ LVR_API LVR_MUST_CHECK int lvr_zygote_seated(lvr_zygote *z, int32_t pid);
 LVR_API LVR_MUST_CHECK int lvr_zygote_open(lvr_session *s, const struct lvr_zygote_seat *seat,
                                            lvr_zygote **ret_z);
 
-/* lvr_zygote_serve - be the zygote. Returns in the children, once each, and in the zygote at its end.
- * Caller:  a process with one thread. Its signal mask, SIGCHLD, SIGURG and SIGINT are the zygote's; a child
- *          gets the mask of its caller and the rest as it was.
- * Crash:   killed at any instruction, callers get -EOWNERDEAD and make another; spares die, children live on.
- * Returns: 0 (this is a born child, see *ret_birth), 1 (this is the zygote: its maker is gone, its spares
- *          and the daemons that depend on it are dead; or it was retired and is alone), -ECHILD (spare after spare died before it could wait:
- *          a fork handler ends them, say), -EMFILE, -ENFILE, -ENOMEM, -ESTALE. */
+/* lvr_zygote_serve - be the zygote. Returns in the children, once each, and in the zygote at its
+ * end.
+ * Caller:  a process with one thread. Its signal mask, SIGCHLD, SIGURG and SIGINT are the zygote's;
+ *          a child gets the mask of its caller and the rest as it was.
+ * Crash:   killed at any instruction, callers get -EOWNERDEAD and make another;
+ *          spares die, children live on.
+ * Returns: 0 (this is a born child, see *ret_birth), 1 (this is the zygote: its maker is gone, its
+ *          spares and the daemons that depend on it are dead; or it was retired and is alone),
+ *          -ECHILD (spare after spare died before it could wait: a fork handler ends them, say),
+ *          -EMFILE, -ENFILE, -ENOMEM, -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_zygote_serve(lvr_zygote *z, const struct lvr_zygote_service *service,
                                             struct lvr_birth *ret_birth);
 
@@ -102,16 +110,18 @@ LVR_API void lvr_zygote_learn(lvr_zygote *z);
 LVR_API LVR_MUST_CHECK int lvr_zygote_send(lvr_zygote *z, lvr_proc_id child, const int *fds,
                                            uint32_t n_fds, uint32_t *mark);
 
-/* lvr_zygote_wait_until - wait for the birth that was asked for; sends again what was lost with a spare.
+/* lvr_zygote_wait_until - wait for the birth that was asked for; sends again what was lost with a
+ * spare.
  * Units:   child, fds and mark as with lvr_zygote_send(); deadline_ns absolute CLOCK_MONOTONIC.
- * Returns: 0, -EOWNERDEAD (the zygote died first: make another, send again), -ETIMEDOUT, -EINTR (wait on),
- *          what fork(2) answered in the zygote (-EAGAIN, -ENOMEM: the child is withdrawn), -ESRCH, -ESTALE. */
+ * Returns: 0, -EOWNERDEAD (the zygote died first: make another, send again), -ETIMEDOUT,
+ *          -EINTR (wait on), what fork(2) answered in the zygote (-EAGAIN, -ENOMEM: the child
+ *          is withdrawn), -ESRCH, -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_zygote_wait_until(lvr_zygote *z, lvr_proc_id child, const int *fds,
                                                  uint32_t n_fds, uint32_t *mark,
                                                  int64_t deadline_ns, int32_t *ret_pid);
 
-/* lvr_zygote_retire - nobody will ask for births any more but its own children: it keeps no spares, and ends
- * with the last of its children.
+/* lvr_zygote_retire - nobody will ask for births any more but its own children: it keeps no spares,
+ * and ends with the last of its children.
  * Caller:  its maker, after lvr_zygote_seated().
  * Crash:   retired or not; both are good states.
  * Returns: 0, -ESRCH (it is over), -ECHILD (not the maker). */
@@ -120,7 +130,8 @@ LVR_API LVR_MUST_CHECK int lvr_zygote_retire(lvr_zygote *z);
 /* lvr_zygote_id - its process id in the session: who reaps what is born from it. */
 LVR_API lvr_proc_id lvr_zygote_id(const lvr_zygote *z);
 
-/* lvr_zygote_pidfd - a descriptor of its process, z's own; -1 but in its maker, once it is seated. */
+/* lvr_zygote_pidfd - a descriptor of its process, z's own; -1 but in its maker,
+ * once it is seated. */
 LVR_API int lvr_zygote_pidfd(const lvr_zygote *z);
 
 /* lvr_zygote_is_ready - it has had a spare that waited, be it dead or alive now. */
@@ -132,8 +143,8 @@ LVR_API bool lvr_zygote_watches(const lvr_zygote *z);
 /* lvr_zygote_spares - how many wait for a message now. */
 LVR_API uint32_t lvr_zygote_spares(const lvr_zygote *z);
 
-/* lvr_zygote_free - close and unmap; the zygote itself lives as long as its maker, unless it has not taken
- * its seat yet: then it never will. NULL is fine. */
+/* lvr_zygote_free - close and unmap; the zygote itself lives as long as its maker, unless it has
+ * not taken its seat yet: then it never will. NULL is fine. */
 LVR_API void lvr_zygote_free(lvr_zygote *z);
 
 #ifdef __cplusplus

@@ -203,14 +203,14 @@ def _keep_whole(replaced: Any, names: dict[str, Any]) -> None:
 
     Objects of it may have been made already, and `Queue._feed` in them means their own class.
     """
-    for name, method in list(vars(replaced).items()) if isinstance(replaced, type) else ():
-        bare = method.__func__ if isinstance(method, staticmethod) else method
+    for name, member in list(vars(replaced).items()) if isinstance(replaced, type) else ():
+        bare = member.__func__ if isinstance(member, staticmethod) else member
         if isinstance(bare, FunctionType):
             again = FunctionType(
                 bare.__code__, names, bare.__name__, bare.__defaults__, bare.__closure__
             )
             again.__kwdefaults__ = bare.__kwdefaults__
-            setattr(replaced, name, staticmethod(again) if bare is not method else again)
+            setattr(replaced, name, staticmethod(again) if bare is not member else again)
 
 
 def _adopt_contexts() -> None:

@@ -22,7 +22,7 @@ from .connection import Pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, ClassVar
 
 __all__ = ["Empty", "Full", "JoinableQueue", "LostTaskWarning", "Queue", "SimpleQueue"]
 
@@ -83,8 +83,8 @@ class JoinableQueue(_core.JoinableQueue, Queue):
 class SafeQueue(Queue):
     """The queue of a standard executor that was imported before install() was called.
 
-    One that is imported after it is made over ours. What cannot be encoded is an exception in put(),
-    unless the queue has a method `_on_queue_feeder_error()`: then that is told.
+    One that is imported after it is made over ours. What cannot be encoded is an exception in
+    put(), unless the queue has a method `_on_queue_feeder_error()`: then that is told.
     """
 
     def __init__(self, max_size: int = 0, *, ctx: Any, **attributes: Any) -> None:
@@ -92,7 +92,7 @@ class SafeQueue(Queue):
         for name, value in attributes.items():
             setattr(self, name, value)
 
-    def _on_queue_feeder_error(self, error: Exception, obj: Any) -> None:
+    def _on_queue_feeder_error(self, error: Exception, obj: Any) -> None:  # type: ignore[override]
         from concurrent.futures import process
 
         executor: Any = process
@@ -102,7 +102,7 @@ class SafeQueue(Queue):
 class SimpleQueue:
     """A queue with nothing but get() and put(): a pipe, each end of which all processes share."""
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    __class_getitem__: ClassVar[Any] = classmethod(types.GenericAlias)
 
     def __init__(self, *, ctx: Any) -> None:
         self._reader, self._writer = Pipe(duplex=False)

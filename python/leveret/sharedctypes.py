@@ -178,9 +178,10 @@ def _is_shared(obj: Any) -> bool:
 
 def _description(obj: Any) -> Any:
     """The arguments of rebuild_ctype()."""
+    wrapper = obj._wrapper
     if isinstance(obj, ctypes.Array):
-        return obj._type_, obj._wrapper, obj._length_
-    return type(obj), obj._wrapper, None
+        return obj._type_, wrapper, obj._length_
+    return type(obj), wrapper, None
 
 
 def reduce_synchronized(obj: Any, lock: Any) -> Any:

@@ -1,7 +1,8 @@
 /* birth.c - births and deaths for Python: embryos, waits, signals, the end of a process.
  *
- * Thin: which process is started how is decided in python/leveret/popen/; here are its system calls and
- * its waits, with the GIL released. Functions that begin with proc_ take process ids of the session. */
+ * Thin: which process is started how is decided in python/leveret/popen/; here are its system calls
+ * and its waits, with the GIL released. Functions that begin with proc_ take process ids of the
+ * session. */
 #include "binding/state.h" /* first: Python.h says which system it is made for */
 
 #include <errno.h>
@@ -220,8 +221,8 @@ static int wait_for_end(struct mortal *m, int64_t deadline_ns) {
   }
 }
 
-/* Over for the session, and nobody has said how. Our own child may live on as another program, or the kernel
- * may still be at it: -ENODATA once there is something to reap. */
+/* Over for the session, and nobody has said how. Our own child may live on as another program, or
+ * the kernel may still be at it: -ENODATA once there is something to reap. */
 static int wait_for_kernel(const struct mortal *m, int64_t deadline_ns) {
   if (lvri_os_child_is_gone(m->pid)) return -ENODATA;
   int pidfd = deadline_ns == LVRI_TRY_ONCE ? -ETIMEDOUT : lvri_os_pidfd_open(m->pid);
@@ -392,7 +393,8 @@ static int readable_fd(void) {
   return fd;
 }
 
-/* A pid may be somebody else's by now, unless its process still is there after the pidfd was made. */
+/* A pid may be somebody else's by now, unless its process still is there after the pidfd
+ * was made. */
 static int sentinel_of(lvr_session *session, lvr_proc_id id, int32_t pid) {
   int fd = lvri_os_pidfd_open(pid);
 
@@ -436,7 +438,8 @@ static PyObject *proc_signal(PyObject *Py_UNUSED(module), PyObject *args) {
 PyDoc_STRVAR(
     pidfd_status_doc,
     "pidfd_status($module, fd, /)\n--\n\n"
-    "The exit code of a process that somebody else reaped, or None where the kernel does not tell.");
+    "The exit code of a process that somebody else reaped, or None where the kernel does not "
+    "tell.");
 
 static PyObject *pidfd_status(PyObject *Py_UNUSED(module), PyObject *arg) {
   int32_t status;
@@ -450,8 +453,8 @@ static PyObject *pidfd_status(PyObject *Py_UNUSED(module), PyObject *arg) {
 PyDoc_STRVAR(
     reap_doc,
     "reap($module, pid, /)\n--\n\n"
-    "Reap a child if it is over: its exit code, None if it is not, UNKNOWN_STATUS if it is no child "
-    "(any more).");
+    "Reap a child if it is over: its exit code, None if it is not, UNKNOWN_STATUS if it is no "
+    "child (any more).");
 
 static PyObject *reap(PyObject *Py_UNUSED(module), PyObject *arg) {
   int32_t status = 0;

@@ -28,8 +28,8 @@ static const struct error_row error_rows[] = {
      "the kernel, or a seccomp filter, does not offer a system call that is needed"},
     {-ESTALE, RAISE_RUNTIME,
      "the object is gone, or this process is not part of its session: the last handle was dropped "
-     "before this one arrived, or this process was forked when the process table was full or memory "
-     "was short"},
+     "before this one arrived, or this process was forked when the process table was full or "
+     "memory was short"},
     {-EXDEV, RAISE_RUNTIME,
      "it belongs to another session of leveret; only processes that were started (directly or not) "
      "by the process that made it share it, so hand it to one of those"},

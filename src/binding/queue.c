@@ -1,8 +1,9 @@
 /* queue.c - Queue and JoinableQueue.
  *
- *   put   encode (no lock)  ->  channel: copy, one store (GIL held)  ->  only if it is full: wait
- *   without the GIL get   channel: copy, one store (GIL held)  ->  only if it is empty: wait
- *   without the GIL  ->  decode (no lock)
+ *   put   encode (no lock)  ->  channel: copy, one store (GIL held)
+ *         ->  only if it is full: wait without the GIL
+ *   get   channel: copy, one store (GIL held)
+ *         ->  only if it is empty: wait without the GIL  ->  decode (no lock)
  *
  * An object that is simple and short goes through a buffer on the stack; any other is made a parcel
  * (parcel.h), whose block travels with the message. What cannot be encoded raises in put(), and

@@ -5,8 +5,8 @@
 
 #include "binding/shared.h"
 
-/* semlock.c. Parses the arguments block=True and timeout=None of a function; `before` others stand in
- * front of them (for the texts of errors). Not to block is LVRI_TRY_ONCE. -1 with an error. */
+/* semlock.c. Parses the arguments block=True and timeout=None of a function; `before` others stand
+ * in front of them (for the texts of errors). Not to block is LVRI_TRY_ONCE. -1 with an error. */
 int lvri_parse_waiting(const char *function, Py_ssize_t before, PyObject *const *args,
                        Py_ssize_t nargs, PyObject *kwnames, int64_t *ret_deadline_ns);
 /* "MainProcess" or "MainProcess|Thread-1": who the calling thread is. */

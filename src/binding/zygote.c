@@ -1,6 +1,8 @@
-/* zygote.c - leveret._core.Zygote: a clean process that gives birth, for its callers and for itself.
+/* zygote.c - leveret._core.Zygote: a clean process that gives birth,
+ * for its callers and for itself.
  *
- * Thin, over lvr_zygote_*; when there is one, and what it is told, is python/leveret/zygote.py's. */
+ * Thin, over lvr_zygote_*; when there is one, and what it is told, is
+ * python/leveret/zygote.py's. */
 #include "binding/state.h" /* first: Python.h says which system it is made for */
 
 #include <errno.h>

@@ -86,8 +86,8 @@ static inline lvri_off lvri_off_in(const struct lvri_arena *a, const void *ptr) 
 }
 
 /* Makes a new arena with a reservation of reserve_bytes (0: LVRI_ARENA_RESERVE_BYTES; at most
- * LVRI_ARENA_MOST_BYTES; less where there is no room for it). 0, -ENOMEM, -EMFILE, -ENFILE, -EINVAL (fewer than
- * LVRI_ARENA_LEAST_BYTES), -ENOSYS, -EPERM. Owner: the caller; lvri_arena_fini(). */
+ * LVRI_ARENA_MOST_BYTES; less where there is no room for it). 0, -ENOMEM, -EMFILE, -ENFILE, -EINVAL
+ * (fewer than LVRI_ARENA_LEAST_BYTES), -ENOSYS, -EPERM. Owner: the caller; lvri_arena_fini(). */
 int lvri_arena_create(uint64_t reserve_bytes, struct lvri_arena *ret);
 
 /* Maps the arena in fd, of which it keeps a copy.

@@ -386,7 +386,8 @@ static void crash_recover(void *state) {
   CHECK(lvr_repair(x->f.s) >= 0);
 }
 
-/* The waiter was let through, or told, or (the other had not arrived) waits and gets through now. */
+/* The waiter was let through, or told, or (the other had not arrived)
+ * waits and gets through now. */
 static void crash_check(void *state, bool done) {
   struct crash_state *x = state;
   struct board *board = x->f.board;

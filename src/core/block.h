@@ -19,8 +19,8 @@
  * The payload is its users' own.
  *
  * Crash: object, run and ledger entry come by one commit. Memory for the run is taken behind that,
- * by its maker alone: killed meanwhile, his ledger has it. What is carried changes together with the
- * references of the object that is. */
+ * by its maker alone: killed meanwhile, his ledger has it. What is carried changes together with
+ * the references of the object that is. */
 struct lvr_block_shm {
   struct lvri_object_shm bl_object;
   uint64_t bl_bytes;
@@ -44,8 +44,8 @@ struct lvri_block_refs {
 };
 _Static_assert(sizeof(struct lvri_block_refs) <= 384, "a size that the heap has");
 
-/* view, view_bytes: address and length of the private mapping, 0 none; under the session's mutex, but
- * that a view, once there, stays as long as the handle. */
+/* view, view_bytes: address and length of the private mapping, 0 none; under the session's mutex,
+ * but that a view, once there, stays as long as the handle. */
 struct lvr_block {
   struct lvri_handle handle;
   _Atomic uint64_t view;

@@ -299,7 +299,7 @@ uint32_t lvr_board_ordered(const lvr_board *b) {
   return b->row ? lvri_load_acquire_u32(&b->row->ro_order) : 0;
 }
 
-/* --- for kinds.c ------------------------------------------------------------------------------- */
+/* --- for kinds.c ------------------------------------------------------------------------------ */
 
 bool lvri_board_drain_locked(struct lvri_arena *a, lvri_off object) {
   struct lvr_board_shm *shm = lvri_at(a, object);

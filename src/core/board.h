@@ -11,15 +11,17 @@
 
 /* A worker's row: a line for each, written by its worker, but for ro_order.
  *   ro_worker    by who enlists, from 0, by compare-and-swap; back to 0 by the owner, who buries it
- *   ro_claim     first << 32 | count: by the worker, who holds the get mutex of the tasks, before it stores the
- *                head; taken back to 0 by whoever gets that mutex from it when it died between the two
+ *   ro_claim     first << 32 | count: by the worker, who holds the get mutex of the tasks, before
+ *                it stores the head; taken back to 0 by whoever gets that mutex from it when it
+ *                died between the two
  *   ro_running   1 << 32 | number of what it runs, or ran last; release, after ro_since_ns
  *   ro_since_ns  when it began that one
  *   ro_finished  how many results it has put
  *   ro_order     by the owner; read by the worker
  *
- * Crash: who reads the row of a dead worker has held the get mutex since the death, so ro_claim is of tasks
- * that left the channel. Those of it without a result are its; that which ro_running names had begun. */
+ * Crash: who reads the row of a dead worker has held the get mutex since the death, so ro_claim is
+ * of tasks that left the channel. Those of it without a result are its; that which ro_running
+ * names had begun. */
 struct lvri_row_shm {
   _Atomic uint64_t ro_worker;
   _Atomic uint64_t ro_claim;

@@ -1,5 +1,6 @@
-/* The board: tasks to workers and results back; a worker killed at every step of its work, and whoever buries it,
- * too. Each task is told of once: its result, or that its worker died; one that was never begun is done by another. */
+/* The board: tasks to workers and results back; a worker killed at every step of its work, and
+ * whoever buries it, too. Each task is told of once: its result, or that its worker died; one that
+ * was never begun is done by another. */
 #include "core/board.h"
 
 #include <errno.h>
@@ -43,7 +44,7 @@ static int work_some(lvr_board *b, uint32_t most, int64_t deadline_ns) {
   int error = lvr_board_claim_until(b, buf, sizeof(buf), most, deadline_ns, &count, &bytes, &first);
   for (uint32_t i = 0; !error && i < count; i++) {
     uint32_t task;
-    memcpy(&task, buf + i * 8 + 4, sizeof(task));
+    memcpy(&task, buf + (size_t)i * 8 + 4, sizeof(task));
     work_on(b, first + i, task);
   }
   return error;
@@ -333,7 +334,7 @@ TEST_WITHIN(survives_who_buries_it, 120) {
   CHECK(crash_run_repairer(&working, 3).repairer_deaths > 100);
 }
 
-/* --- deaths at random -------------------------------------------------------------------------- */
+/* --- deaths at random ------------------------------------------------------------------------- */
 
 static void work_until_killed(void *argument) {
   struct crew *c = argument;

@@ -508,7 +508,7 @@ static struct fixture narrow_fixture(uint64_t most_bytes) {
 }
 
 TEST(so_many_bytes_at_most) {
-  struct fixture f = narrow_fixture(64 * 64);
+  struct fixture f = narrow_fixture(UINT64_C(64) * 64);
   for (uint32_t round = 0; round < 50; round++) {
     for (int i = 0; i < 4; i++)
       put_bytes(f.q, 1000);

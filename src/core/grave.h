@@ -25,8 +25,8 @@
 /* The last reference of the object is gone. In the arena's guard; two words. */
 void lvri_grave_put_locked(struct lvri_arena *a, lvri_off object);
 
-/* Drains and frees what is in the grave, until nothing is; then trims the heap likewise. Two loads if
- * there is nothing to do. No guard is held. */
+/* Drains and frees what is in the grave, until nothing is; then trims the heap likewise. Two loads
+ * if there is nothing to do. No guard is held. */
 void lvri_grave_empty(struct lvri_arena *a);
 
 /* In the guard: the list has that many members, each an object that belongs there. */

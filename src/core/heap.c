@@ -325,7 +325,7 @@ static void drop_run(struct lvri_arena *a, uint32_t number) {
   push(a, &heap_of(a)->hp_dirty, number);
 }
 
-/* --- trimming: each step is a transaction -------------------------------------------------------- */
+/* --- trimming: each step is a transaction ----------------------------------------------------- */
 
 /* The first `pages` of a dirty run become free, the rest stays dirty. */
 static void free_dirty(struct lvri_arena *a, uint32_t number, uint32_t pages) {

@@ -36,8 +36,8 @@ struct lvri_arena;
  *   hp_partial     per size: first slab with a free block
  *   hp_bins        per power of two: first free run of that many pages, and up to twice as many
  *   hp_dirty       first run that is freed and not dealt with yet: read at each commit
- *   hp_warm, hp_warm_last, hp_warm_pages    freed runs that keep their memory for the next who wants
- *                  one: the youngest, the oldest, and the pages of all
+ *   hp_warm, hp_warm_last, hp_warm_pages    freed runs that keep their memory for the next
+ *                  who wants one: the youngest, the oldest, and the pages of all
  *   hp_blocks, hp_bytes   blocks handed out, and what they hold; may be read at any time */
 struct lvri_heap_shm {
   uint64_t hp_table;
@@ -72,10 +72,10 @@ enum lvri_page_state {
  *   pg_kind            of a large block
  *   pg_class           of a slab: which size
  *   pg_used            of a slab: blocks handed out, all but those in sb_free
- *   pg_filled          1: the run that starts here has all of its memory. Not logged, for memory knows
- *                      no rollback: of a block by who fills it, of all others by the guard's owner.
- *                      Set behind the last of it, cleared before the first of it goes; of a free run
- *                      it says nothing */
+ *   pg_filled          1: the run that starts here has all of its memory. Not logged, for memory
+ *                      knows no rollback: of a block by who fills it, of all others by the
+ *                      guard's owner. Set behind the last of it, cleared before the first of it
+ *                      goes; of a free run it says nothing */
 struct lvri_page {
   uint32_t pg_state;
   uint32_t pg_run;
@@ -106,13 +106,15 @@ int lvri_heap_init(struct lvri_arena *a);
  * 0; -ENOMEM: the heap is as it was, and what else was done in this critical section stands. */
 int lvri_heap_alloc_locked(struct lvri_arena *a, size_t bytes, uint32_t kind, lvri_off *ret_off);
 
-/* The same in haste, for who sees to the contents himself: it holds anything, and a block larger than
- * LVRI_HEAP_SMALL_MAX may have no memory until lvri_heap_fill() is through: not to be touched before. */
+/* The same in haste, for who sees to the contents himself: it holds anything, and a block larger
+ * than LVRI_HEAP_SMALL_MAX may have no memory until lvri_heap_fill() is through: not to be
+ * touched before. */
 int lvri_heap_alloc_bare_locked(struct lvri_arena *a, size_t bytes, uint32_t kind,
                                 lvri_off *ret_off);
 
-/* Outside of the guard: memory for a large block, unless it was warm. The caller is the only one who
- * uses it, and his ledger has it. It holds zeros or anything. 0; -ENOMEM: the block is to be freed. */
+/* Outside of the guard: memory for a large block, unless it was warm. The caller is the only one
+ * who uses it, and his ledger has it. It holds zeros or anything. 0; -ENOMEM: the
+ * block is to be freed. */
 int lvri_heap_fill(struct lvri_arena *a, lvri_off off, bool zeros);
 
 /* Gives a block back. Its bytes stay as they are until the guard is left. */

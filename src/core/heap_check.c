@@ -3,8 +3,8 @@
  *   - The pages from hp_first to hp_pages are covered by runs, without gap or overlap.
  *   - A free run is in the bin of its length, once; its neighbours are not free.
  *   - A slab is in the list of its size, once, exactly if it has a free block.
- *   - A freed run that is dirty or warm is in the list of those, once; hp_warm_pages is the sum over
- *     the warm ones, hp_warm_last the last of their list.
+ *   - A freed run that is dirty or warm is in the list of those, once; hp_warm_pages is the sum
+ *     over the warm ones, hp_warm_last the last of their list.
  *   - pg_used is the number of bits not set; hp_blocks and hp_bytes are the sums over all. */
 #include <errno.h>
 

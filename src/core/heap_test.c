@@ -392,7 +392,8 @@ TEST(the_oldest_make_room) {
   lvri_arena_fini(&a);
 }
 
-/* A freed run that the same critical section wants again is not given away: it may be rolled back. */
+/* A freed run that the same critical section wants again is not given away:
+ * it may be rolled back. */
 TEST(nothing_is_warm_before_the_commit) {
   struct lvri_arena a;
   lvri_off off = 0, other = 0;
@@ -637,7 +638,8 @@ static void grow_bare(void *state) {
   memset(lvri_at(&s->a, off), 0xdd, 2 << 20);
 }
 
-/* Runs that are warm and that do not all stay so: one is cut, others push it out, all are squeezed. */
+/* Runs that are warm and that do not all stay so: one is cut, others push it out,
+ * all are squeezed. */
 static void warm_up(void *state) {
   struct heap_state *s = state;
   setup(state);

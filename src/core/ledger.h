@@ -49,8 +49,8 @@ _Static_assert(sizeof(struct lvri_ledger) <= 448, "seven lines");
 int lvri_ledger_add_locked(struct lvri_arena *a, lvr_proc_id who, lvri_off object,
                            uint32_t *ret_index);
 
-/* Strike an entry out (the caller counts the reference). The ledger goes with its last entry, as far
- * as the journal has room for that: room for LVRI_LEDGER_LEAVES words is left. */
+/* Strike an entry out (the caller counts the reference). The ledger goes with its last entry, as
+ * far as the journal has room for that: room for LVRI_LEDGER_LEAVES words is left. */
 void lvri_ledger_drop_locked(struct lvri_arena *a, lvr_proc_id who, uint32_t index);
 
 /* Before a fork: the ledger of an embryo that has none becomes a copy of from's, index by index,

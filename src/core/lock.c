@@ -12,7 +12,8 @@
  * it there. Only if that one is killed the rest sleeps on, until the relook. Whoever comes first
  * gets the lock; one who was woken is not preferred, since handing over costs two switches a round.
  * Only if he has slept for HUNGRY_NS, the next one to release the lock waits for a moment until
- * it has been taken, so that who releases it and takes it again at once does not starve the rest. */
+ * it has been taken, so that who releases it and takes it again at once
+ * does not starve the rest. */
 #include "core/lock.h"
 
 #include "base/crashpoint.h"
@@ -171,7 +172,8 @@ static void be_courteous(struct lvr_lock *l) {
     lvri_os_yield();
 }
 
-/* Makes the taken lock free, but keeps the mark if it is to, and wakes one. The caller may do so. */
+/* Makes the taken lock free, but keeps the mark if it is to, and wakes one.
+ * The caller may do so. */
 static int drop(struct lvr_lock *l, bool keep_abandoned) {
   uint64_t word = lvri_load_relaxed_u64(lvri_lock_word(l)), next;
   do {

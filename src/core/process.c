@@ -272,8 +272,8 @@ static int look_at_birth(const struct lvri_slot *slot, int32_t *ret_pid) {
   return 0;
 }
 
-/* The same behind the guard: what was seen before it may be the work of one who died without a commit,
- * and is taken back by whoever enters. */
+/* The same behind the guard: what was seen before it may be the work of one who died without a
+ * commit, and is taken back by whoever enters. */
 static int confirm_birth(lvr_session *s, lvr_proc_id id, int32_t *ret_pid) {
   struct lvri_guard *g = lvri_arena_guard(&s->arena);
   int error = lvri_guard_enter(&s->arena, g);
@@ -341,7 +341,8 @@ int lvr_proc_info(lvr_session *s, lvr_proc_id id, struct lvr_proc_info *ret_info
 
 /* --- signals ------------------------------------------------------------------------------- */
 
-/* A pid is given away after its process was reaped, and a process that gets it later started later. */
+/* A pid is given away after its process was reaped,
+ * and a process that gets it later started later. */
 bool lvri_proc_is_there(lvr_session *s, lvr_proc_id id, int32_t pid) {
   struct lvr_proc_info info;
   if (lvr_proc_info(s, id, &info) < 0) return false;
@@ -349,8 +350,8 @@ bool lvri_proc_is_there(lvr_session *s, lvr_proc_id id, int32_t pid) {
   return lvri_os_process_is(pid, info.born_ticks);
 }
 
-/* Looked at once there is a descriptor, which is never somebody else's. Without one to spare the pid has to
- * do: it was that process's a moment ago. */
+/* Looked at once there is a descriptor, which is never somebody else's. Without one to spare the
+ * pid has to do: it was that process's a moment ago. */
 int lvri_proc_signal(lvr_session *s, lvr_proc_id id, int32_t pid, int signo) {
   struct lvr_proc_info info;
   if (pid == 0 && lvr_proc_info(s, id, &info) == 0) pid = info.pid;

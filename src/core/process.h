@@ -10,18 +10,21 @@
 int lvri_proc_wait_born_until(lvr_session *s, lvr_proc_id id, lvr_proc_id watch,
                               int64_t deadline_ns, int32_t *ret_pid);
 
-/* The fork that gives birth to that embryo has succeeded: as long as its process is there, the embryo's age does
- * not reclaim it. Not needed for a child that runs at once. Caller: the parent, behind its fork.
+/* The fork that gives birth to that embryo has succeeded: as long as its process is there, the
+ * embryo's age does not reclaim it. Not needed for a child that runs at once.
+ * Caller: the parent, behind its fork.
  * Crash: noted or not; not noted, the embryo ages. */
 void lvri_proc_forked(lvr_session *s, lvr_proc_id child, int32_t pid);
 
-/* Sends a signal to a process of the session if it is there, whatever program it has become: also to one that
- * has left the session by execv(). Never to somebody else who has its pid by now. Its slot must be kept: its
- * parent watches it, or nobody has repaired it yet. pid: what its parent knows; 0: what the slot says.
+/* Sends a signal to a process of the session if it is there, whatever program it has become: also
+ * to one that has left the session by execv(). Never to somebody else who has its pid by now. Its
+ * slot must be kept: its parent watches it, or nobody has repaired it yet.
+ * pid: what its parent knows; 0: what the slot says.
  * 0, -ESRCH (it is gone), -EPERM. */
 int lvri_proc_signal(lvr_session *s, lvr_proc_id id, int32_t pid, int signo);
 
-/* Whether it has not ended for the kernel, though it may be over for the session: the process with that pid. */
+/* Whether it has not ended for the kernel, though it may be over for the session:
+ * the process with that pid. */
 bool lvri_proc_is_there(lvr_session *s, lvr_proc_id id, int32_t pid);
 
 /* The payload of a birth: a block that belongs to the child's slot, written by its parent before

@@ -102,7 +102,7 @@ TEST(gives_memory_back) {
   for (uint32_t i = 0; i < MANY; i++)
     put_bytes(f.q, 100);
   uint64_t full = fixture_stats(f.s).bytes - before;
-  CHECK(full >= MANY * 112 && full < MANY * 112 + 4 * LVRI_PAGE_BYTES);
+  CHECK(full >= UINT64_C(112) * MANY && full < UINT64_C(112) * MANY + 4 * LVRI_PAGE_BYTES);
   for (uint32_t i = 0; i < MANY; i++)
     get_bytes(f.q, 100);
   CHECK(fixture_stats(f.s).bytes - before <= 2 * LVRI_PAGE_BYTES);

@@ -186,8 +186,8 @@ int lvr_semaphore_acquire_until(lvr_semaphore *m, bool hold, int64_t deadline_ns
 /* --- releasing --------------------------------------------------------------------------- */
 
 /* Wakes one, if `word`, which we have just stored with a unit in it, says that somebody may be
- * asleep. If nobody is, takes WAITERS back; only from that very word, for nobody goes to sleep while
- * there are units. */
+ * asleep. If nobody is, takes WAITERS back; only from that very word, for nobody goes to sleep
+ * while there are units. */
 static void wake_one(struct lvr_semaphore_shm *shm, uint64_t word) {
   if (!(word & LVRI_SEMAPHORE_WAITERS)) return;
   if (lvri_wake(futex_half(shm), 1) == 0)
@@ -216,7 +216,8 @@ static void set_held(struct view v, uint32_t held, uint32_t strange) {
   lvri_set32(v.a, v.g, &v.shm->se_strange, least(strange, held));
 }
 
-/* In the guard: strikes one held unit from our books; if we have none, somebody else's is strange now. */
+/* In the guard: strikes one held unit from our books; if we have none,
+ * somebody else's is strange now. */
 static void strike(struct view v, struct lvri_ledger_entry *entry) {
   uint32_t held = v.shm->se_held, strange = v.shm->se_strange;
   if (entry->le_held == 0) {

@@ -1,5 +1,6 @@
-/* Deaths beside those of repair_test.c: of strangers that join, where the table and the ledgers grow, of
- * several repairers in a row, and while another process waits for what the dead one holds. */
+/* Deaths beside those of repair_test.c: of strangers that join, where the table and the ledgers
+ * grow, of several repairers in a row, and while another process waits for what
+ * the dead one holds. */
 #include <errno.h>
 #include <signal.h>
 #include <unistd.h>
@@ -89,7 +90,7 @@ static void tear_down(void *argument) {
   lvr_session_detach(state->s);
 }
 
-/* --- strangers --------------------------------------------------------------------------------- */
+/* --- strangers -------------------------------------------------------------------------------- */
 
 static void join(void *argument) {
   struct state *state = argument;
@@ -124,7 +125,7 @@ TEST_WITHIN(a_death_lets_those_go_on_who_wait, 120) {
   CHECK(tally.waits > tally.deaths / 4);
 }
 
-/* --- the table grows ---------------------------------------------------------------------------- */
+/* --- the table grows -------------------------------------------------------------------------- */
 
 /* The first chunk is full but for the slot of the process that is going to die. */
 static void fill_table(void *argument) {
@@ -152,7 +153,7 @@ TEST_WITHIN(whoever_dies_while_the_table_grows_leaves_it_whole, 120) {
   CHECK_INT(crash_unvisited("slots.grow."), 0);
 }
 
-/* --- long ledgers ------------------------------------------------------------------------------- */
+/* --- long ledgers ----------------------------------------------------------------------------- */
 
 /* 16 and 32 entries fill two chunks: the next one makes a third. */
 static void set_up_many(void *state) { set_up_with(state, 48); }
@@ -189,7 +190,7 @@ TEST_WITHIN(whoever_dies_with_a_long_ledger_leaves_nothing, 150) {
   CHECK_INT(crash_unvisited("ledger.") + crash_unvisited("fork."), 0);
 }
 
-/* --- everybody at once -------------------------------------------------------------------------- */
+/* --- everybody at once ------------------------------------------------------------------------ */
 
 /* Processes that die with what they have, one after the other, while others repair. */
 static void work_and_die(void *argument) {

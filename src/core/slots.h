@@ -57,8 +57,8 @@ enum lvri_slot_state {
  *   sl_next      guard; the next in the queue of free slots, 0 at its end
  *   sl_children  guard; slots whose sl_parent this is
  *   sl_prepared_ns    guard, at preparation, and when its fork begins
- *   sl_forked    guard; of a forked embryo, once its parent knows it: the pid of who is to adopt it. Then
- *                sl_born_ticks is when that was noted
+ *   sl_forked    guard; of a forked embryo, once its parent knows it: the pid of who is to adopt
+ *                it. Then sl_born_ticks is when that was noted
  *
  * Always: the state is FREE exactly if the slot is in the queue of free ones; RUNNING implies that
  * sl_alive was locked by the process with sl_pid; OVER and DEAD never become RUNNING again with

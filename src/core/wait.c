@@ -79,8 +79,8 @@ static int sleep_once(_Atomic uint32_t *word, uint32_t expected, _Atomic uint32_
   return error;
 }
 
-/* After a sleep: the kernel told one waiter only of a death, whoever looks tells the others. Who waits
- * for nobody in particular repairs whoever is dead: it may be what he waits for. */
+/* After a sleep: the kernel told one waiter only of a death, whoever looks tells the others. Who
+ * waits for nobody in particular repairs whoever is dead: it may be what he waits for. */
 static void look_after(lvr_session *s, lvr_proc_id watch, bool thoroughly) {
   if (!watch) {
     if (thoroughly) (void)lvri_slots_sweep(&s->arena);

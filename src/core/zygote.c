@@ -7,7 +7,8 @@
  *       too few spares         -> fork one              (the bell, rung by a spare that was born)
  *       too many for a while   -> dismiss one           (the deadline of the sleep)
  *
- * The stock grows by doubling whenever it is found empty, and shrinks by half for each quiet second. */
+ * The stock grows by doubling whenever it is found empty,
+ * and shrinks by half for each quiet second. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,8 +128,8 @@ static void note_loss(struct stock *k) {
   (void)lvri_fetch_add_release_u32(&k->z->desk->zd_lost, 1);
 }
 
-/* Unless it has announced. One that died inside its adoption, before the commit, looked like the child
- * while the guard had not taken that back: it was a spare. */
+/* Unless it has announced. One that died inside its adoption, before the commit, looked like the
+ * child while the guard had not taken that back: it was a spare. */
 static void bury_child(struct stock *k, struct child *child, int32_t status) {
   struct child was = *child;
   *child = k->children[--k->n_children];
@@ -199,8 +200,8 @@ static void live_as_spare(struct stock *k, struct lvri_card *card, int32_t zygot
   lvri_spare_live(&spare, ret_birth);
 }
 
-/* 0: in the zygote; 1: in a child, at its birth; negative errno. The card says idle before the spare can be
- * born, and nobody but its spare changes it from there. */
+/* 0: in the zygote; 1: in a child, at its birth; negative errno. The card says idle before the
+ * spare can be born, and nobody but its spare changes it from there. */
 static int make_spare(struct stock *k, struct lvri_card *card, struct lvr_birth *ret_birth) {
   int32_t self = lvri_os_pid();
   lvri_store_relaxed_u32(&card->zc_waits, 0);

@@ -27,11 +27,12 @@ enum lvri_card_state {
 };
 
 /* One spare's.
- *   zc_state   FREE->IDLE and any->FREE by the zygote, IDLE<->LEAVE by the zygote, IDLE|LEAVE->TAKEN and
- *              back to IDLE by the spare: compare-and-swap
+ *   zc_state   FREE->IDLE and any->FREE by the zygote, IDLE<->LEAVE by the zygote,
+ *              IDLE|LEAVE->TAKEN and back to IDLE by the spare: compare-and-swap
  *   zc_pid     by the zygote, once its fork has told it; 0 until then
  *   zc_child   by the spare, before TAKEN: whoever reads TAKEN reads it
- *   zc_waits   0 by the zygote, before its fork; 1 by the spare, once it has come as far as waiting */
+ *   zc_waits   0 by the zygote, before its fork; 1 by the spare,
+ *              once it has come as far as waiting */
 struct lvri_card {
   _Atomic uint32_t zc_state;
   _Atomic int32_t zc_pid;
@@ -41,19 +42,20 @@ struct lvri_card {
 };
 _Static_assert(sizeof(struct lvri_card) == 24, "layout");
 
-/* The memory of one zygote and its callers: a file of its own, not in the arena, so that it goes with them.
+/* The memory of one zygote and its callers: a file of its own, not in the arena,
+ * so that it goes with them.
  *   zd_magic     once, by the maker
  *   zd_ready     0 to 1, by any spare that waits: the zygote has proved that it can give birth
  *   zd_pid       once, by the zygote, before its first fork
- *   zd_lost      by the zygote: how many spares died that may have had a message. A caller that finds it
- *                changed sends again
+ *   zd_lost      by the zygote: how many spares died that may have had a message. A caller that
+ *                finds it changed sends again
  *   zd_refused   by the zygote: why the last fork failed, before it withdraws the child that asked
  *   zd_cards     above
  *   zd_retired   0 to 1, by a caller: no more is wanted of it than its children do
  *   zd_n_runs    once, by the rehearsal, behind zd_runs: whoever reads how many reads them
  *   zd_runs      memory that a life touches, for spares to fetch beforehand
- * Crash: every field is one store by one writer. A zygote that dies leaves it to nobody; a spare that dies is
- * found by the zygote through its pid, whatever its card says. */
+ * Crash: every field is one store by one writer. A zygote that dies leaves it to nobody; a spare
+ * that dies is found by the zygote through its pid, whatever its card says. */
 struct lvri_desk_shm {
   uint32_t zd_magic;
   _Atomic uint32_t zd_ready;

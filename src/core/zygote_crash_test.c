@@ -1,4 +1,5 @@
-/* Births while zygotes and spares are killed at each crash point: whoever asks for a birth gets one, once. */
+/* Births while zygotes and spares are killed at each crash point:
+ * whoever asks for a birth gets one, once. */
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
@@ -38,7 +39,7 @@ static uint32_t mark; /* of the last request */
 
 static int64_t soon(void) { return lvri_os_now_ns() + PATIENCE_S * INT64_C(1000000000); }
 
-/* --- zygotes ------------------------------------------------------------------------------------ */
+/* --- zygotes ---------------------------------------------------------------------------------- */
 
 static void arm(const struct house *h, bool victim) {
   lvri_crashpoint_report_to(h->tally->died_at);
@@ -95,7 +96,7 @@ static void end_zygote(struct house *h) {
   lvr_zygote_free(h->z);
 }
 
-/* --- births ------------------------------------------------------------------------------------- */
+/* --- births ----------------------------------------------------------------------------------- */
 
 static int ask(const struct house *h, lvr_proc_id child, int32_t *ret_pid) {
   int error = lvr_zygote_send(h->z, child, NULL, 0, &mark);
@@ -114,8 +115,8 @@ static void give_birth(struct house *h, lvr_proc_id child, int32_t *ret_pid) {
   CHECK_INT(error, 0);
 }
 
-/* Its own end, or that at a hit of its own, which its zygote tells, if that lives: the first that was
- * asked, for what the others give birth to is not armed. */
+/* Its own end, or that at a hit of its own, which its zygote tells, if that lives: the first that
+ * was asked, for what the others give birth to is not armed. */
 static void check_end(const struct house *h, lvr_proc_id child, lvr_proc_id zygote,
                       uint32_t born_before) {
   int32_t status = 0;
@@ -178,8 +179,8 @@ static bool births_with_death(struct house *h, enum victim victim, uint64_t nth)
   return h->tally->died_at[0] != '\0';
 }
 
-/* How often it died: at each of its hits, until it comes through. How much the zygote does depends on who
- * was first, so once is not enough. */
+/* How often it died: at each of its hits, until it comes through. How much the zygote does depends
+ * on who was first, so once is not enough. */
 static unsigned kill_at_each_hit(enum victim victim, const char *const *points, unsigned n_points) {
   struct house h = {.tally = test_shared(sizeof(struct tally))};
   unsigned deaths = 0, quiet = 0, seen = 0;

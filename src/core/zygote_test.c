@@ -281,7 +281,8 @@ static void await_spares(const struct house *h, uint32_t count) {
   }
 }
 
-/* Nothing else tells the zygote of a birth but the bell: its children stay, and it has another spare. */
+/* Nothing else tells the zygote of a birth but the bell: its children stay,
+ * and it has another spare. */
 TEST(the_place_of_a_spare_that_was_born_is_taken) {
   struct house h = open_house();
   await(&h.told->rehearsals, 1);
@@ -392,7 +393,8 @@ TEST(a_dead_zygote_is_told_and_another_takes_the_birth_over) {
   close_house(&h);
 }
 
-/* Runs in a process that is killed: tells its zygote's pid and those of a daemon and another child. */
+/* Runs in a process that is killed: tells its zygote's pid and those of a
+ * daemon and another child. */
 struct family {
   _Atomic int32_t zygote, daemon, other;
 };

@@ -31,7 +31,7 @@ static int let_in_only(int fd, uint64_t secret) {
   uint8_t bytes[sizeof(secret)];
   memcpy(bytes, &secret, sizeof(secret));
   uint32_t words[2]; /* as the filter loads them: the first byte is the highest */
-  for (int i = 0; i < 2; i++)
+  for (size_t i = 0; i < 2; i++)
     words[i] = (uint32_t)bytes[4 * i] << 24 | (uint32_t)bytes[4 * i + 1] << 16 |
                (uint32_t)bytes[4 * i + 2] << 8 | bytes[4 * i + 3];
   struct sock_filter program[] = {

@@ -116,7 +116,8 @@ static bool read_umask(uint32_t *ret_mask) {
   return true;
 }
 
-/* The kernel tells the mask only in exchange for another: no other thread may make a file meanwhile. */
+/* The kernel tells the mask only in exchange for another:
+ * no other thread may make a file meanwhile. */
 uint32_t lvri_os_umask(void) {
   uint32_t mask;
   if (lvri_os_thread_count() > 1 && read_umask(&mask)) return mask;

@@ -1,13 +1,14 @@
 /* crash.h - kills a child at every crash point, and the repairer too.
  *
- * A scenario says what is shared, what the child does, how the living repair, and what must hold then:
+ * A scenario says what is shared, what the child does, how the living repair,
+ * and what must hold then:
  *
  *     struct my_state { struct lvri_arena a; lvri_off block; };
- *     static void setup(void *s) { ... }                  // in the survivor: fresh state for each death
- *     static void action(void *s) { ... }                 // in the child: dies somewhere in here
- *     static void recover(void *s) { ... }                // as the living would: enter a guard, lvr_repair()
- *     static void check(void *s, bool done) { ... }       // valid, progress, nothing leaked; uses CHECK.
- *                                                         // done: the child came to its end and was not killed
+ *     static void setup(void *s) { ... }             // in the survivor: fresh state for each death
+ *     static void action(void *s) { ... }            // in the child: dies somewhere in here
+ *     static void recover(void *s) { ... }           // as the living would: a guard, lvr_repair()
+ *     static void check(void *s, bool done) { ... }  // valid, progress, no leak; uses CHECK.
+ *                                                    // done: the child came to its end, unkilled
  *     static void teardown(void *s) { ... }
  *     TEST_WITHIN(alloc_survives_death, 60)
  *     {
@@ -18,10 +19,12 @@
  *     }
  *
  * The driver forks, arms the child for its first hit, its second, ... until the child comes through
- * alive: so every hit is tried, not just every point, without a list of them. The state is memory of the
- * survivor's own; what child and survivor share is what the state points to (an arena, test_shared()).
+ * alive: so every hit is tried, not just every point, without a list of them. The state is memory
+ * of the survivor's own; what child and survivor share is what the state points to (an
+ * arena, test_shared()).
  * setup, recover, check and teardown of a round run in the survivor; recover also in repairers.
- * check(s, false) may look for either outcome: as before the action, or as after it, never in between.
+ * check(s, false) may look for either outcome: as before the action, or as after it,
+ * never in between.
  * The test is named in a failure together with the point and hit of the death. */
 #ifndef LVRI_TESTING_CRASH_H
 #define LVRI_TESTING_CRASH_H
@@ -60,8 +63,8 @@ struct crash_tally crash_run_at_random(const struct crash_scenario *scenario, ui
                                        uint64_t most, uint32_t seed);
 
 /* For each hit: the child stops there, a bystander runs `beside` until it has come to its end or
- * sleeps, and only then the child dies: so it dies while another waits for what it holds. The bystander must
- * get through. The action must not fork. */
+ * sleeps, and only then the child dies: so it dies while another waits for what it holds. The
+ * bystander must get through. The action must not fork. */
 struct crash_tally crash_run_beside(const struct crash_scenario *scenario,
                                     void (*beside)(void *state));
 

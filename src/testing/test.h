@@ -6,9 +6,10 @@
  *     TEST_WITHIN(waits_long, 40) { ... }            // seconds; else TEST_SECONDS
  *
  * and nothing more: tests register themselves, the harness has main(). Each test runs in a child
- * process of its own, in a process group of its own, under an alarm; a failed check ends it, and whatever it has
- * started is killed with it. `PROGRAM [-l] [words...]` lists the tests or runs those whose names contain
- * one of the words. The last line is "N passed, N failed" (", N skipped"); the exit status is 0 if none failed.
+ * process of its own, in a process group of its own, under an alarm; a failed check ends it, and
+ * whatever it has started is killed with it. `PROGRAM [-l] [words...]` lists the tests or runs
+ * those whose names contain one of the words. The last line is "N passed, N failed" (and
+ * ", N skipped"); the exit status is 0 if none failed.
  *
  * CHECK works in children of a test too: it prints, and ends the child with status 99, which
  * test_join() reports. */
@@ -114,7 +115,8 @@ void test_threads(unsigned count, void (*body)(void *argument), void *argument);
 /* Open descriptors of this process: to check that none was left. */
 int test_count_fds(void);
 
-/* Median of `rounds` runs of body, in ns per unit, `units` units each: for figures, not for checks. */
+/* Median of `rounds` runs of body, in ns per unit, `units` units each: for figures,
+ * not for checks. */
 double test_measure(unsigned rounds, uint64_t units, void (*body)(void *argument), void *argument);
 
 #endif
