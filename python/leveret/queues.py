@@ -92,7 +92,7 @@ class SafeQueue(Queue):
         for name, value in attributes.items():
             setattr(self, name, value)
 
-    def _on_queue_feeder_error(self, error: Exception, obj: Any) -> None:
+    def _on_queue_feeder_error(self, error: Exception, obj: Any) -> None:  # type: ignore[override]
         from concurrent.futures import process
 
         executor: Any = process
