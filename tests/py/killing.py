@@ -39,7 +39,7 @@ PATIENCE_S = 20.0  # what takes longer hangs, unless it is told otherwise
 BODY = random.Random(4).randbytes(2 << 20)
 WORDS = 16
 KILLED = (-signal.SIGKILL, 255)  # 255: the one who could have known is gone
-HANGS = 3  # our exit status then
+FAILS = 3  # our exit status when it hangs, or something is lost
 
 # Words of the board: each is written by one process at a time.
 PUT = 0  # the producer: how many of its puts have returned
@@ -330,7 +330,7 @@ def watch(seconds: float) -> None:
 
     def give_up() -> None:
         print("killing: it hangs, and so do we", flush=True)
-        os._exit(HANGS)
+        os._exit(FAILS)
 
     timer = threading.Timer(seconds, give_up)
     timer.daemon = True
@@ -355,9 +355,9 @@ def main() -> int:
     context = importlib.import_module(args.library).get_context(args.method)
     try:
         print(hunt(context, args.victim, args.size, args.kills, args.seed, args.patience))
-    except HangError as hang:
-        print(f"killing: it hangs {hang}", flush=True)
-        os._exit(HANGS)  # the end would hang, too
+    except AssertionError as error:
+        print(f"killing: {type(error).__name__} {error}", flush=True)
+        os._exit(FAILS)  # an orderly end would hang, too
     return 0
 
 
