@@ -230,7 +230,7 @@ static int put_float(struct walk *w, PyObject *o) {
 
 /* 1: it came before, and its number is written; 0: it is new, and has a number. */
 static int put_again(struct walk *w, PyObject *o) {
-  uint32_t number;
+  uint32_t number = 0;
   int met = meet(&w->seen, o, w->numbered, &number);
 
   if (met > 0) return put_size(w, LVRI_WIRE_AGAIN, number);
