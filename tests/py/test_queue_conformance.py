@@ -116,7 +116,6 @@ mp.KIND().__enter__()
 type(mp.KIND()).__name__
 type(mp.KIND()).__qualname__
 type(mp.KIND()).__module__
-type(mp.KIND())[int]
 isinstance(mp.KIND(), type(mp.Queue()))
 repr(mp.KIND())
 str(mp.KIND())
@@ -393,6 +392,11 @@ def test_public_names_are_those_of_the_standard_class(kind: str) -> None:
     ours, theirs = public(OURS), public(THEIRS)
     assert theirs - ours == set()
     assert ours - theirs == {"put_many", "get_many"}
+
+
+@kinds
+def test_ours_can_be_subscripted_on_every_python(kind: str) -> None:
+    assert repr(type(getattr(OURS, kind)())[int]).endswith(f"queues.{kind}[int]")
 
 
 def test_no_thread_is_started_by_ours() -> None:
