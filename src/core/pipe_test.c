@@ -690,6 +690,7 @@ static void check_leaving(bool session) {
 }
 
 TEST(who_is_watched_may_leave_at_once) { check_leaving(false); }
+TEST(who_is_watched_may_leave_the_session) { check_leaving(true); }
 
 /* --- killed at every step ------------------------------------------------------------------ */
 
