@@ -40,8 +40,7 @@ static int work_some(lvr_board *b, uint32_t most, int64_t deadline_ns) {
   unsigned char buf[2 * LVR_MESSAGE_INLINE];
   uint32_t count, first;
   size_t bytes;
-  int error =
-      lvr_board_claim_until(b, buf, sizeof(buf), most, deadline_ns, &count, &bytes, &first);
+  int error = lvr_board_claim_until(b, buf, sizeof(buf), most, deadline_ns, &count, &bytes, &first);
   for (uint32_t i = 0; !error && i < count; i++) {
     uint32_t task;
     memcpy(&task, buf + i * 8 + 4, sizeof(task));
@@ -116,6 +115,38 @@ TEST(refuses_what_cannot_be) {
   lvr_board_close(b);
   CHECK_INT(work_some(b, 1, LVR_FOREVER), -EPIPE);
   CHECK_INT(lvr_board_put(b, "", 0, NULL, &number), -EPIPE);
+  lvr_board_detach(b);
+}
+
+/* Who has no memory to take a task with has not claimed it: another one may. */
+TEST(a_claim_without_memory_is_none) {
+  enum { BLOCKS = 300 };
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  static struct lvr_message m[BLOCKS];
+  struct lvr_board_row row;
+  uint32_t refused = 0, number;
+  CHECK_INT(lvr_board_enlist(b, 0), 0);
+  for (uint32_t i = 0; i < BLOCKS; i++) {
+    lvr_block *block;
+    CHECK_INT(lvr_block_create(s, 1, 0, &block), 0);
+    CHECK_INT(lvr_board_put(b, "x", 1, block, &number), 0);
+  }
+  for (uint32_t i = 0; i < BLOCKS; i++) {
+    lvri_fault_arm("os.shm.commit", 1);
+    int error = lvr_board_claim_block_until(b, &m[i], 0, &number);
+    lvri_fault_arm(NULL, 0);
+    lvr_board_look(b, 0, &row);
+    CHECK_INT(row.count, error ? 0 : 1);
+    if (!error) continue;
+    CHECK_INT(error, -ENOMEM);
+    refused++;
+    CHECK_INT(lvr_board_claim_block_until(b, &m[i], 0, &number), 0);
+    CHECK_INT(number, i);
+  }
+  CHECK(refused > 0);
+  for (uint32_t i = 0; i < BLOCKS; i++)
+    lvr_message_fini(&m[i]);
   lvr_board_detach(b);
 }
 
@@ -322,8 +353,8 @@ static void teardown(void *state) {
   test_unshare(x->l, sizeof(*x->l));
 }
 
-static const struct crash_scenario working = {"board", sizeof(struct state), setup,
-                                              be_a_worker, recover, check, teardown};
+static const struct crash_scenario working = {
+    "board", sizeof(struct state), setup, be_a_worker, recover, check, teardown};
 
 TEST_WITHIN(survives_a_worker_at_each_step, 60) {
   CHECK(crash_run(&working).deaths > 20);
