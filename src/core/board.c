@@ -10,7 +10,8 @@
 #include "core/wait.h"
 #include "os/os.h"
 
-#define WATCH_MOST 127u /* workers whose deaths one sleep can be woken by; of others the relook tells */
+#define WATCH_MOST \
+  127u /* workers whose deaths one sleep can be woken by; of others the relook tells */
 
 static struct lvr_board_shm *shm_of(const struct lvr_board *b) {
   return (struct lvr_board_shm *)(void *)b->handle.object;
@@ -100,8 +101,8 @@ int lvr_board_put_many(lvr_board *b, const struct lvr_slice *tasks, uint32_t cou
   (void)pthread_mutex_lock(&b->putting);
   *ret_first = next_number(b);
   *ret_put = 0;
-  int error = is_closed(b) ? -EPIPE
-                           : lvri_channel_put_many_until(&b->tasks, tasks, count, 0, ret_put);
+  int error =
+      is_closed(b) ? -EPIPE : lvri_channel_put_many_until(&b->tasks, tasks, count, 0, ret_put);
   (void)pthread_mutex_unlock(&b->putting);
   return error;
 }
@@ -171,12 +172,24 @@ int lvr_board_wait_until(lvr_board *b, int64_t deadline_ns) {
 
 void lvr_board_interrupt(lvr_board *b) { lvri_channel_interrupt(&b->results); }
 
-void lvr_board_close(lvr_board *b) {
+static void close_tasks(lvr_board *b) {
   struct lvri_arena *a = arena_of(b);
   struct lvri_guard *g = lvri_arena_guard(a);
-  if (lvri_session_stale(b->handle.session) || lvri_guard_enter(a, g) != 0) return;
+  if (lvri_guard_enter(a, g) != 0) return;
   lvri_channel_close_locked(a, b->tasks.shm, LVRI_CHANNEL_NO_WRITER);
+  lvri_channel_ring_closed(a, b->tasks.shm);
   lvri_guard_leave(a, g);
+}
+
+/* Not between a put's look and its task, which all workers might leave behind. In a process that
+ * does not put, the mutex says nothing; a forked one's may be held by a thread that it has not. */
+void lvr_board_close(lvr_board *b) {
+  lvr_proc_id self = lvri_session_self(b->handle.session);
+  bool puts = self == shm_of(b)->bo_owner;
+  if (lvri_session_stale(b->handle.session)) return;
+  if (puts) (void)pthread_mutex_lock(&b->putting);
+  close_tasks(b);
+  if (puts) (void)pthread_mutex_unlock(&b->putting);
 }
 
 uint32_t lvr_board_waiting(const lvr_board *b) { return lvri_channel_size(b->tasks.shm); }
@@ -264,8 +277,8 @@ static uint32_t claimed_first(const struct lvr_board *b) {
 int lvr_board_claim_until(lvr_board *b, void *buf, size_t room, uint32_t most, int64_t deadline_ns,
                           uint32_t *ret_count, size_t *ret_bytes, uint32_t *ret_first) {
   if (!b->row) return -EINVAL;
-  int error = lvri_channel_get_many_until(&b->tasks, buf, room, most, deadline_ns, ret_count,
-                                          ret_bytes);
+  int error =
+      lvri_channel_get_many_until(&b->tasks, buf, room, most, deadline_ns, ret_count, ret_bytes);
   if (!error && *ret_count) *ret_first = claimed_first(b);
   return error;
 }

@@ -150,6 +150,25 @@ TEST(a_claim_without_memory_is_none) {
   lvr_board_detach(b);
 }
 
+static void await_the_close(void *argument) {
+  lvr_board *b = argument;
+  CHECK_INT(lvr_board_enlist(b, 0), 0);
+  CHECK_INT(work_some(b, 1, in_ns(10 * SEC)), -EPIPE);
+}
+
+/* Not 50 ms later. */
+TEST(a_close_wakes_the_workers) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  lvri_relook_ns = 60 * SEC;
+  pid_t pid = crash_stop_at("channel.wait.armed", 1, await_the_close, b);
+  test_continue(pid);
+  await_asleep(pid);
+  lvr_board_close(b);
+  CHECK_INT(test_join(pid), 0);
+  lvr_board_detach(b);
+}
+
 TEST(orders_reach_the_worker) {
   lvr_session *s = new_session();
   lvr_board *b = new_board(s);
