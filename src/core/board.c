@@ -25,15 +25,19 @@ static struct lvri_arena *arena_of(const struct lvr_board *b) { return &b->handl
 
 /* --- handles ------------------------------------------------------------------------------- */
 
-/* Says the same each time it is said: a second attach finds the handle in use. */
-static struct lvr_board *ready(struct lvri_handle *h) {
-  struct lvr_board *b = (struct lvr_board *)(void *)h;
-  if (b->tasks.handle) return b;
-  b->results.handle = h;
+static void describe(struct lvr_board *b, struct lvri_handle *h) {
+  b->results.handle = b->tasks.handle = h;
   b->results.shm = &shm_of(b)->bo_results;
   b->tasks.shm = &shm_of(b)->bo_tasks;
   (void)pthread_mutex_init(&b->putting, NULL);
-  b->tasks.handle = h;
+}
+
+/* Once: a second attach finds the handle in use. In the mutex, for two threads may attach at once. */
+static struct lvr_board *ready(struct lvri_handle *h) {
+  struct lvr_board *b = (struct lvr_board *)(void *)h;
+  lvri_session_lock(h->session);
+  if (!b->tasks.handle) describe(b, h);
+  lvri_session_unlock(h->session);
   return b;
 }
 
