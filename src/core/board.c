@@ -25,15 +25,19 @@ static struct lvri_arena *arena_of(const struct lvr_board *b) { return &b->handl
 
 /* --- handles ------------------------------------------------------------------------------- */
 
-/* Says the same each time it is said: a second attach finds the handle in use. */
-static struct lvr_board *ready(struct lvri_handle *h) {
-  struct lvr_board *b = (struct lvr_board *)(void *)h;
-  if (b->tasks.handle) return b;
-  b->results.handle = h;
+static void describe(struct lvr_board *b, struct lvri_handle *h) {
+  b->results.handle = b->tasks.handle = h;
   b->results.shm = &shm_of(b)->bo_results;
   b->tasks.shm = &shm_of(b)->bo_tasks;
   (void)pthread_mutex_init(&b->putting, NULL);
-  b->tasks.handle = h;
+}
+
+/* Once: a second attach finds the handle in use. In the mutex, for two threads may attach at once. */
+static struct lvr_board *ready(struct lvri_handle *h) {
+  struct lvr_board *b = (struct lvr_board *)(void *)h;
+  lvri_session_lock(h->session);
+  if (!b->tasks.handle) describe(b, h);
+  lvri_session_unlock(h->session);
   return b;
 }
 
@@ -172,12 +176,24 @@ int lvr_board_wait_until(lvr_board *b, int64_t deadline_ns) {
 
 void lvr_board_interrupt(lvr_board *b) { lvri_channel_interrupt(&b->results); }
 
-void lvr_board_close(lvr_board *b) {
+static void close_tasks(lvr_board *b) {
   struct lvri_arena *a = arena_of(b);
   struct lvri_guard *g = lvri_arena_guard(a);
-  if (lvri_session_stale(b->handle.session) || lvri_guard_enter(a, g) != 0) return;
+  if (lvri_guard_enter(a, g) != 0) return;
   lvri_channel_close_locked(a, b->tasks.shm, LVRI_CHANNEL_NO_WRITER);
+  lvri_channel_ring_closed(a, b->tasks.shm);
   lvri_guard_leave(a, g);
+}
+
+/* Not between a put's look and its task, which all workers might leave behind. In a process that
+ * does not put, the mutex says nothing; a forked one's may be held by a thread that it has not. */
+void lvr_board_close(lvr_board *b) {
+  lvr_proc_id self = lvri_session_self(b->handle.session);
+  bool puts = self == shm_of(b)->bo_owner;
+  if (lvri_session_stale(b->handle.session)) return;
+  if (puts) (void)pthread_mutex_lock(&b->putting);
+  close_tasks(b);
+  if (puts) (void)pthread_mutex_unlock(&b->putting);
 }
 
 uint32_t lvr_board_waiting(const lvr_board *b) { return lvri_channel_size(b->tasks.shm); }

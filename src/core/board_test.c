@@ -119,6 +119,57 @@ TEST(refuses_what_cannot_be) {
   lvr_board_detach(b);
 }
 
+/* Who has no memory to take a task with has not claimed it: another one may. */
+TEST(a_claim_without_memory_is_none) {
+  enum { BLOCKS = 300 };
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  static struct lvr_message m[BLOCKS];
+  struct lvr_board_row row;
+  uint32_t refused = 0, number;
+  CHECK_INT(lvr_board_enlist(b, 0), 0);
+  for (uint32_t i = 0; i < BLOCKS; i++) {
+    lvr_block *block;
+    CHECK_INT(lvr_block_create(s, 1, 0, &block), 0);
+    CHECK_INT(lvr_board_put(b, "x", 1, block, &number), 0);
+  }
+  for (uint32_t i = 0; i < BLOCKS; i++) {
+    lvri_fault_arm("os.shm.commit", 1);
+    int error = lvr_board_claim_block_until(b, &m[i], 0, &number);
+    lvri_fault_arm(NULL, 0);
+    lvr_board_look(b, 0, &row);
+    CHECK_INT(row.count, error ? 0 : 1);
+    if (!error) continue;
+    CHECK_INT(error, -ENOMEM);
+    refused++;
+    CHECK_INT(lvr_board_claim_block_until(b, &m[i], 0, &number), 0);
+    CHECK_INT(number, i);
+  }
+  CHECK(refused > 0);
+  for (uint32_t i = 0; i < BLOCKS; i++)
+    lvr_message_fini(&m[i]);
+  lvr_board_detach(b);
+}
+
+static void await_the_close(void *argument) {
+  lvr_board *b = argument;
+  CHECK_INT(lvr_board_enlist(b, 0), 0);
+  CHECK_INT(work_some(b, 1, in_ns(10 * SEC)), -EPIPE);
+}
+
+/* Not 50 ms later. */
+TEST(a_close_wakes_the_workers) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  lvri_relook_ns = 60 * SEC;
+  pid_t pid = crash_stop_at("channel.wait.armed", 1, await_the_close, b);
+  test_continue(pid);
+  await_asleep(pid);
+  lvr_board_close(b);
+  CHECK_INT(test_join(pid), 0);
+  lvr_board_detach(b);
+}
+
 TEST(orders_reach_the_worker) {
   lvr_session *s = new_session();
   lvr_board *b = new_board(s);

@@ -249,6 +249,11 @@ static void note_claim(struct lvri_channel *c, uint32_t count) {
   LVR_CRASHPOINT("channel.claim.noted");
 }
 
+/* They were not to be had after all. */
+static void strike_note(struct lvri_channel *c) {
+  if (c->claim) lvri_store_release_u64(c->claim, 0);
+}
+
 /* In a transaction: `count` more messages are this process's to call done, and the head will be
  * behind them. */
 static void note_taken(struct lvri_channel *c, uint64_t head, uint32_t count) {
@@ -340,7 +345,10 @@ static int take(struct lvri_channel *c, struct lvri_record_header *record,
   }
   int error = record->rc_flags & LVRI_RECORD_BLOCK ? take_block(c, record, head, ret_m)
                                                    : take_counted(c, head, 1);
-  if (!error) publish_taken(shm, head, units);
+  if (error)
+    strike_note(c);
+  else
+    publish_taken(shm, head, units);
   return error;
 }
 
@@ -423,7 +431,10 @@ static int get_batch(struct lvri_channel *c, struct batch *b) {
   if (b->count == 0) return 0;
   note_claim(c, b->count);
   if (counted) error = take_counted(c, b->head, b->count);
-  if (error) return error;
+  if (error) {
+    strike_note(c);
+    return error;
+  }
   if (counted)
     publish_taken(shm, b->head, b->units);
   else

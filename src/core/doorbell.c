@@ -4,15 +4,20 @@
  *   takes the put mutex                          empties his socket
  *   looks at the bell: ARMED?                    sets de_armed, ARMED
  *     rings whoever is armed, takes ARMED away   fence
- *   publishes the message                        looks: a message? the put mutex held?
- *   gives the mutex back                           rings himself
+ *   publishes the message                        looks: the put mutex held? then: a message? then:
+ *   gives the mutex back                         de_armed or ARMED taken away? rings himself
  *
  * Taking a mutex is a read and a write, so it is a fence: of "the mutex is taken" and "ARMED is
  * set" one is seen by the other side. If the ringer sees ARMED, the socket is readable before
  * there is a message; if the poller sees the mutex taken, his socket stays readable, and he looks
  * again. Wherever the ringer is killed, the socket is readable or nobody ever sees a message of
- * his. The same holds for taking ARMED away: it happens with the mutex taken, so who arms at that
- * moment sees that it is.
+ * his.
+ *
+ * The poller looks in this order. A ringer who had the mutex, did not see ARMED, and has given the
+ * mutex back when the poller looks at it, has published his message by then. One who saw what was
+ * armed before, rang for that, and takes it away when the poller has armed anew, has done so by
+ * then as well; and if he has not published anything, because he could not or was killed, the
+ * poller is not armed, and nobody will ring him.
  *
  * The death of whoever can put is told by a pidfd. One living holder of the other end is enough,
  * for the end is closed only once all are gone; when he dies the next one is looked for. A holder
@@ -174,12 +179,14 @@ static void keep_watch(struct lvri_channel *c, struct lvri_doorbell *d) {
     return;
   if (d->watched && d->watched != d->owner) (void)lvri_slot_repair(arena_of(c), d->watched);
   watch_somebody(c, d);
+  LVR_CRASHPOINT("doorbell.watching");
 }
 
 /* --- arming -------------------------------------------------------------------------------- */
 
+/* What its last holder did is seen after that, if it is not held. */
 static bool is_held(struct lvri_mutex *m) {
-  return lvri_load_relaxed_u32(lvri_mutex_word(m)) & LVRI_MUTEX_TID;
+  return lvri_load_acquire_u32(lvri_mutex_word(m)) & LVRI_MUTEX_TID;
 }
 
 static void ring_own(struct lvri_channel *c, struct lvri_doorbell *d) {
@@ -187,13 +194,20 @@ static void ring_own(struct lvri_channel *c, struct lvri_doorbell *d) {
     lvri_store_release_u32(&entry_of(c, d)->de_armed, 0);
 }
 
+static bool is_armed(struct lvri_channel *c, struct lvri_doorbell *d) {
+  return lvri_load_relaxed_u32(&entry_of(c, d)->de_armed) &&
+         lvri_load_relaxed_u32(&c->shm->ch_items) & LVRI_BELL_ARMED;
+}
+
+/* The order matters: see above. */
 static void arm(struct lvri_channel *c, struct lvri_doorbell *d) {
-  lvri_os_doorbell_hush(d->socket);
   lvri_store_release_u32(&entry_of(c, d)->de_armed, 1);
   (void)lvri_fetch_or_acq_rel_u32(&c->shm->ch_items, LVRI_BELL_ARMED);
   lvri_fence_seq(); /* pairs with the taking of the put mutex */
   LVR_CRASHPOINT("doorbell.armed");
-  if (lvri_channel_readable(c->shm) || is_held(&c->shm->ch_put_mutex)) ring_own(c, d);
+  bool held = is_held(&c->shm->ch_put_mutex);
+  LVR_CRASHPOINT("doorbell.looked");
+  if (held || lvri_channel_readable(c->shm) || !is_armed(c, d)) ring_own(c, d);
 }
 
 static struct lvri_doorbell *ours(const struct lvri_channel *c) {
@@ -206,6 +220,7 @@ void lvri_doorbell_settle(struct lvri_channel *c) {
   if (!d || !d->entry) return;
   (void)pthread_mutex_lock(&d->mutex);
   if (!lvri_channel_readable(c->shm)) {
+    lvri_os_doorbell_hush(d->socket); /* first: whom we watch may ring from then on */
     if (d->set >= 0) keep_watch(c, d);
     arm(c, d);
   }

@@ -102,6 +102,12 @@ static bool is_filled(const struct lvri_arena *a, uint32_t number) {
   return lvri_load_acquire_u32(&page_of(a, number)->pg_filled) != 0;
 }
 
+/* Set in a transaction that may still be rolled back: then the run may be the start of a longer one
+ * again, which has not all of its memory, so this is logged. */
+static void note_filled(struct lvri_arena *a, uint32_t number) {
+  lvri_set32_shared(a, lvri_arena_guard(a), &page_of(a, number)->pg_filled, 1);
+}
+
 /* Gives the memory of a run's first pages back. The run is not filled from before that on. */
 static void punch(struct lvri_arena *a, uint32_t number, uint32_t pages) {
   set_filled(a, number, false);
@@ -207,13 +213,17 @@ static uint32_t find_longer_warm(const struct lvri_arena *a, uint32_t pages) {
   return number;
 }
 
-/* Takes the first pages of a warm run out; the rest stays warm. */
+/* Takes the first pages of a warm run out; the rest stays warm. It may lose its memory before this
+ * is rolled back: then the whole has not all of it. */
 static void cut_warm(struct lvri_arena *a, uint32_t number, uint32_t pages, uint32_t state) {
   struct lvri_page *head = page_of(a, number);
   uint32_t rest = head->pg_run - pages;
   pull_warm(a, number);
   if (rest) {
-    set_filled(a, number + pages, is_filled(a, number));
+    bool filled = is_filled(a, number);
+    set_filled(a, number + pages, filled);
+    set_filled(a, number, false);
+    if (filled) note_filled(a, number);
     put(a, &page_of(a, number + pages)->pg_run, rest);
     push_warm(a, number + pages);
   }
@@ -315,7 +325,7 @@ static int take_run(struct lvri_arena *a, uint32_t pages, uint32_t state, uint32
   if (error || !*ret_zeros) return error;
   error = fill_run(a, *ret_number);
   if (error && cool_all(a)) error = fill_run(a, *ret_number);
-  if (!error) set_filled(a, *ret_number, true);
+  if (!error) note_filled(a, *ret_number);
   return error;
 }
 

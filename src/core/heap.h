@@ -72,10 +72,11 @@ enum lvri_page_state {
  *   pg_kind            of a large block
  *   pg_class           of a slab: which size
  *   pg_used            of a slab: blocks handed out, all but those in sb_free
- *   pg_filled          1: the run that starts here has all of its memory. Not logged, for memory
- *                      knows no rollback: of a block by who fills it, of all others by the
- *                      guard's owner. Set behind the last of it, cleared before the first of it
- *                      goes; of a free run it says nothing */
+ *   pg_filled          1: the run that starts here has all of its memory. Of a block by who fills it,
+ *                      of all others by the guard's owner. Set behind the last of it, logged in a
+ *                      transaction, for a rollback may make the run longer; cleared before the
+ *                      first of it goes, and not logged, for memory knows no rollback. Of a free
+ *                      run it says nothing */
 struct lvri_page {
   uint32_t pg_state;
   uint32_t pg_run;

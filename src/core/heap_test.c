@@ -437,6 +437,40 @@ TEST(warm_memory_is_memory) {
   lvri_arena_fini(&a);
 }
 
+static bool says_filled(struct lvri_arena *a, lvri_off off) {
+  const struct lvri_page *page = lvri_heap_page(a, (uint32_t)(off >> LVRI_PAGE_SHIFT));
+  return lvri_load_relaxed_u32(&page->pg_filled);
+}
+
+/* The first part of a warm run is taken, the rest loses its memory, and the run is whole again. */
+TEST(a_run_that_lost_its_end_is_not_full_after_a_rollback) {
+  struct lvri_arena a;
+  lvri_off part = 0, more = 0;
+  CHECK_INT(lvri_arena_create(0, &a), 0);
+  lvri_off whole = new_block(&a, 5 << 20);
+  free_block(&a, whole);
+  CHECK(says_filled(&a, whole));
+  enter(&a);
+  CHECK_INT(lvri_heap_alloc_locked(&a, 4 << 20, KIND, &part), 0);
+  CHECK_INT(part, whole);
+  lvri_fault_arm("os.shm.commit", 2); /* behind that for the page table */
+  CHECK_INT(lvri_heap_alloc_locked(&a, 20 << 20, KIND, &more), 0);
+  CHECK(lvri_fault_hits() >= 2);
+  lvri_fault_arm(NULL, 0);
+  lvri_guard_abort(&a, lvri_arena_guard(&a));
+  CHECK(!says_filled(&a, whole));
+  /* it is cold; now its first part is filled, and that is taken back */
+  enter(&a);
+  CHECK_INT(lvri_heap_alloc_locked(&a, 4 << 20, KIND, &part), 0);
+  CHECK_INT(part, whole);
+  lvri_guard_abort(&a, lvri_arena_guard(&a));
+  CHECK(!says_filled(&a, whole));
+  CHECK_INT(new_block(&a, 5 << 20), whole);
+  CHECK(says_filled(&a, whole));
+  check_heap(&a);
+  lvri_arena_fini(&a);
+}
+
 /* Where there is no other room, a slab is made of a longer one. */
 TEST(a_full_arena_uses_what_is_warm) {
   struct lvri_arena a;

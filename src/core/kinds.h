@@ -73,8 +73,8 @@ struct lvri_kind_ops {
    * since repair may run again. No guard is held. */
   void (*left)(struct lvri_arena *a, lvri_off object, lvr_proc_id who);
 
-  /* A living process has given its handle of the object back; others have theirs. The caller
-   * holds the arena's guard. */
+  /* A process has given its handle of the object back, or lost it when it left the session or
+   * died; others have theirs. The caller holds the arena's guard. */
   void (*left_locked)(struct lvri_arena *a, lvri_off object, lvr_proc_id who);
 
   /* This process's handle has had its last use and is about to be freed: what is private goes.

@@ -30,7 +30,8 @@ static struct lvri_channel_shm *out_of(struct lvri_pipe_shm *pipe, uint32_t whic
 
 /* --- handles ------------------------------------------------------------------------------- */
 
-/* Says the same each time it is said: a second attach finds the handle in use. */
+/* Once: a second attach finds the handle in use. In the session's mutex, for two threads may attach
+ * at once. */
 static void describe(struct lvri_channel *c, struct lvri_handle *h, struct lvri_channel_shm *shm,
                      lvri_off putters, lvri_off getters) {
   c->handle = h;
@@ -44,8 +45,10 @@ static struct lvr_pipe *ready(struct lvri_handle *h) {
   struct lvri_pipe_shm *pipe = lvri_at(&h->session->arena, end_of(p)->pe_pipe);
   uint32_t which = end_of(p)->pe_which;
   lvri_off other = pipe->pi_ends[1 - which];
+  lvri_session_lock(h->session);
   if (!p->in.handle) describe(&p->in, h, in_of(pipe, which), other, h->off);
   if (!p->out.handle) describe(&p->out, h, out_of(pipe, which), h->off, other);
+  lvri_session_unlock(h->session);
   return p;
 }
 
@@ -83,8 +86,10 @@ static struct lvr_pipe *polled_other_end(lvr_session *s, lvri_off other) {
 
 void lvr_pipe_detach(lvr_pipe *p) {
   if (!p) return;
-  struct lvr_pipe *other = polled_other_end(p->handle.session, p->out.getters);
+  lvr_session *s = p->handle.session;
+  lvri_off getters = p->out.getters;
   lvri_object_detach(&p->handle);
+  struct lvr_pipe *other = polled_other_end(s, getters); /* who polls later sees that we left */
   if (!other) return;
   lvri_doorbell_settle(&other->in);
   lvri_object_detach(&other->handle);

@@ -575,6 +575,123 @@ TEST(a_descriptor_that_cannot_be_made_is_not_there) {
   leave(&f);
 }
 
+/* Arms anew once that is due, and stops there; then polls. */
+static void stop_and_poll(struct fixture *f, const char *point) {
+  int fd = fileno_of(f->first);
+  uint32_t value;
+  lvri_crashpoint_arm(LVRI_CRASH_STOP, point, 1);
+  lvri_store_release_u32(f->step, 1);
+  await_u32(f->step, 2);
+  lvri_doorbell_settle(&f->first->in);
+  lvri_store_release_u32(f->step + 2, 1);
+  do
+    CHECK(polls_within(fd, 10000));
+  while (try_get(f->first, &value) == -ETIMEDOUT);
+  CHECK_INT(value, 7);
+}
+
+static void poll_behind_a_look(void *argument) { stop_and_poll(argument, "doorbell.looked"); }
+static void poll_behind_arming(void *argument) { stop_and_poll(argument, "doorbell.armed"); }
+
+static void put_seven(void *argument) { put(((struct fixture *)argument)->second, 7); }
+
+/* A block that others use cannot be put; who puts it learns that when he has rung. */
+static void put_in_vain_then_seven(void *argument) {
+  struct fixture *f = argument;
+  lvr_ref ref;
+  lvr_block *block, *again;
+  CHECK_INT(lvr_block_create(f->s, 1, 0, &block), 0);
+  lvr_block_ref(block, &ref);
+  CHECK_INT(lvr_block_attach(f->s, &ref, &again), 0);
+  CHECK_INT(lvr_pipe_put_block_until(f->second, "", 1, block, 0), -EINVAL);
+  lvri_store_release_u32(f->step + 1, 1);
+  await_u32(f->step + 2, 1);
+  put_seven(f);
+}
+
+/* The reader arms while the writer, who has rung for what was armed before, is stopped. */
+static void check_arming_beside(void (*read)(void *), void (*write)(void *), const char *where,
+                                bool in_vain) {
+  struct fixture f = pipe_of(true);
+  pid_t reader = test_fork(read, &f);
+  await_u32(f.step, 1);
+  pid_t writer = crash_stop_at(where, 1, write, &f);
+  lvri_store_release_u32(f.step, 2);
+  test_await_stop(reader);
+  test_continue(writer);
+  if (in_vain) await_u32(f.step + 1, 1);
+  if (!in_vain) CHECK_INT(test_join(writer), 0);
+  test_continue(reader);
+  CHECK_INT(test_join(reader), 0);
+  if (in_vain) CHECK_INT(test_join(writer), 0);
+  leave(&f);
+}
+
+TEST(who_arms_beside_a_put_is_told) {
+  check_arming_beside(poll_behind_a_look, put_seven, "channel.put.written", false);
+}
+
+TEST(who_arms_beside_a_put_in_vain_is_told_of_the_next) {
+  check_arming_beside(poll_behind_arming, put_in_vain_then_seven, "doorbell.ring.rung", true);
+}
+
+/* --- whom a poller watches ----------------------------------------------------------------- */
+
+static void poll_for_the_end(void *argument) {
+  struct fixture *f = argument;
+  lvri_crashpoint_arm(LVRI_CRASH_STOP, "doorbell.watching", 1);
+  int fd = fileno_of(f->first);
+  lvri_store_release_u32(f->step + 1, 1);
+  do
+    CHECK(polls_within(fd, 10000));
+  while (lvr_pipe_wait_until(f->first, 0) == -ETIMEDOUT);
+  check_end(f->first);
+}
+
+struct leaver {
+  struct fixture *f;
+  bool session;
+};
+
+/* Lives on without the end, or without the session. */
+static void leave_and_live(void *argument) {
+  struct leaver *leaver = argument;
+  struct fixture *f = leaver->f;
+  await_u32(f->step, 1);
+  if (leaver->session)
+    lvr_session_detach(f->s);
+  else
+    lvr_pipe_detach(f->second);
+  lvri_store_release_u32(f->step, 2);
+  await_u32(f->step, 3);
+}
+
+static void stay(void *argument) { await_u32(((struct fixture *)argument)->step, 3); }
+
+/* The one who is watched leaves just when he has been chosen, and lives; then another one who has
+ * the end is killed. */
+static void check_leaving(bool session) {
+  struct fixture f = pipe_of(true);
+  struct leaver leaver = {&f, session};
+  pid_t watched = test_fork(leave_and_live, &leaver), other = test_fork(stay, &f);
+  lvr_pipe_detach(f.second);
+  f.second = NULL;
+  pid_t reader = test_fork(poll_for_the_end, &f);
+  test_await_stop(reader);
+  lvri_store_release_u32(f.step, 1);
+  await_u32(f.step, 2);
+  test_continue(reader);
+  await_u32(f.step + 1, 1);
+  test_kill(other);
+  CHECK_INT(test_join(reader), 0);
+  lvri_store_release_u32(f.step, 3);
+  CHECK_INT(test_join(watched), 0);
+  leave(&f);
+}
+
+TEST(who_is_watched_may_leave_at_once) { check_leaving(false); }
+TEST(who_is_watched_may_leave_the_session) { check_leaving(true); }
+
 /* --- killed at every step ------------------------------------------------------------------ */
 
 static void crash_setup(void *state) {

@@ -86,15 +86,18 @@ static int give_back_all(struct lvri_arena *a, lvr_proc_id id, lvri_off ledger) 
 
 /* --- 4 and 5 ------------------------------------------------------------------------------- */
 
-static void strike_out(struct lvri_arena *a, struct lvri_guard *g,
-                       struct lvri_ledger_entry *entry) {
-  lvri_off object = entry->le_object;
-  lvri_set64(a, g, &entry->le_object, 0);
-  lvri_object_unref_locked(a, object);
+static void strike_out(struct lvri_arena *a, lvr_proc_id id, struct lvri_ledger_entry *entry) {
+  lvri_off off = entry->le_object;
+  const struct lvri_object_shm *object = lvri_at(a, off);
+  const struct lvri_kind_ops *ops = lvri_kinds[object->ob_kind];
+  bool others = object->ob_refs > 1;
+  lvri_set64(a, lvri_arena_guard(a), &entry->le_object, 0);
+  lvri_object_unref_locked(a, off);
+  if (others && ops && ops->left_locked) ops->left_locked(a, off, id);
 }
 
 /* From *index on, as many as the journal has room for. */
-static int strike_batch(struct lvri_arena *a, lvri_off ledger, uint32_t *index) {
+static int strike_batch(struct lvri_arena *a, lvr_proc_id id, lvri_off ledger, uint32_t *index) {
   struct lvri_guard *g = lvri_arena_guard(a);
   int error = lvri_guard_enter(a, g);
   if (error) return error;
@@ -103,7 +106,7 @@ static int strike_batch(struct lvri_arena *a, lvri_off ledger, uint32_t *index) 
   for (; *index < l->lg_len && lvri_guard_room(g) > LVRI_UNREF_RECORDS + 2; ++*index) {
     struct lvri_ledger_entry *entry = lvri_ledger_entry(a, ledger, *index);
     if (!entry->le_object) continue;
-    strike_out(a, g, entry);
+    strike_out(a, id, entry);
     used--;
   }
   lvri_set32(a, g, &l->lg_used, used);
@@ -129,7 +132,7 @@ static int release_ledger(struct lvri_arena *a, lvr_proc_id id, struct lvri_slot
   int error = settle_stripes(a);
   if (!error) error = give_back_all(a, id, slot->sl_ledger);
   for (uint32_t index = 0; !error && index < lvri_ledger_len(a, slot->sl_ledger);)
-    error = strike_batch(a, slot->sl_ledger, &index);
+    error = strike_batch(a, id, slot->sl_ledger, &index);
   return error ? error : discard(a, slot);
 }
 
