@@ -22,7 +22,7 @@ struct lvr_message {
   size_t bytes;
   lvr_block *block; /* NULL: none */
   bool in_block;    /* data is the block's payload: the bytes were too many for the channel */
-  unsigned char small[LVR_MESSAGE_INLINE];
+  unsigned char small[LVR_MESSAGE_INLINE] __attribute__((aligned(16))); /* for any struct */
 };
 
 /* lvr_message_fini - give back what came with it. Twice is fine. */

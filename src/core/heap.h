@@ -72,9 +72,9 @@ enum lvri_page_state {
  *   pg_kind            of a large block
  *   pg_class           of a slab: which size
  *   pg_used            of a slab: blocks handed out, all but those in sb_free
- *   pg_filled          1: the run that starts here has all of its memory. Of a block by who fills it,
- *                      of all others by the guard's owner. Set behind the last of it, logged in a
- *                      transaction, for a rollback may make the run longer; cleared before the
+ *   pg_filled          1: the run that starts here has all of its memory. Of a block by who fills
+ *                      it, of all others by the guard's owner. Set behind the last of it, logged in
+ *                      a transaction, for a rollback may make the run longer; cleared before the
  *                      first of it goes, and not logged, for memory knows no rollback. Of a free
  *                      run it says nothing */
 struct lvri_page {

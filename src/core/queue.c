@@ -13,7 +13,8 @@ static struct lvr_queue_shm *shm_of(const struct lvr_queue *q) {
   return (struct lvr_queue_shm *)(void *)q->handle.object;
 }
 
-/* Once: a second attach finds the handle in use. In the mutex, for two threads may attach at once. */
+/* Once: a second attach finds the handle in use. In the mutex, for two threads may attach at once.
+ * */
 static struct lvr_queue *ready(struct lvri_handle *h) {
   struct lvr_queue *q = (struct lvr_queue *)(void *)h;
   lvri_session_lock(h->session);
