@@ -350,12 +350,12 @@ def test_ctrl_c_reaches_a_started_child(method: str, tmp_path: Path) -> None:
     program.write_text(
         textwrap.dedent(
             """
-            import threading, leveret
+            import leveret
             def work(started):
                 try:
                     started.wait()
                     print("ready", flush=True)
-                    threading.Event().wait()
+                    leveret.Event().wait()  # a look every now and then: no signal is too early
                 except KeyboardInterrupt:
                     print("child interrupted", flush=True)
             if __name__ == "__main__":
