@@ -14,7 +14,6 @@ the end are under the mutex, so that nobody is born after the end.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from math import inf
 from time import monotonic
@@ -115,14 +114,18 @@ class Crew(Pump):
             self._function = function, encoded
         return encoded
 
-    def check(self) -> None:
-        """Raise what is to be said of this crew instead of taking a task."""
+    def check_owner(self) -> None:
+        """Raise if this is not the process that made the crew."""
         if os.getpid() != self._pid:
             raise RuntimeError(
                 f"this pool belongs to process {self._pid}, which made it; process {os.getpid()} "
-                "was forked from it and can neither give it tasks nor wait for them: make a pool "
-                "of its own here"
+                "was forked from it and can neither give it tasks nor wait for them (a task cannot "
+                "use the pool that runs it): make another pool here"
             )
+
+    def check(self) -> None:
+        """Raise what is to be said of this crew instead of taking a task."""
+        self.check_owner()
         if self.broken is not None:
             raise self.broken
 
@@ -133,7 +136,7 @@ class Crew(Pump):
             return self.board.put(function, kind, argument, job, place)
         except Exception as error:
             job.fail(place, error)
-            self._settle(job)
+            self.poke(job)
             return None
 
     def submit_many(
@@ -146,7 +149,8 @@ class Crew(Pump):
                 job.fail(at, error)
         except Exception as error:  # nobody knows how far it came
             job.give_up(error)
-        self._settle(job)
+        if job.done:
+            self.poke(job)
 
     def _admit(self, job: Any) -> None:
         """Note JOB before its first task is there, and see to it that it is attended to."""
@@ -193,12 +197,13 @@ class Crew(Pump):
         with contextlib.suppress(OSError, ValueError):  # it is over
             getattr(process, what)()
 
-    def revived(self, value: Any, task: str = "a task") -> BaseException:
+    def revived(self, value: Any, job: Any = None, place: int = 0) -> BaseException:
         """The exception that is told of a task that failed."""
         from . import faults
 
         if isinstance(value, BaseException):
-            return faults.undecodable(value, task)  # what came of en- or decoding
+            # what came of en- or decoding
+            return faults.undecodable(value, job.describe(place) if job is not None else "a task")
         return faults.revive(value, self.traceback_class)
 
     # --- alarms --------------------------------------------------------------------------------
@@ -346,10 +351,8 @@ class Crew(Pump):
         for row in rows:
             try:
                 self.board.settle(row)
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-                continue  # it lives, after all
+            except ValueError:  # it lives, after all
+                continue
             while self._fetch():
                 pass
             self._tell_jobs()
@@ -483,6 +486,7 @@ class Crew(Pump):
             for process in self.processes:
                 self._signal(process, "kill")
         self._give_up(error)
+        self.board.interrupt()
 
     def _give_up(self, error: BaseException) -> None:
         for job in list(self._jobs):

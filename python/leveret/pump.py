@@ -140,7 +140,7 @@ class Pump:
         """A worker says something that is no result."""
         raise NotImplementedError
 
-    def revived(self, value: Any, task: str = "a task") -> BaseException:
+    def revived(self, value: Any, job: Any = None, place: int = 0) -> BaseException:
         """The exception that is told of a task that failed."""
         raise NotImplementedError
 
@@ -175,6 +175,11 @@ class Pump:
             self._forget(job)
         if self._waiters:
             self._wake_done()
+
+    def poke(self, job: Any) -> None:
+        """JOB has changed by itself: who waits for it looks again."""
+        self._settle(job)
+        self.board.interrupt()
 
     # --- waiting -------------------------------------------------------------------------------
 
@@ -305,7 +310,7 @@ class Pump:
         if what == GOOD:
             job.deliver(place, value)
         else:
-            job.fail(place, self.revived(value, job.describe(place)))
+            job.fail(place, self.revived(value, job, place))
         if job.over:
             self._forget(job)
 
