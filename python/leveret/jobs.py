@@ -44,6 +44,8 @@ APPLY = _core.APPLY
 ITEM, CHUNK = _core.ITEM, _core.CHUNK
 STAR, STARCHUNK = _core.STAR, _core.STARCHUNK
 
+WHOLE = -1  # no place, but all of a job
+
 # Iterating over these runs no code of anybody's, and waits for nothing.
 PLAIN = (list, tuple, range, str, bytes, dict, set, frozenset, collections.deque)
 
@@ -208,7 +210,7 @@ class MapResult(Result, _core.Batch, _MapResult):
             try:
                 function = self._crew.function(self._function)
             except Exception as error:
-                self._finish(False, error, self._error_callback)
+                self._crew.fail_at_once(self, error, WHOLE)
             else:
                 self._crew.submit_many(function, self.kind, self.tasks, self)
 
@@ -232,8 +234,13 @@ class MapResult(Result, _core.Batch, _MapResult):
         return self.timeout
 
     def fail(self, place: int, error: BaseException) -> None:
-        """The task at that place could not be run."""
-        if not self.done and _core.Batch.fail(self, place, error):
+        """The task at that place, or the WHOLE, could not be run."""
+        if self.done:
+            return
+        if place == WHOLE:
+            self.failures.append((place, error))
+            self.left = 0
+        if self.left == 0 or _core.Batch.fail(self, place, error):
             self.finish()
 
     def finish(self) -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import abc
 import functools
 import math
-import os
 import warnings
 import weakref
 from multiprocessing import pool as std
@@ -27,6 +26,8 @@ from . import cpus, dropin, progress
 from .context import default_context
 from .crew import ALONE, WATCHED, Crew
 from .jobs import (
+    APPLY,
+    WHOLE,
     ApplyResult,
     IMapIterator,
     IMapUnorderedIterator,
@@ -48,17 +49,16 @@ MOST_WORKERS = 4096
 # Before install() replaces it.
 Standard: Any = std.Pool
 
-# The argument that was not given: then it is the pool's.
-POOLS: Any = type("_Pools", (), {"__repr__": lambda self: "<the pool's>"})()
-
 
 def _of_crew(method: Any) -> Any:
     """METHOD for pools with a crew; for others the standard one of that name."""
-    standard = getattr(Standard, method.__name__)
+    name = method.__name__
 
     @functools.wraps(method)
     def chosen(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return (method if self._crew is not None else standard)(self, *args, **kwargs)
+        if self._crew is None:
+            return getattr(Standard, name)(self, *args, **kwargs)
+        return method(self, *args, **kwargs)
 
     return chosen
 
@@ -125,8 +125,8 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         self._pool = crew.processes
         # At the interpreter's exit; and when the program has dropped the pool.
         self._terminate = util.Finalize(None, crew.terminate, exitpriority=15)
-        self._dropped = weakref.ref(self, functools.partial(_retire, crew, self._terminate))
-        _keep(self._dropped)
+        crew.at_end = self._terminate.cancel
+        weakref.finalize(self, crew.retire).atexit = False
         self._state = RUN
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
@@ -159,11 +159,11 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
 
     def _limits_of(self, timeout: Any, retries: Any) -> tuple[float | None, int]:
         """What holds for a call."""
-        if timeout is POOLS and retries is POOLS:
+        if timeout is ... and retries is ...:
             return self._limits
         return _check_limits(
-            self._limits[0] if timeout is POOLS else timeout,
-            self._limits[1] if retries is POOLS else retries,
+            self._limits[0] if timeout is ... else timeout,
+            self._limits[1] if retries is ... else retries,
         )
 
     # --- one task ------------------------------------------------------------------------------
@@ -175,8 +175,8 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         args: Iterable[Any] = (),
         kwds: Mapping[str, Any] = {},  # noqa: B006 - the standard library's signature
         *,
-        timeout: Any = POOLS,
-        retries: Any = POOLS,
+        timeout: Any = ...,
+        retries: Any = ...,
     ) -> Any:
         """Call func(*args, **kwds) in a worker, and return what it returns."""
         return self._apply(func, args, kwds, timeout, retries).get()
@@ -190,8 +190,8 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         *,
-        timeout: Any = POOLS,
-        retries: Any = POOLS,
+        timeout: Any = ...,
+        retries: Any = ...,
     ) -> ApplyResult:
         """The same without waiting: returns the result to be."""
         return self._apply(
@@ -230,8 +230,8 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         iterable: Iterable[Any],
         chunksize: int | None = None,
         *,
-        timeout: Any = POOLS,
-        retries: Any = POOLS,
+        timeout: Any = ...,
+        retries: Any = ...,
         progress: Any = None,
     ) -> list[Any]:
         """Call func(item) for each item, in the workers; the results, in order.
@@ -247,8 +247,8 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
         *,
-        timeout: Any = POOLS,
-        retries: Any = POOLS,
+        timeout: Any = ...,
+        retries: Any = ...,
         progress: Any = None,
     ) -> list[Any]:
         """Call func(*item) for each item."""
@@ -263,8 +263,8 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         *,
-        timeout: Any = POOLS,
-        retries: Any = POOLS,
+        timeout: Any = ...,
+        retries: Any = ...,
     ) -> MapResult:
         """map() without waiting: returns the result to be."""
         attended = WATCHED, callback, error_callback
@@ -279,8 +279,8 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         *,
-        timeout: Any = POOLS,
-        retries: Any = POOLS,
+        timeout: Any = ...,
+        retries: Any = ...,
     ) -> MapResult:
         """starmap() without waiting: returns the result to be."""
         attended = WATCHED, callback, error_callback
@@ -308,7 +308,7 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
             crew, func, items, star, chunksize, limits, attention, *(callbacks or (None, None)), shown
         )
         if failed is not None:
-            crew.fail_at_once(job, failed)
+            crew.fail_at_once(job, failed, WHOLE)
         else:
             job.start()
         return job
@@ -323,8 +323,8 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
-        timeout: Any = POOLS,
-        retries: Any = POOLS,
+        timeout: Any = ...,
+        retries: Any = ...,
         progress: Any = None,
     ) -> Any:
         """Call func(item) for each item; an iterator over the results, in order.
@@ -342,8 +342,8 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         chunksize: int = 1,
         *,
         buffersize: int | None = None,
-        timeout: Any = POOLS,
-        retries: Any = POOLS,
+        timeout: Any = ...,
+        retries: Any = ...,
         progress: Any = None,
     ) -> Any:
         """The same with the results in the order in which they come."""
@@ -408,28 +408,9 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
             if isinstance(job, Stream):
                 job.lift_bound()
         self._crew.join()
-        self._terminate.cancel()
 
 
 Pool.register(ThreadPool)
-
-
-# The life of a pool beyond the program's reference to it.
-
-_kept: set[Any] = set()
-
-
-def _keep(reference: Any) -> None:
-    """Let a weak reference live as long as what it refers to."""
-    _kept.add(reference)
-
-
-def _retire(crew: Crew, at_exit: Any, reference: Any) -> None:
-    """The program has dropped its pool: as in the standard library, what was begun is done."""
-    _kept.discard(reference)
-    if crew.is_ours():
-        if crew.retire():
-            at_exit.cancel()
 
 
 def _make_worker(process: Any, context: Any, **arguments: Any) -> Any:
