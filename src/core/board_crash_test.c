@@ -265,6 +265,21 @@ TEST_WITHIN(survives_who_cancels_at_each_step, 60) {
   CHECK(crash_run_repairer(&canceller, 1).repairer_deaths > 20);
 }
 
+/* Else it would take what is about to be cancelled. */
+TEST(a_claim_waits_for_who_cancels) {
+  struct state x = {0};
+  setup_long_tasks(&x);
+  pid_t who_cancels = crash_stop_at("channel.overwrite.found", 1, cancel_some, &x);
+  pid_t who_claims = test_fork(claim_beside, &x);
+  await_asleep(who_claims);
+  test_continue(who_cancels);
+  CHECK_INT(test_join(who_cancels), 0);
+  CHECK_INT(test_join(who_claims), 0);
+  CHECK(x.l->cancelled[1]);
+  check_cancelled(&x, true);
+  teardown(&x);
+}
+
 TEST_WITHIN(a_claim_goes_on_when_who_cancels_dies, 60) {
   CHECK(crash_run_beside(&canceller, claim_beside).deaths > 5);
 }
