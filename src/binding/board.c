@@ -157,10 +157,12 @@ PyDoc_STRVAR(cancel_doc,
 static PyObject *board_cancel(PyObject *self, PyObject *arg) {
   struct lvri_board_object *object = lvri_board_owned(self);
   uint32_t number;
+  int code;
 
   if (object == NULL || parse_u32(arg, &number) < 0) return NULL;
-  int code = lvr_board_cancel(object->board, number);
-
+  Py_BEGIN_ALLOW_THREADS /* a worker may hold the mutex of the tasks */
+  code = lvr_board_cancel(object->board, number);
+  Py_END_ALLOW_THREADS
   if (code == 0) (void)strike(object, number);
   if (code < 0 && code != -ENOENT) return lvri_board_raise(code, "cancel a task");
   return PyBool_FromLong(code == 0);
