@@ -91,7 +91,7 @@ class Crew(Pump):
         self._make = make or context.Process
         self._daemon, self._on_demand = daemon, on_demand
         self._pid = os.getpid()
-        self._function: tuple[Any, Any] = (None, None)
+        self._function: tuple[Any, Any] = self, None
         self._members: dict[int, _Member] = {}
         self._early: list[int] = []  # statuses of those that did nothing, one after another
         self._rest = -inf  # until when none is started
