@@ -40,7 +40,7 @@ RESTART_S = 1.0  # after a start that failed
 # status of their own; by a signal, within so many seconds.
 EARLY_EXITS, EARLY_KILLS, EARLY_S = 3, 20, 1.0
 
-READY = 2  # of an event without a job; UNFIT otherwise
+READY = 10  # what an event without a job is; UNFIT otherwise
 
 
 class _Member:
@@ -558,10 +558,12 @@ class Crew(Pump):
                 self.terminate()
 
     def _finish(self) -> None:
-        """Nobody is left."""
-        self._faults.close()
-        if self.at_end is not None:
-            self.at_end()
+        """Nobody is left. By the thread, and by who joins."""
+        with self._mutex:
+            self._faults.close()
+            at_end, self.at_end = self.at_end, None
+        if at_end is not None:
+            at_end()
 
     def _kill_all(self) -> None:
         processes = list(self.processes)
