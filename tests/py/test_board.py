@@ -555,9 +555,12 @@ def test_a_batch_that_wants_to_be_told_of_each() -> None:
 
 def test_places_that_a_batch_does_not_have() -> None:
     board, batch = Board(1), Batch(3)
-    for place in (-1, 3, sys.maxsize):
-        with pytest.raises(IndexError, match="not in a batch of 3"):
+    for place in (-1, 3, sys.maxsize // 4):
+        with pytest.raises(IndexError, match="a batch of 3 has no 1 places from"):
             board.put(Function(square), ITEM, 1, batch, place)
+    for place in (sys.maxsize, -sys.maxsize, 1 << 80):
+        with pytest.raises(OverflowError):
+            board.put(Function(square), ITEM, 1, "job", place)
     for count, place in [(4, 0), (2, 2), (1, -1)]:
         with pytest.raises(IndexError):
             board.put_many(Function(square), ITEM, range(count), batch, place)
@@ -752,7 +755,7 @@ def test_a_signal_handler_that_raises_while_results_are_decoded() -> None:
 
 def test_a_result_that_interrupts_whenever_it_is_decoded() -> None:
     board = Board(1)
-    board.put(Function(same_code), ITEM, "raise_interrupt()", "job")
+    board.put(Function(make_interrupting), ITEM, 0, "job")
     board.put(Function(square), ITEM, 3, "next")
     board.close()
     board.enlist(0)
@@ -764,12 +767,15 @@ def test_a_result_that_interrupts_whenever_it_is_decoded() -> None:
     assert event == ("next", 0, VALUE, 9)
 
 
-def same_code(code: str) -> Any:
-    return Undecodable(f"__import__({__name__!r}).{code}")
+class Interrupting:
+    """Raises when it is unpickled; by no eval(), for that changes how the interpreter ends."""
+
+    def __reduce__(self) -> Any:
+        return interrupt_it, (0,)
 
 
-def raise_interrupt() -> None:
-    raise KeyboardInterrupt
+def make_interrupting(_: Any) -> Any:
+    return Interrupting()
 
 
 def test_memory_that_is_short_while_results_are_taken() -> None:
@@ -1045,7 +1051,7 @@ def test_results_and_events_that_nobody_took_go_with_the_board() -> None:
     board, batch = Board(1), Batch(2)
     before = _core.session_stats()["objects"]
     board.put_many(Function(same), ITEM, [bytes(MIB), 1], batch)
-    board.put(Function(same_code), ITEM, "raise_interrupt()", board)
+    board.put(Function(make_interrupting), ITEM, 0, board)
     board.put(Function(same), ITEM, bytes(MIB), "job")
     board.close()
     board.enlist(0)
