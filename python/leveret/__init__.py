@@ -46,7 +46,7 @@ _OURS = (
     "sharedctypes",
     "synchronize",
 )
-_FAULTS = ("RemoteError", "TaskTimeout", "WorkerDied")
+_FAULTS = {"RemoteError": "faults", "TaskTimeout": "faults", "WorkerDied": "deaths"}
 _STANDARD = (
     "dummy",
     "dummy.connection",
@@ -111,7 +111,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _FAULTS:
-        return getattr(importlib.import_module("leveret.faults"), name)
+        return getattr(importlib.import_module(f"leveret.{_FAULTS[name]}"), name)
     if name in __all__:
         from .context import default_context
 
