@@ -70,7 +70,7 @@ static const char *const fault_names[FAULTS] = {
     [STRIKE_LATER] = "the owner's table is let go before the number is struck out",
 };
 
-/* --- a state ----------------------------------------------------------------------------------- */
+/* --- a state -------------------------------------------------------------------------------- */
 
 struct row {
   uint8_t worker, first, count, running; /* running: 1 + number */
@@ -122,7 +122,7 @@ static void put_task(struct world *w, uint8_t task) {
   w->message[w->tail++] = task;
 }
 
-/* --- steps ------------------------------------------------------------------------------------- */
+/* --- steps ---------------------------------------------------------------------------------- */
 
 /* Where an actor is: the step that it makes next. */
 enum at {
@@ -161,8 +161,8 @@ enum at {
   STEPS
 };
 
-/* A step of actor `me` is a function; it says where the actor is then. False: it cannot be made now,
- * and what it changed is forgotten. */
+/* A step of actor `me` is a function; it says where the actor is then. False: it cannot be made
+ * now, and what it changed is forgotten. */
 
 static bool go(struct world *w, unsigned me, enum at at) {
   actor_of(w, me)->at = (uint8_t)at;
@@ -175,7 +175,7 @@ static bool go_fresh(struct world *w, unsigned me, enum at at) {
   return go(w, me, at);
 }
 
-/* --- the get mutex ------------------------------------------------------------------------------- */
+/* --- the get mutex -------------------------------------------------------------------------- */
 
 /* Is about to take it, to go on there. */
 static bool lock_get(struct world *w, unsigned me, enum at behind_lock) {
@@ -220,7 +220,7 @@ static bool step_strike(struct world *w, unsigned me) {
   return go(w, me, actor_of(w, me)->behind_lock);
 }
 
-/* --- a worker ------------------------------------------------------------------------------------ */
+/* --- a worker ------------------------------------------------------------------------------- */
 
 static bool go_to_work(struct world *w, unsigned me) {
   return go_fresh(w, me, LOCK_GET) && lock_get(w, me, FIND);
@@ -335,7 +335,7 @@ static bool step_publish(struct world *w, unsigned me) {
   return go_on(w, me);
 }
 
-/* --- the owner's pump ---------------------------------------------------------------------------- */
+/* --- the owner's pump ----------------------------------------------------------------------- */
 
 static uint8_t take_result(struct world *w) {
   uint8_t number = w->results[0];
@@ -450,7 +450,7 @@ static bool step_judge(struct world *w, unsigned me) {
   return true;
 }
 
-/* --- the owner's other thread -------------------------------------------------------------------- */
+/* --- the owner's other thread --------------------------------------------------------------- */
 
 /* Holds the table from its look at it to what it notes there. */
 static bool step_cancel(struct world *w, unsigned me) {
@@ -485,7 +485,7 @@ static bool step_strike_out(struct world *w, unsigned me) {
   return go_fresh(w, me, CANCEL_DONE);
 }
 
-/* --- who makes which step, in which function ------------------------------------------------------ */
+/* --- who makes which step, in which function ------------------------------------------------ */
 
 static const struct step {
   const char *name;
@@ -527,7 +527,7 @@ static const struct step {
     [CANCEL_DONE] = {"is done"},
 };
 
-/* --- deaths ------------------------------------------------------------------------------------- */
+/* --- deaths --------------------------------------------------------------------------------- */
 
 static void kill_thread(struct world *w, unsigned me) {
   if (w->get_mutex == me + 1) w->get_mutex = DEAD;
@@ -543,7 +543,7 @@ static bool kill_process(struct world *w, unsigned me) {
   return true;
 }
 
-/* --- the search ----------------------------------------------------------------------------------- */
+/* --- the search ----------------------------------------------------------------------------- */
 
 enum { TABLE = 1 << 22, DEPTH = 1 << 8 };
 
@@ -660,7 +660,7 @@ static void explore(const struct world *w) {
   if (!model.wrong) model.depth--; /* else it says how long the trail is */
 }
 
-/* --- tests ---------------------------------------------------------------------------------------- */
+/* --- tests ---------------------------------------------------------------------------------- */
 
 static struct world begin(void) {
   struct world w = {.deaths_left = DEATHS, .failures_left = 1};

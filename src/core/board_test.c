@@ -7,7 +7,7 @@
 
 #include "core/channel_inner.h"
 
-/* --- among the living ------------------------------------------------------------------------ */
+/* --- among the living ----------------------------------------------------------------------- */
 
 TEST(gives_numbers_in_order) {
   lvr_session *s = new_session();
@@ -179,7 +179,7 @@ TEST(refuses_what_is_no_task) {
   lvr_board_detach(b);
 }
 
-/* --- in a forked child ----------------------------------------------------------------------- */
+/* --- in a forked child ---------------------------------------------------------------------- */
 
 static void put_as_a_stranger(void *argument) {
   lvr_board *b = argument;
@@ -275,7 +275,7 @@ TEST(who_is_in_no_session_is_no_worker) {
   lvr_board_detach(b);
 }
 
-/* --- tasks that are not to be run ------------------------------------------------------------ */
+/* --- tasks that are not to be run ----------------------------------------------------------- */
 
 /* The next task. */
 static uint32_t claim_one(lvr_board *b, uint32_t *ret_number) {
