@@ -106,8 +106,8 @@ LVR_API LVR_MUST_CHECK int lvr_board_cancel(lvr_board *b, uint32_t number);
  * Returns: 0, -ETIMEDOUT, -EINTR, -ECANCELED (lvr_board_interrupt()), -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_board_wait_until(lvr_board *b, int64_t deadline_ns);
 
-/* lvr_board_watch_until - the same, but only until a worker is over. One thread may wait and
- * another one watch. */
+/* lvr_board_watch_until - the same, but only until a worker is over. Several threads may wait, and
+ * watch, at once. */
 LVR_API LVR_MUST_CHECK int lvr_board_watch_until(lvr_board *b, int64_t deadline_ns);
 
 /* lvr_board_interrupt - all threads of this process that wait, and all that watch, get -ECANCELED;
