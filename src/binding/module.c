@@ -27,11 +27,12 @@ int lvri_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base,
 }
 
 static int (*const lvri_execs[])(PyObject *module, struct lvri_state *state) = {
-    lvri_exec_errors,  lvri_exec_session,      lvri_exec_shared,     lvri_exec_semlock,
-    lvri_exec_lock,    lvri_exec_semaphore,    lvri_exec_condition,  lvri_exec_event,
-    lvri_exec_barrier, lvri_exec_queue,        lvri_exec_connection, lvri_exec_birth,
-    lvri_exec_zygote,  lvri_exec_codec,        lvri_exec_pickling,   lvri_exec_buffer,
-    lvri_exec_memory,  lvri_exec_synchronized, lvri_exec_value,      lvri_exec_array,
+    lvri_exec_errors,       lvri_exec_session,   lvri_exec_shared,     lvri_exec_semlock,
+    lvri_exec_lock,         lvri_exec_semaphore, lvri_exec_condition,  lvri_exec_event,
+    lvri_exec_barrier,      lvri_exec_queue,     lvri_exec_connection, lvri_exec_function,
+    lvri_exec_batch,        lvri_exec_board,     lvri_exec_birth,      lvri_exec_zygote,
+    lvri_exec_codec,        lvri_exec_pickling,  lvri_exec_buffer,     lvri_exec_memory,
+    lvri_exec_synchronized, lvri_exec_value,     lvri_exec_array,
 };
 
 static int module_exec(PyObject *module) {

@@ -62,9 +62,9 @@ static void place_stream(struct lvri_parcel *p, size_t bytes, bool is_large) {
   if (is_large) lvri_encoding_copy(&p->encoding, lvr_block_data(p->block));
 }
 
-static int load_carrier(struct lvri_parcel *p) {
+static int load_carrier(struct lvri_parcel *p, size_t most) {
   size_t bytes = lvri_encoding_bytes(&p->encoding);
-  bool is_large = bytes > LVR_MESSAGE_INLINE;
+  bool is_large = bytes > most;
 
   p->block = make_block(is_large ? bytes : 0, 0);
   if (p->block == NULL) return -1;
@@ -74,7 +74,8 @@ static int load_carrier(struct lvri_parcel *p) {
   return 0;
 }
 
-int lvri_parcel_pack(struct lvri_state *state, PyObject *obj, struct lvri_parcel *p) {
+int lvri_parcel_pack_within(struct lvri_state *state, PyObject *obj, struct lvri_parcel *p,
+                            size_t most) {
   struct lvri_encoding *e = &p->encoding;
 
   p->block = NULL;
@@ -83,12 +84,16 @@ int lvri_parcel_pack(struct lvri_state *state, PyObject *obj, struct lvri_parcel
 
   p->data = e->data;
   p->bytes = e->bytes;
-  if (failed == 0 && (!lvri_encoding_is_plain(e) || e->bytes > LVR_MESSAGE_INLINE))
-    failed = load_carrier(p);
+  if (failed == 0 && (!lvri_encoding_is_plain(e) || e->bytes > most))
+    failed = load_carrier(p, most);
   else if (failed == 0 && e->keeps != NULL)
     lvri_encoding_release(e);
   if (failed) lvri_parcel_fini(p);
   return failed;
+}
+
+int lvri_parcel_pack(struct lvri_state *state, PyObject *obj, struct lvri_parcel *p) {
+  return lvri_parcel_pack_within(state, obj, p, LVR_MESSAGE_INLINE);
 }
 
 void lvri_parcel_fini(struct lvri_parcel *p) {
@@ -127,26 +132,34 @@ static PyObject *carried_buffers(struct lvri_state *state, const lvr_block *carr
   return list;
 }
 
-static PyObject *unpack_carried(struct lvri_state *state, const struct lvr_message *m) {
+static PyObject *decode_carried(struct lvri_state *state, const void *data, size_t bytes,
+                                const lvr_block *carrier) {
   uint32_t count;
   const unsigned char *flags;
 
-  if (lvri_decode_buffers(state, m->data, m->bytes, &count, &flags) < 0) return NULL;
-  if (count == 0) return lvri_decode(state, m->data, m->bytes, NULL);
-  if (count > lvr_block_carried(m->block)) {
+  if (lvri_decode_buffers(state, data, bytes, &count, &flags) < 0) return NULL;
+  if (count == 0) return lvri_decode(state, data, bytes, NULL);
+  if (count > lvr_block_carried(carrier)) {
     (void)lvri_raise_corrupt(state, "it has more buffers than came with it");
     return NULL;
   }
-  PyObject *buffers = carried_buffers(state, m->block, count, flags);
-  PyObject *obj = buffers == NULL ? NULL : lvri_decode(state, m->data, m->bytes, buffers);
+  PyObject *buffers = carried_buffers(state, carrier, count, flags);
+  PyObject *obj = buffers == NULL ? NULL : lvri_decode(state, data, bytes, buffers);
 
   Py_XDECREF(buffers);
   return obj;
 }
 
+PyObject *lvri_parcel_decode(struct lvri_state *state, const void *data, size_t bytes,
+                             const lvr_block *block) {
+  if (block == NULL) return lvri_decode(state, data, bytes, NULL);
+  if (bytes > 0) return decode_carried(state, data, bytes, block);
+  return decode_carried(state, lvr_block_data(block), lvr_block_bytes(block), block);
+}
+
 PyObject *lvri_parcel_unpack(struct lvri_state *state, struct lvr_message *m) {
-  PyObject *obj =
-      m->block == NULL ? lvri_decode(state, m->data, m->bytes, NULL) : unpack_carried(state, m);
+  PyObject *obj = m->block == NULL ? lvri_decode(state, m->data, m->bytes, NULL)
+                                   : decode_carried(state, m->data, m->bytes, m->block);
 
   lvr_message_fini(m);
   return obj;

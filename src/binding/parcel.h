@@ -37,6 +37,11 @@ struct lvri_parcel {
  *          arena says. */
 LVR_MUST_CHECK int lvri_parcel_pack(struct lvri_state *state, PyObject *obj, struct lvri_parcel *p);
 
+/* lvri_parcel_pack_within - the same, but a stream of more than `most` bytes lies in the block: for
+ * one that has something in front of it in its message. 0: in any case. */
+LVR_MUST_CHECK int lvri_parcel_pack_within(struct lvri_state *state, PyObject *obj,
+                                           struct lvri_parcel *p, size_t most);
+
 /* lvri_parcel_fini - give back memory, and the block if it was not put. Twice is fine. An exception
  * that is set stays. */
 void lvri_parcel_fini(struct lvri_parcel *p);
@@ -47,5 +52,10 @@ void lvri_parcel_fini(struct lvri_parcel *p);
  * Returns: a new reference; NULL with the exception: as lvri_decode(), and for what the arena
  *          says. */
 PyObject *lvri_parcel_unpack(struct lvri_state *state, struct lvr_message *m);
+
+/* lvri_parcel_decode - the same for a stream that something lay in front of: in data, or in the
+ * payload of the block if there are no bytes. block: NULL if none came. It gives nothing back. */
+PyObject *lvri_parcel_decode(struct lvri_state *state, const void *data, size_t bytes,
+                             const lvr_block *block);
 
 #endif

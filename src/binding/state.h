@@ -38,6 +38,9 @@
   X(PyTypeObject, queue_type)               \
   X(PyTypeObject, joinable_queue_type)      \
   X(PyTypeObject, connection_type)          \
+  X(PyTypeObject, function_type)            \
+  X(PyTypeObject, batch_type)               \
+  X(PyTypeObject, board_type)               \
   X(PyTypeObject, zygote_type)              \
   X(PyTypeObject, sink_type)                \
   X(PyTypeObject, buffer_type)              \
@@ -138,6 +141,9 @@ int lvri_exec_event(PyObject *module, struct lvri_state *state);
 int lvri_exec_barrier(PyObject *module, struct lvri_state *state);
 int lvri_exec_queue(PyObject *module, struct lvri_state *state);
 int lvri_exec_connection(PyObject *module, struct lvri_state *state);
+int lvri_exec_function(PyObject *module, struct lvri_state *state);
+int lvri_exec_batch(PyObject *module, struct lvri_state *state);
+int lvri_exec_board(PyObject *module, struct lvri_state *state);
 int lvri_exec_birth(PyObject *module, struct lvri_state *state);
 int lvri_exec_zygote(PyObject *module, struct lvri_state *state);
 int lvri_exec_codec(PyObject *module, struct lvri_state *state);

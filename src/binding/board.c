@@ -1,0 +1,526 @@
+/* board.c - Board: tasks from its owner to workers in other processes, and results back.
+ *
+ *   owner:   put() -> numbers    wait() -> take() -> events    look(), over(), settle(), bury()
+ *   worker:  enlist(row), ready()    work(): claim, run, finish, again
+ *
+ * It is a shared object like a queue; but only the process that made it puts and takes, and what
+ * it knows of who waits for which numbers is this object's. */
+#include "binding/board.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "core/board.h"
+#include "core/session.h"
+
+LVRI_DEFINE_REFERENCE(board)
+LVRI_DEFINE_FROM_REFERENCE(board)
+
+PyObject *lvri_board_raise(int code, const char *doing) {
+  if (code != -EPIPE) return lvri_raise(code, doing);
+  PyErr_Format(PyExc_ValueError, "cannot %s: the board is closed", doing);
+  return NULL;
+}
+
+struct lvri_board_object *lvri_board_any(PyObject *self) {
+  struct lvri_board_object *object = lvri_board_of(self);
+
+  if (__builtin_expect(object->board != NULL, 1)) return object;
+  (void)lvri_raise_uninitialised(self);
+  return NULL;
+}
+
+static bool is_owner(const struct lvri_board_object *object) {
+  const struct lvri_handle *h = &object->board->handle;
+  const struct lvr_board_shm *shm = (const struct lvr_board_shm *)(const void *)h->object;
+
+  return lvri_session_self(h->session) == shm->bo_owner;
+}
+
+struct lvri_board_object *lvri_board_owned(PyObject *self) {
+  struct lvri_board_object *object = lvri_board_any(self);
+
+  if (object == NULL || __builtin_expect(is_owner(object), 1)) return object;
+  PyErr_Format(PyExc_RuntimeError,
+               "this board belongs to process %ld, which made it: only that one puts tasks and "
+               "takes results; process %d can make a board of its own",
+               object->owner_pid, (int)getpid());
+  return NULL;
+}
+
+/* A forked child has a copy of the object, and not the row. */
+struct lvri_board_object *lvri_board_working(PyObject *self) {
+  struct lvri_board_object *object = lvri_board_any(self);
+
+  if (object == NULL) return NULL;
+  const struct lvr_board *b = object->board;
+
+  if (b->row != NULL && b->worker == lvri_session_self(b->handle.session)) return object;
+  PyErr_Format(PyExc_RuntimeError, "process %d is no worker of this board: enlist() first",
+               (int)getpid());
+  return NULL;
+}
+
+/* --- waiting ------------------------------------------------------------------------------- */
+
+typedef int (*wait_until)(lvr_board *b, int64_t deadline_ns);
+
+static PyObject *wait_with(PyObject *self, PyObject *timeout, wait_until wait, bool for_results) {
+  struct lvri_board_object *object = lvri_board_owned(self);
+  int64_t deadline_ns;
+  int code;
+
+  if (object == NULL || lvri_deadline_of(timeout, &deadline_ns) < 0) return NULL;
+  if (for_results && lvri_board_owes(object)) Py_RETURN_TRUE;
+  LVRI_WAIT_UNTIL(code, deadline_ns, wait(object->board, until_ns));
+  if (code == LVRI_RAISED) return NULL;
+  if (code < 0 && code != -ETIMEDOUT && code != -ECANCELED)
+    return lvri_board_raise(code, "wait for results");
+  return PyBool_FromLong(code == 0);
+}
+
+PyDoc_STRVAR(wait_doc,
+             "wait($self, timeout, /)\n--\n\n"
+             "Wait until there is a result, or a worker is over that is not buried.\n\n"
+             "False after timeout seconds (None: no limit), or when it was interrupted.");
+
+static PyObject *board_wait(PyObject *self, PyObject *timeout) {
+  return wait_with(self, timeout, lvr_board_wait_until, true);
+}
+
+PyDoc_STRVAR(watch_doc,
+             "watch($self, timeout, /)\n--\n\n"
+             "As wait(), but only until a worker is over. One thread may wait and another watch.");
+
+static PyObject *board_watch(PyObject *self, PyObject *timeout) {
+  return wait_with(self, timeout, lvr_board_watch_until, false);
+}
+
+PyDoc_STRVAR(interrupt_doc,
+             "interrupt($self, /)\n--\n\n"
+             "End what other threads wait for, and watch for; or the next such call.");
+
+static PyObject *board_interrupt(PyObject *self, PyObject *Py_UNUSED(none)) {
+  struct lvri_board_object *object = lvri_board_any(self);
+
+  if (object == NULL) return NULL;
+  lvr_board_interrupt(object->board);
+  Py_RETURN_NONE;
+}
+
+static PyObject *board_close(PyObject *self, PyObject *Py_UNUSED(none)) {
+  struct lvri_board_object *object = lvri_board_any(self);
+
+  if (object == NULL) return NULL;
+  lvr_board_close(object->board);
+  Py_RETURN_NONE;
+}
+
+/* --- numbers ------------------------------------------------------------------------------- */
+
+static int parse_u32(PyObject *number, uint32_t *ret_number) {
+  unsigned long value = PyLong_AsUnsignedLong(number);
+
+  if (value == (unsigned long)-1 && PyErr_Occurred()) return -1;
+  if (value > UINT32_MAX) {
+    PyErr_Format(PyExc_OverflowError, "%lu is no number of a task, and no row", value);
+    return -1;
+  }
+  *ret_number = (uint32_t)value;
+  return 0;
+}
+
+static PyObject *board_waiting(PyObject *self, PyObject *Py_UNUSED(none)) {
+  struct lvri_board_object *object = lvri_board_any(self);
+
+  return object == NULL ? NULL : PyLong_FromUnsignedLong(lvr_board_waiting(object->board));
+}
+
+static PyObject *board_outstanding(PyObject *self, PyObject *Py_UNUSED(none)) {
+  struct lvri_board_object *object = lvri_board_any(self);
+
+  return object == NULL ? NULL : PyLong_FromSsize_t(object->runs.outstanding);
+}
+
+static bool strike(struct lvri_board_object *object, uint32_t number) {
+  struct lvri_struck struck;
+
+  if (!lvri_runs_strike(&object->runs, number, &struck)) return false;
+  lvri_struck_drop(&struck);
+  return true;
+}
+
+PyDoc_STRVAR(cancel_doc,
+             "cancel($self, number, /)\n--\n\n"
+             "Strike a task out, if nobody has claimed it: it will not be run.");
+
+static PyObject *board_cancel(PyObject *self, PyObject *arg) {
+  struct lvri_board_object *object = lvri_board_owned(self);
+  uint32_t number;
+  int code;
+
+  if (object == NULL || parse_u32(arg, &number) < 0) return NULL;
+  Py_BEGIN_ALLOW_THREADS /* a worker may hold the mutex of the tasks */
+  code = lvr_board_cancel(object->board, number);
+  Py_END_ALLOW_THREADS
+  if (code == 0) (void)strike(object, number);
+  if (code < 0 && code != -ENOENT) return lvri_board_raise(code, "cancel a task");
+  return PyBool_FromLong(code == 0);
+}
+
+PyDoc_STRVAR(find_doc,
+             "find($self, number, /)\n--\n\n"
+             "(job, place) of a task; None if nobody waits for it any more.");
+
+static PyObject *board_find(PyObject *self, PyObject *arg) {
+  struct lvri_board_object *object = lvri_board_any(self);
+  uint32_t number;
+  Py_ssize_t place;
+
+  if (object == NULL || parse_u32(arg, &number) < 0) return NULL;
+  PyObject *job = lvri_runs_find(&object->runs, number, &place);
+
+  if (job == NULL) Py_RETURN_NONE;
+  return Py_BuildValue("(On)", job, place);
+}
+
+PyDoc_STRVAR(strike_doc,
+             "strike($self, number, /)\n--\n\n"
+             "Nobody waits for that task any more: a result that comes is dropped.\n\n"
+             "False if nobody did.");
+
+static PyObject *board_strike(PyObject *self, PyObject *arg) {
+  struct lvri_board_object *object = lvri_board_any(self);
+  uint32_t number;
+
+  if (object == NULL || parse_u32(arg, &number) < 0) return NULL;
+  return PyBool_FromLong(strike(object, number));
+}
+
+/* --- rows ---------------------------------------------------------------------------------- */
+
+/* The row that is meant, when there is such a one; -1 with an error. */
+static int parse_row(struct lvri_board_object *object, PyObject *number, uint32_t *ret_row) {
+  if (parse_u32(number, ret_row) < 0) return -1;
+  if (*ret_row < lvr_board_rows(object->board)) return 0;
+  PyErr_Format(PyExc_IndexError, "there is no row %u on a board of %u", *ret_row,
+               lvr_board_rows(object->board));
+  return -1;
+}
+
+/* The pid of a process that is not repaired yet; 0 for one that is gone. */
+static int pid_of(lvr_proc_id id) {
+  struct lvr_proc_info info;
+  lvr_session *session = lvri_session_peek();
+
+  return lvr_proc_info(session, id, &info) == 0 ? (int)info.pid : 0;
+}
+
+static PyObject *row_as_tuple(const struct lvr_board_row *row, int pid) {
+  PyObject *running = row->is_running ? PyLong_FromUnsignedLong(row->running) : Py_NewRef(Py_None);
+
+  if (running == NULL) return NULL;
+  return Py_BuildValue("(iIINdIK)", pid, row->first, row->count, running,
+                       (double)row->since_ns / 1e9, row->finished, (unsigned long long)row->order);
+}
+
+PyDoc_STRVAR(look_doc,
+             "look($self, row, /)\n--\n\n"
+             "(pid, first, count, running, since, finished, order) of a row's worker, or None.\n\n"
+             "Tasks first to first + count are claimed; running is the one that it runs, or ran\n"
+             "last, since that time.monotonic(); order is why << 32 | number.");
+
+static PyObject *board_look(PyObject *self, PyObject *arg) {
+  struct lvri_board_object *object = lvri_board_any(self);
+  struct lvr_board_row row;
+  uint32_t number;
+
+  if (object == NULL || parse_row(object, arg, &number) < 0) return NULL;
+  lvr_board_look(object->board, number, &row);
+  if (row.worker == 0) Py_RETURN_NONE;
+  return row_as_tuple(&row, pid_of(row.worker));
+}
+
+static PyObject *board_is_over(PyObject *self, PyObject *arg) {
+  struct lvri_board_object *object = lvri_board_any(self);
+  uint32_t row;
+
+  if (object == NULL || parse_row(object, arg, &row) < 0) return NULL;
+  return PyBool_FromLong(lvr_board_is_over(object->board, row));
+}
+
+static PyObject *board_over(PyObject *self, PyObject *Py_UNUSED(none)) {
+  struct lvri_board_object *object = lvri_board_any(self);
+  PyObject *list = object == NULL ? NULL : PyList_New(0);
+
+  for (uint32_t row = 0; list != NULL && row < lvr_board_rows(object->board); row++) {
+    if (!lvr_board_is_over(object->board, row)) continue;
+    PyObject *number = PyLong_FromUnsignedLong(row);
+
+    if (number == NULL || PyList_Append(list, number) < 0) Py_CLEAR(list);
+    Py_XDECREF(number);
+  }
+  return list;
+}
+
+static PyObject *raise_row(int code, const char *doing, uint32_t row) {
+  if (code == -EBUSY)
+    return PyErr_Format(PyExc_ValueError, "cannot %s: the worker of row %u lives", doing, row);
+  if (code == -EINVAL)
+    return PyErr_Format(PyExc_ValueError, "cannot %s: nobody has row %u", doing, row);
+  return lvri_board_raise(code, doing);
+}
+
+PyDoc_STRVAR(settle_doc,
+             "settle($self, row, /)\n--\n\n"
+             "Before bury(): after this all results of the dead worker are there to be taken.");
+
+static PyObject *board_settle(PyObject *self, PyObject *arg) {
+  struct lvri_board_object *object = lvri_board_owned(self);
+  uint32_t row;
+  int code;
+
+  if (object == NULL || parse_row(object, arg, &row) < 0) return NULL;
+  Py_BEGIN_ALLOW_THREADS /* others may hold its mutexes for a moment */
+  code = lvr_board_settle(object->board, row);
+  Py_END_ALLOW_THREADS
+  return code < 0 ? raise_row(code, "settle with a worker", row) : Py_NewRef(Py_None);
+}
+
+PyDoc_STRVAR(bury_doc,
+             "bury($self, row, /)\n--\n\n"
+             "What look() gives, for the last time; the row of the dead worker is free.");
+
+static PyObject *board_bury(PyObject *self, PyObject *arg) {
+  struct lvri_board_object *object = lvri_board_owned(self);
+  struct lvr_board_row row;
+  uint32_t number;
+
+  if (object == NULL || parse_row(object, arg, &number) < 0) return NULL;
+  lvr_board_look(object->board, number, &row);
+  int pid = pid_of(row.worker);
+  int code = lvr_board_bury(object->board, number, &row);
+
+  return code < 0 ? raise_row(code, "bury a worker", number) : row_as_tuple(&row, pid);
+}
+
+PyDoc_STRVAR(order_doc,
+             "order($self, row, number, why, /)\n--\n\n"
+             "Tell a row's worker why to stop that task; it asks ordered().");
+
+static PyObject *board_order(PyObject *self, PyObject *args) {
+  struct lvri_board_object *object = lvri_board_owned(self);
+  PyObject *row_arg, *number_arg, *why_arg;
+  uint32_t row, number, why;
+
+  if (object == NULL || !PyArg_ParseTuple(args, "OOO:order", &row_arg, &number_arg, &why_arg) ||
+      parse_row(object, row_arg, &row) < 0 || parse_u32(number_arg, &number) < 0 ||
+      parse_u32(why_arg, &why) < 0)
+    return NULL;
+  lvr_board_order(object->board, row, (uint64_t)why << 32 | number);
+  Py_RETURN_NONE;
+}
+
+/* --- a worker ------------------------------------------------------------------------------ */
+
+PyDoc_STRVAR(enlist_doc,
+             "enlist($self, row, /)\n--\n\n"
+             "This process is the worker of that row, which nobody has.");
+
+static PyObject *board_enlist(PyObject *self, PyObject *arg) {
+  struct lvri_board_object *object = lvri_board_any(self);
+  uint32_t row;
+
+  if (object == NULL || parse_row(object, arg, &row) < 0) return NULL;
+  int code = lvr_board_enlist(object->board, row);
+
+  if (code == -EBUSY) return PyErr_Format(PyExc_ValueError, "row %u has a worker", row);
+  if (code == -EINVAL)
+    return PyErr_Format(PyExc_ValueError, "process %d is a worker of this board already",
+                        (int)getpid());
+  if (code < 0) return lvri_board_raise(code, "enlist");
+  object->row = row;
+  object->running = -1;
+  object->is_busy = false;
+  Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(running_doc,
+             "running($self, /)\n--\n\n"
+             "The number of the task whose code runs in this worker; None: no such code does.");
+
+static PyObject *board_running(PyObject *self, PyObject *Py_UNUSED(none)) {
+  const struct lvri_board_object *object = lvri_board_of(self);
+
+  /* the core knows whether this is the process that runs it */
+  if (object->running < 0 || lvr_board_running(object->board) < 0) Py_RETURN_NONE;
+  return PyLong_FromLongLong(object->running);
+}
+
+PyDoc_STRVAR(ordered_doc,
+             "ordered($self, /)\n--\n\n"
+             "(number, why) of what the owner told this worker last; why 0: nothing.");
+
+static PyObject *board_ordered(PyObject *self, PyObject *Py_UNUSED(none)) {
+  struct lvri_board_object *object = lvri_board_any(self);
+
+  if (object == NULL) return NULL;
+  uint64_t order = lvr_board_ordered(object->board);
+
+  return Py_BuildValue("(II)", (uint32_t)order, (uint32_t)(order >> 32));
+}
+
+/* --- life ---------------------------------------------------------------------------------- */
+
+static PyObject *board_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+  PyObject *self = PyType_GenericNew(type, args, kwargs);
+
+  if (self != NULL) lvri_board_of(self)->running = -1;
+  return self;
+}
+
+static int board_init(PyObject *self, PyObject *args, PyObject *kwargs) {
+  static char *keywords[] = {"rows", "ctx", NULL};
+  struct lvri_board_object *object = lvri_board_of(self);
+  lvr_session *session;
+  PyObject *ctx;
+  Py_ssize_t rows;
+
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "n|$O:__init__", keywords, &rows, &ctx) ||
+      lvri_check_fresh(self, object->board) < 0)
+    return -1;
+  if (rows < 1 || rows > (Py_ssize_t)LVR_BOARD_ROWS_MAX) {
+    PyErr_Format(PyExc_ValueError, "a board has 1 to %u rows, not %zd", LVR_BOARD_ROWS_MAX, rows);
+    return -1;
+  }
+  session = lvri_session();
+  if (session == NULL) return -1;
+  int code = lvr_board_create(session, (uint32_t)rows, &object->board);
+
+  object->owner_pid = getpid();
+  if (code < 0) (void)lvri_raise(code, "make a board");
+  return code < 0 ? -1 : 0;
+}
+
+static int board_traverse(PyObject *self, visitproc visit, void *arg) {
+  struct lvri_board_object *object = lvri_board_of(self);
+  int visited = lvri_runs_traverse(&object->runs, visit, arg);
+
+  if (visited == 0) visited = lvri_inboxes_traverse(object->inboxes, visit, arg);
+  if (visited == 0) visited = lvri_known_traverse(&object->known, visit, arg);
+  return visited != 0 ? visited : lvri_shared_traverse(self, visit, arg);
+}
+
+static int board_clear(PyObject *self) {
+  struct lvri_board_object *object = lvri_board_of(self);
+  struct lvri_inbox *inboxes = object->inboxes;
+
+  object->inboxes = NULL;
+  lvri_inboxes_free(inboxes);
+  lvri_runs_fini(&object->runs);
+  lvri_known_forget(&object->known, false);
+  return lvri_shared_clear(self);
+}
+
+static void board_dealloc(PyObject *self) {
+  lvri_shared_dealloc_begin(self);
+  (void)board_clear(self);
+  lvr_board_detach(lvri_board_of(self)->board);
+  lvri_shared_dealloc_end(self);
+}
+
+static PyObject *board_getstate(PyObject *self, PyObject *Py_UNUSED(none)) {
+  struct lvri_board_object *object = lvri_board_any(self);
+  PyObject *reference = object == NULL ? NULL : board_reference(object->board);
+
+  return reference == NULL ? NULL : Py_BuildValue("(Nl)", reference, object->owner_pid);
+}
+
+static PyObject *board_setstate(PyObject *self, PyObject *state) {
+  struct lvri_board_object *object = lvri_board_of(self);
+  PyObject *reference;
+
+  if (lvri_check_state(self, object->board, state) < 0 ||
+      !PyArg_ParseTuple(state, "Ol:__setstate__", &reference, &object->owner_pid) ||
+      board_from_reference(reference, &object->board) < 0)
+    return NULL;
+  Py_RETURN_NONE;
+}
+
+static PyMethodDef board_methods[] = {
+    {"put", LVRI_METHOD(lvri_board_put), METH_FASTCALL | METH_KEYWORDS, lvri_board_put_doc},
+    {"put_many", LVRI_METHOD(lvri_board_put_many), METH_FASTCALL | METH_KEYWORDS,
+     lvri_board_put_many_doc},
+    {"take", lvri_board_take, METH_NOARGS, lvri_board_take_doc},
+    {"wait", board_wait, METH_O, wait_doc},
+    {"watch", board_watch, METH_O, watch_doc},
+    {"interrupt", board_interrupt, METH_NOARGS, interrupt_doc},
+    {"close", board_close, METH_NOARGS,
+     "close($self, /)\n--\n\nNo task will be put any more: workers that find none leave."},
+    {"waiting", board_waiting, METH_NOARGS,
+     "waiting($self, /)\n--\n\nHow many tasks nobody has claimed."},
+    {"outstanding", board_outstanding, METH_NOARGS,
+     "outstanding($self, /)\n--\n\nHow many tasks somebody waits for."},
+    {"cancel", board_cancel, METH_O, cancel_doc},
+    {"find", board_find, METH_O, find_doc},
+    {"strike", board_strike, METH_O, strike_doc},
+    {"look", board_look, METH_O, look_doc},
+    {"is_over", board_is_over, METH_O,
+     "is_over($self, row, /)\n--\n\nWhether a row's worker is over and has to be buried."},
+    {"over", board_over, METH_NOARGS,
+     "over($self, /)\n--\n\nThe rows whose workers are over and have to be buried."},
+    {"settle", board_settle, METH_O, settle_doc},
+    {"bury", board_bury, METH_O, bury_doc},
+    {"order", board_order, METH_VARARGS, order_doc},
+    {"enlist", board_enlist, METH_O, enlist_doc},
+    {"ready", lvri_board_ready, METH_O, lvri_board_ready_doc},
+    {"unfit", lvri_board_unfit, METH_O, lvri_board_unfit_doc},
+    {"work", LVRI_METHOD(lvri_board_work), METH_VARARGS | METH_KEYWORDS, lvri_board_work_doc},
+    {"running", board_running, METH_NOARGS, running_doc},
+    {"ordered", board_ordered, METH_NOARGS, ordered_doc},
+    {"__getstate__", board_getstate, METH_NOARGS, NULL},
+    {"__setstate__", board_setstate, METH_O, NULL},
+    {"__reduce__", lvri_shared_reduce, METH_NOARGS, lvri_reduce_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+PyDoc_STRVAR(board_doc,
+             "Board(rows, *, ctx=None)\n--\n\n"
+             "Tasks from this process to workers, each with a row; and results back.");
+
+static PyType_Slot board_slots[] = {
+    {Py_tp_doc, (void *)board_doc},
+    {Py_tp_new, board_new},
+    {Py_tp_init, board_init},
+    {Py_tp_dealloc, board_dealloc},
+    {Py_tp_traverse, board_traverse},
+    {Py_tp_clear, board_clear},
+    {Py_tp_methods, board_methods},
+    {Py_tp_members, lvri_shared_members},
+    {0, NULL},
+};
+
+static PyType_Spec board_spec = {
+    .name = "leveret._core.Board",
+    .basicsize = sizeof(struct lvri_board_object),
+    .flags = LVRI_SHARED_FLAGS,
+    .slots = board_slots,
+};
+
+static const struct {
+  const char *name;
+  long value;
+} constants[] = {
+    {"ITEM", LVRI_TASK_ITEM},           {"STAR", LVRI_TASK_STAR},
+    {"APPLY", LVRI_TASK_APPLY},         {"CHUNK", LVRI_TASK_CHUNK},
+    {"STARCHUNK", LVRI_TASK_STARCHUNK}, {"VALUE", LVRI_RESULT_VALUE},
+    {"FAILED", LVRI_RESULT_FAILED},     {"UNDECODED", LVRI_RESULT_UNDECODED},
+    {"READY", LVRI_RESULT_READY},       {"UNFIT", LVRI_RESULT_UNFIT},
+    {"ROWS_MAX", LVR_BOARD_ROWS_MAX},
+};
+
+int lvri_exec_board(PyObject *module, struct lvri_state *state) {
+  for (size_t i = 0; i < Py_ARRAY_LENGTH(constants); i++)
+    if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0) return -1;
+  return lvri_add_type(module, &board_spec, NULL, &state->board_type);
+}

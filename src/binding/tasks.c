@@ -1,0 +1,315 @@
+/* tasks.c - Board.put() and put_many(): from objects to tasks.
+ *
+ *   encode (runs any code)  ->  get memory to note whose it is  ->  put  ->  note
+ *                               '-------- the GIL is kept, nothing of Python's runs --------'
+ *
+ * So whoever takes a result finds who waits for it, and a task that is put is noted. */
+#include "binding/board.h"
+
+#include <string.h>
+
+#define PACKED_BYTES 32768u
+#define PACKED_COUNT 1024u
+#define FLUSHES      16u
+#define PLACE_MOST   (PY_SSIZE_T_MAX / 4)
+#define SMALL_BYTES  ((size_t)LVRI_TASK_START_BYTES + LVRI_ENCODING_BYTES)
+
+/* A task that is to be put, and for whom. */
+struct order {
+  struct lvri_board_object *object;
+  struct lvri_state *state;
+  struct lvri_function *function;
+  enum lvri_task_kind kind;
+  PyObject *job;
+  Py_ssize_t place;
+};
+
+/* --- arguments ----------------------------------------------------------------------------- */
+
+static int parse_kind(PyObject *number, enum lvri_task_kind *ret_kind) {
+  long kind = PyLong_AsLong(number);
+
+  if (kind == -1 && PyErr_Occurred()) return -1;
+  if (kind < 0 || kind >= LVRI_TASK_KINDS) {
+    PyErr_Format(PyExc_ValueError, "there is no kind of task %ld", kind);
+    return -1;
+  }
+  *ret_kind = (enum lvri_task_kind)kind;
+  return 0;
+}
+
+/* (function, kind, argument, job, place=0): one more than four, by its name or not. */
+static int count_args(const char *method, Py_ssize_t nargs, PyObject *kwnames) {
+  Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+
+  if (nargs + named < 4 || nargs + named > 5 || nargs < 4) {
+    PyErr_Format(PyExc_TypeError, "%s() takes function, kind, argument, job, place=0", method);
+    return -1;
+  }
+  if (named == 0 || PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), "place") == 0)
+    return 0;
+  PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument %R", method,
+               PyTuple_GET_ITEM(kwnames, 0));
+  return -1;
+}
+
+/* Not so far out that counting from there could go wrong. */
+static int parse_place(PyObject *number, Py_ssize_t *ret_place) {
+  Py_ssize_t place = PyNumber_AsSsize_t(number, PyExc_OverflowError);
+
+  if (place == -1 && PyErr_Occurred()) return -1;
+  if (place < -PLACE_MOST || place > PLACE_MOST) {
+    PyErr_Format(PyExc_OverflowError, "%zd is no place of a result", place);
+    return -1;
+  }
+  *ret_place = place;
+  return 0;
+}
+
+/* Whether a job of many can have so many places. */
+static int check_job(const struct order *o, Py_ssize_t count) {
+  if (!PyObject_TypeCheck(o->job, o->state->batch_type)) return 0;
+  return lvri_batch_check((struct lvri_batch *)o->job, o->place, count);
+}
+
+static int parse(const char *method, PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames, struct order *o) {
+  if (count_args(method, nargs, kwnames) < 0) return -1;
+  o->object = lvri_board_owned(self);
+  o->state = lvri_state_of_type(Py_TYPE(self));
+  o->job = args[3];
+  o->place = 0;
+  if (o->object == NULL || o->state == NULL) return -1;
+  o->function = lvri_function_of(o->state, args[0]);
+  if (o->function == NULL || parse_kind(args[1], &o->kind) < 0) return -1;
+  return nargs + (kwnames != NULL) > 4 ? parse_place(args[4], &o->place) : 0;
+}
+
+/* --- one ----------------------------------------------------------------------------------- */
+
+/* 0, a code, or LVRI_RAISED. With 0 the block is the task's. */
+static int put_noted(const struct order *o, const void *data, size_t bytes, lvr_block *block,
+                     uint32_t *ret_number) {
+  if (lvri_runs_prepare(&o->object->runs, 1) < 0) return LVRI_RAISED;
+  int code = lvr_board_put(o->object->board, data, bytes, block, ret_number);
+
+  if (code == 0)
+    lvri_runs_add(&o->object->runs, *ret_number, 1, o->job, (PyObject *)o->function, o->place);
+  return code;
+}
+
+static int put_parcel(const struct order *o, PyObject *argument, uint32_t *ret_number) {
+  unsigned char data[LVR_MESSAGE_INLINE];
+  struct lvri_parcel p;
+  size_t start = lvri_task_start(o->function, o->kind, data);
+
+  if (lvri_parcel_pack_within(o->state, argument, &p, sizeof(data) - start) < 0) return LVRI_RAISED;
+  if (p.bytes > 0) memcpy(data + start, p.data, p.bytes);
+  int code = put_noted(o, data, start + p.bytes, p.block, ret_number);
+
+  if (code == 0) p.block = NULL;
+  lvri_parcel_fini(&p);
+  return code;
+}
+
+static int put(const struct order *o, PyObject *argument, uint32_t *ret_number) {
+  unsigned char data[SMALL_BYTES];
+  size_t start = lvri_task_start(o->function, o->kind, data);
+  size_t bytes = lvri_encode_small(argument, data + start, LVRI_ENCODING_BYTES);
+
+  if (bytes == 0) return put_parcel(o, argument, ret_number);
+  return put_noted(o, data, start + bytes, NULL, ret_number);
+}
+
+static PyObject *put_failed(int code) {
+  return code == LVRI_RAISED ? NULL : lvri_board_raise(code, "put a task");
+}
+
+const char lvri_board_put_doc[] =
+    "put($self, function, kind, argument, job, place=0)\n--\n\n"
+    "Put a task, and return its number: its result is the job's, at that place.";
+
+PyObject *lvri_board_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                         PyObject *kwnames) {
+  struct order o;
+  uint32_t number;
+
+  if (parse("put", self, args, nargs, kwnames, &o) < 0 || check_job(&o, 1) < 0) return NULL;
+  int code = put(&o, args[2], &number);
+
+  return code == 0 ? PyLong_FromUnsignedLong(number) : put_failed(code);
+}
+
+/* --- many ---------------------------------------------------------------------------------- */
+
+/* Tasks that are encoded and not put yet; their places are those in front of order.place. */
+struct packed {
+  struct order order;
+  Py_ssize_t end;     /* the place behind the last one */
+  Py_ssize_t put;     /* how many were put */
+  PyObject *failures; /* a list of (place, exception) */
+  size_t used;
+  uint32_t count, flushes;
+  struct lvr_slice slices[PACKED_COUNT];
+  unsigned char bytes[PACKED_BYTES];
+};
+
+static int raised(int code) {
+  if (code != LVRI_RAISED) (void)put_failed(code);
+  return -1;
+}
+
+/* Puts what is packed and notes what was put: order.place is behind that. -1 with an error. */
+static int put_packed(struct packed *p) {
+  struct order *o = &p->order;
+  Py_ssize_t place = o->place - (Py_ssize_t)p->count;
+  uint32_t put = 0, first = 0;
+  bool noted = lvri_runs_prepare(&o->object->runs, (uint32_t)(p->end - place)) == 0;
+  int code =
+      noted ? lvr_board_put_many(o->object->board, p->slices, p->count, &put, &first) : LVRI_RAISED;
+
+  if (put > 0) lvri_runs_add(&o->object->runs, first, put, o->job, (PyObject *)o->function, place);
+  o->place = place + (Py_ssize_t)put;
+  p->put += (Py_ssize_t)put;
+  p->used = p->count = 0;
+  return code == 0 ? 0 : raised(code);
+}
+
+/* Every now and then others run, and signal handlers. */
+static int flush(struct packed *p) {
+  if (p->count == 0) return 0;
+  if (put_packed(p) < 0) return -1;
+  if (++p->flushes % FLUSHES != 0) return 0;
+  Py_BEGIN_ALLOW_THREADS
+  Py_END_ALLOW_THREADS
+  return PyErr_CheckSignals();
+}
+
+static int note_failure(struct packed *p, PyObject *error) {
+  PyObject *pair = Py_BuildValue("(nO)", p->order.place, error);
+  int failed = pair == NULL ? -1 : PyList_Append(p->failures, pair);
+
+  Py_XDECREF(pair);
+  p->order.place++;
+  return failed;
+}
+
+/* An argument that cannot be sent fails by itself; what a signal handler raised is no failure. */
+static int pass_over(struct packed *p) {
+  if (!PyErr_ExceptionMatches(PyExc_Exception)) return -1;
+  PyObject *error = lvri_take_exception();
+  int failed = note_failure(p, error);
+
+  Py_DECREF(error);
+  return failed;
+}
+
+static int pack_parcel(struct packed *p, PyObject *argument) {
+  uint32_t number;
+
+  if (flush(p) < 0) return -1;
+  int code = put_parcel(&p->order, argument, &number);
+
+  if (code == LVRI_RAISED) return pass_over(p);
+  if (code != 0) return raised(code);
+  p->order.place++;
+  p->put++;
+  return 0;
+}
+
+static int pack(struct packed *p, PyObject *argument) {
+  bool is_full = p->count == PACKED_COUNT || PACKED_BYTES - p->used < SMALL_BYTES;
+
+  if (is_full && flush(p) < 0) return -1;
+  unsigned char *at = p->bytes + p->used;
+  size_t start = lvri_task_start(p->order.function, p->order.kind, at);
+  size_t bytes = lvri_encode_small(argument, at + start, LVRI_ENCODING_BYTES);
+
+  if (bytes == 0) return pack_parcel(p, argument);
+  p->slices[p->count++] = (struct lvr_slice){at, start + bytes};
+  p->used += start + bytes;
+  p->order.place++;
+  return 0;
+}
+
+/* Encoding runs code that may change the list. */
+static int pack_all(struct packed *p, PyObject *arguments, Py_ssize_t count) {
+  int failed = 0;
+
+  for (Py_ssize_t i = 0; failed == 0 && i < count; i++) {
+    if (i >= PySequence_Fast_GET_SIZE(arguments)) {
+      PyErr_SetString(PyExc_RuntimeError, "the arguments changed while they were put");
+      return -1;
+    }
+    PyObject *argument = Py_NewRef(PySequence_Fast_GET_ITEM(arguments, i));
+
+    failed = pack(p, argument);
+    Py_DECREF(argument);
+  }
+  return failed == 0 ? flush(p) : failed;
+}
+
+/* Where some were put already, the others fail: each is told of, one way or the other. */
+static int fail_others(struct packed *p) {
+  if (p->put == 0 || !PyErr_ExceptionMatches(PyExc_Exception)) return -1;
+  PyObject *error = lvri_take_exception();
+  int failed = 0;
+
+  p->order.place -= (Py_ssize_t)p->count; /* packed, and not put */
+  while (failed == 0 && p->order.place < p->end)
+    failed = note_failure(p, error);
+  Py_DECREF(error);
+  return failed;
+}
+
+static struct packed *new_packed(const struct order *order, Py_ssize_t count) {
+  struct packed *p = PyMem_Malloc(sizeof(*p));
+  PyObject *failures = p == NULL ? PyErr_NoMemory() : PyList_New(0);
+
+  if (failures == NULL) {
+    PyMem_Free(p);
+    return NULL;
+  }
+  p->order = *order;
+  p->end = order->place + count;
+  p->failures = failures;
+  p->put = 0;
+  p->used = p->count = p->flushes = 0;
+  return p;
+}
+
+static PyObject *put_all(const struct order *order, PyObject *arguments) {
+  Py_ssize_t count = PySequence_Fast_GET_SIZE(arguments);
+
+  if (check_job(order, count) < 0) return NULL;
+  struct packed *p = new_packed(order, count);
+
+  if (p == NULL) return NULL;
+  int failed = pack_all(p, arguments, count);
+
+  if (failed) failed = fail_others(p);
+  PyObject *failures = p->failures;
+
+  lvri_runs_trim(&order->object->runs);
+  PyMem_Free(p);
+  if (failed) Py_CLEAR(failures);
+  return failures;
+}
+
+const char lvri_board_put_many_doc[] =
+    "put_many($self, function, kind, arguments, job, place=0)\n--\n\n"
+    "Put a task for each argument: their results are the job's, from that place on.\n\n"
+    "Those that cannot be sent are returned, as (place, exception); all others are put. It raises\n"
+    "only if none was, or what a signal handler raised.";
+
+PyObject *lvri_board_put_many(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                              PyObject *kwnames) {
+  struct order o;
+
+  if (parse("put_many", self, args, nargs, kwnames, &o) < 0) return NULL;
+  PyObject *arguments = PySequence_Fast(args[2], "the arguments of put_many() are not iterable");
+  PyObject *failures = arguments == NULL ? NULL : put_all(&o, arguments);
+
+  Py_XDECREF(arguments);
+  return failures;
+}

@@ -1,0 +1,476 @@
+/* work.c - a worker's loop: Board.work().
+ *
+ *   claim some --> for each: begin --> decode, call, encode --> finish --> claim some
+ *                            the row says that it runs; any code may run and raise
+ *
+ * What a task's code raises, be it a KeyboardInterrupt from a signal handler, is the task's; what
+ * comes from anywhere else comes out of work(). Nothing of a task is kept when it is done.
+ *
+ * How many are claimed: as many as will take CLAIM_NS if they are like the last ones, but no more
+ * than half of this worker's share of those that wait. */
+#include "binding/board.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "core/board.h"
+#include "core/session.h"
+#include "core/slots.h"
+#include "os/os.h"
+
+#define CLAIM_NS    INT64_C(200000)
+#define CLAIM_BYTES 32768u
+#define CLAIM_MOST  1024u
+#define GROWTH      8u        /* of one claim over the last one, at most */
+#define IDLE_NS     100000000 /* how long to sleep between two looks at the owner */
+#define RELEASE_NS  5000000   /* how long others may wait for the GIL */
+
+/* One call of work(). */
+struct worker {
+  struct lvri_board_object *object;
+  struct lvri_state *state;
+  PyObject *fail, *unsendable;
+  PyObject *between; /* NULL: none */
+  Py_ssize_t left;   /* tasks to be run; PY_SSIZE_T_MAX: no limit */
+  uint32_t workers;
+  uint32_t next; /* how many fit into CLAIM_NS */
+  bool one_by_one;
+  bool in_claim;    /* something is claimed, and not done */
+  int64_t since_ns; /* when this claim began */
+  int64_t released_ns;
+  uint32_t count, first; /* of the claim */
+  unsigned char *claim;
+};
+
+/* A task of the claim. */
+struct task {
+  struct lvri_task_header head;
+  uint32_t number;
+  const unsigned char *function;
+  const unsigned char *stream;
+  size_t bytes;
+  lvr_block *block; /* NULL: none */
+};
+
+/* --- results ------------------------------------------------------------------------------- */
+
+/* Where a result goes: lvr_board_finish(), or that of a row. */
+typedef int (*put_result)(lvr_board *b, const void *data, size_t bytes, lvr_block *block);
+
+static int put_of_row(lvr_board *b, const void *data, size_t bytes, lvr_block *block) {
+  const struct lvri_put put = {data, bytes, block};
+
+  return lvri_channel_try_put(&b->results, &put, true);
+}
+
+static int send_parcel(const struct worker *w, const struct lvri_result_header *head,
+                       PyObject *value, put_result put) {
+  unsigned char data[LVR_MESSAGE_INLINE];
+  struct lvri_parcel p;
+
+  if (lvri_parcel_pack_within(w->state, value, &p, sizeof(data) - sizeof(*head)) < 0)
+    return LVRI_RAISED;
+  memcpy(data, head, sizeof(*head));
+  if (p.bytes > 0) memcpy(data + sizeof(*head), p.data, p.bytes);
+  int code = put(w->object->board, data, sizeof(*head) + p.bytes, p.block);
+
+  if (code == 0) p.block = NULL;
+  lvri_parcel_fini(&p);
+  return code;
+}
+
+/* -1 with an error: it could not be encoded, or there is no memory for it. */
+static int send(const struct worker *w, uint32_t number, enum lvri_result what, PyObject *value,
+                put_result put) {
+  const struct lvri_result_header head = {number, what};
+  unsigned char data[sizeof(head) + LVRI_ENCODING_BYTES];
+  size_t bytes = lvri_encode_small(value, data + sizeof(head), LVRI_ENCODING_BYTES);
+  int code;
+
+  memcpy(data, &head, sizeof(head));
+  if (bytes > 0)
+    code = put(w->object->board, data, sizeof(head) + bytes, NULL);
+  else
+    code = send_parcel(w, &head, value, put);
+  if (code < 0 && code != LVRI_RAISED) (void)lvri_board_raise(code, "send a result");
+  return code < 0 ? -1 : 0;
+}
+
+/* --- calling; the argument is taken -------------------------------------------------------- */
+
+static PyObject *call_one(PyObject *function, PyObject *argument) {
+  PyObject *args[] = {NULL, argument};
+  PyObject *value =
+      PyObject_Vectorcall(function, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+
+  Py_DECREF(argument);
+  return value;
+}
+
+static PyObject *call_star(PyObject *function, PyObject *arguments) {
+  PyObject *tuple = PySequence_Tuple(arguments);
+
+  Py_DECREF(arguments);
+  PyObject *value = tuple == NULL ? NULL : PyObject_Call(function, tuple, NULL);
+
+  Py_XDECREF(tuple);
+  return value;
+}
+
+static PyObject *call_apply(PyObject *function, PyObject *pair) {
+  PyObject *args, *kwargs, *value = NULL;
+
+  if (!PyTuple_Check(pair))
+    PyErr_Format(PyExc_TypeError, "this task's argument is a pair, not a %s",
+                 Py_TYPE(pair)->tp_name);
+  else if (PyArg_ParseTuple(pair, "O!O!;this task's argument is a pair of a tuple and a dict",
+                            &PyTuple_Type, &args, &PyDict_Type, &kwargs))
+    value = PyObject_Call(function, args, kwargs);
+  Py_DECREF(pair);
+  return value;
+}
+
+typedef PyObject *(*call_item)(PyObject *function, PyObject *item);
+
+/* An item goes when it is done: the list is ours alone. */
+static PyObject *call_each(PyObject *function, PyObject *items, call_item call) {
+  Py_ssize_t count = PyList_GET_SIZE(items);
+  PyObject *values = PyList_New(count);
+
+  for (Py_ssize_t i = 0; values != NULL && i < count; i++) {
+    PyObject *item = PyList_GET_ITEM(items, i);
+
+    PyList_SET_ITEM(items, i, Py_NewRef(Py_None));
+    PyObject *value = call(function, item);
+
+    if (value == NULL)
+      Py_CLEAR(values);
+    else
+      PyList_SET_ITEM(values, i, value);
+  }
+  return values;
+}
+
+static PyObject *call_chunk(PyObject *function, PyObject *chunk, call_item call) {
+  PyObject *items = PySequence_List(chunk);
+
+  Py_DECREF(chunk);
+  PyObject *values = items == NULL ? NULL : call_each(function, items, call);
+
+  Py_XDECREF(items);
+  return values;
+}
+
+static PyObject *call(unsigned kind, PyObject *function, PyObject *argument) {
+  switch (kind) {
+    case LVRI_TASK_ITEM:
+      return call_one(function, argument);
+    case LVRI_TASK_STAR:
+      return call_star(function, argument);
+    case LVRI_TASK_APPLY:
+      return call_apply(function, argument);
+    case LVRI_TASK_CHUNK:
+      return call_chunk(function, argument, call_one);
+    default:
+      return call_chunk(function, argument, call_star);
+  }
+}
+
+/* --- one task ------------------------------------------------------------------------------ */
+
+static bool is_cancelled(const unsigned char *data) {
+  uint32_t word;
+
+  memcpy(&word, data, sizeof(word)); /* a task has so many bytes */
+  return word == LVR_BOARD_CANCELLED;
+}
+
+/* -1 with an error: that is no task. */
+static int read_task(struct lvri_state *state, const unsigned char *data, size_t bytes,
+                     struct task *t) {
+  const struct lvri_task_header *head = &t->head;
+
+  if (bytes >= sizeof(*head)) memcpy(&t->head, data, sizeof(*head));
+  if (bytes < sizeof(*head) || head->function_bytes > bytes - sizeof(*head) ||
+      head->kind >= LVRI_TASK_KINDS || (head->is_large && head->function_bytes < sizeof(lvr_ref)))
+    return lvri_raise_corrupt(state, "it is no task");
+  t->function = data + sizeof(*head);
+  t->stream = t->function + head->function_bytes;
+  t->bytes = bytes - sizeof(*head) - head->function_bytes;
+  return 0;
+}
+
+/* The block goes when the argument is decoded. */
+static PyObject *run(struct worker *w, struct task *t) {
+  struct lvri_known *known = &w->object->known;
+  PyObject *function = lvri_known_find(known, w->state, &t->head, t->function);
+
+  if (function == NULL) return NULL;
+  Py_INCREF(function);
+  PyObject *argument = lvri_parcel_decode(w->state, t->stream, t->bytes, t->block), *value = NULL;
+
+  lvr_block_detach(t->block);
+  t->block = NULL;
+  if (argument != NULL) value = call(t->head.kind, function, argument);
+  Py_DECREF(function);
+  return value;
+}
+
+/* The exception that is set was raised by the task's code, or by sending its value. -1 with what is
+ * to come out of work(). */
+static int send_failure(struct worker *w, uint32_t number, PyObject *value) {
+  PyObject *raised = lvri_take_exception();
+  PyObject *args[] = {raised, value};
+  PyObject *told = value == NULL ? PyObject_Vectorcall(w->fail, args, 1, NULL)
+                                 : PyObject_Vectorcall(w->unsendable, args, 2, NULL);
+
+  Py_DECREF(raised);
+  int failed = told == NULL ? -1 : send(w, number, LVRI_RESULT_FAILED, told, lvr_board_finish);
+
+  Py_XDECREF(told);
+  return failed;
+}
+
+/* Takes the block. -1 with what is to come out of work(). */
+static int run_task(struct worker *w, uint32_t number, const unsigned char *data, size_t bytes,
+                    lvr_block *block) {
+  struct task t = {.block = block};
+
+  w->object->running = (int64_t)number;
+  lvr_board_begin(w->object->board, number);
+  PyObject *value = read_task(w->state, data, bytes, &t) < 0 ? NULL : run(w, &t);
+  int failed = value == NULL ? -1 : send(w, number, LVRI_RESULT_VALUE, value, lvr_board_finish);
+
+  w->object->running = -1;
+  lvr_block_detach(t.block);
+  if (failed) failed = send_failure(w, number, value);
+  Py_XDECREF(value);
+  w->left -= w->left != PY_SSIZE_T_MAX;
+  return failed;
+}
+
+/* --- a claim ------------------------------------------------------------------------------- */
+
+static int run_message(struct worker *w, struct lvr_message *m, uint32_t number) {
+  lvr_block *block = m->block;
+
+  if (!is_cancelled(m->data)) return run_task(w, number, m->data, m->bytes, block);
+  lvr_message_fini(m);
+  return 0;
+}
+
+static int run_claim(struct worker *w) {
+  const unsigned char *at = w->claim;
+  int failed = 0;
+
+  for (uint32_t i = 0; failed == 0 && i < w->count; i++) {
+    uint32_t bytes;
+
+    memcpy(&bytes, at, sizeof(bytes));
+    at += sizeof(bytes);
+    if (!is_cancelled(at)) failed = run_task(w, w->first + i, at, bytes, NULL);
+    at += (bytes + 3u) & ~3u;
+  }
+  return failed;
+}
+
+/* The owner is gone: there is nobody to work for. */
+static bool is_orphan(const struct lvr_board *b,
+                      bool (*is_alive)(struct lvri_arena *, lvr_proc_id)) {
+  const struct lvr_board_shm *shm = (const struct lvr_board_shm *)(const void *)b->handle.object;
+
+  return !is_alive(&b->handle.session->arena, shm->bo_owner);
+}
+
+static uint32_t how_many(const struct worker *w) {
+  if (w->one_by_one || w->next <= 1) return 1;
+  uint32_t share = lvr_board_waiting(w->object->board) / 2 / w->workers;
+  uint32_t many = w->next < share ? w->next : share;
+
+  return many > 0 ? many : 1;
+}
+
+/* From how long the claim took. */
+static void guess_next(struct worker *w) {
+  int64_t now_ns = lvri_os_now_ns(), took_ns = now_ns - w->since_ns;
+  int64_t count = w->count > 0 ? w->count : 1, most = count * GROWTH;
+  int64_t fit = took_ns > 0 ? CLAIM_NS * count / took_ns : most;
+
+  if (fit > most) fit = most;
+  if (fit > CLAIM_MOST) fit = CLAIM_MOST;
+  w->next = fit > 0 ? (uint32_t)fit : 1;
+  w->since_ns = now_ns;
+}
+
+static int claim_until(struct worker *w, uint32_t most, int64_t deadline_ns) {
+  size_t bytes;
+
+  return lvr_board_claim_until(w->object->board, w->claim, CLAIM_BYTES, most, deadline_ns,
+                               &w->count, &bytes, &w->first);
+}
+
+/* Until there is a task, or there will be none: -EPIPE. LVRI_RAISED: a signal handler did. */
+static int await_claim(struct worker *w) {
+  for (;;) {
+    const int64_t until_ns = lvri_os_now_ns() + IDLE_NS;
+    int code;
+
+    Py_BEGIN_ALLOW_THREADS
+    code = claim_until(w, 1, until_ns);
+    Py_END_ALLOW_THREADS
+    w->since_ns = lvri_os_now_ns();
+    if (code != -EINTR && code != -ETIMEDOUT) return code;
+    if (PyErr_CheckSignals() < 0) return LVRI_RAISED;
+    if (is_orphan(w->object->board, lvri_slot_alive_thoroughly)) return -EPIPE;
+    if (code == -ETIMEDOUT) lvri_known_forget(&w->object->known, true);
+  }
+}
+
+/* Every now and then others run, where tasks are no Python code. */
+static void let_others_run(struct worker *w) {
+  if (w->since_ns - w->released_ns < RELEASE_NS) return;
+  w->released_ns = w->since_ns;
+  Py_BEGIN_ALLOW_THREADS
+  Py_END_ALLOW_THREADS
+}
+
+static int claim(struct worker *w) {
+  if (PyErr_CheckSignals() < 0) return LVRI_RAISED;
+  if (is_orphan(w->object->board, lvri_slot_alive)) return -EPIPE;
+  let_others_run(w);
+  int code = claim_until(w, how_many(w), LVRI_TRY_ONCE);
+
+  return code == -ETIMEDOUT ? await_claim(w) : code;
+}
+
+/* The first one has a block, or had when we looked. */
+static int run_first(struct worker *w) {
+  struct lvr_message m;
+  uint32_t number;
+  int code = lvr_board_claim_block_until(w->object->board, &m, LVRI_TRY_ONCE, &number);
+
+  if (code == -ETIMEDOUT) return 0;
+  if (code < 0) {
+    (void)lvri_board_raise(code, "claim a task");
+    return -1;
+  }
+  return run_message(w, &m, number);
+}
+
+/* --- the loop ------------------------------------------------------------------------------ */
+
+/* 1: between() was true; -1 with an error. */
+static int call_between(struct worker *w) {
+  if (w->between == NULL) return 0;
+  PyObject *answer = PyObject_CallNoArgs(w->between);
+  int is_true = answer == NULL ? -1 : PyObject_IsTrue(answer);
+
+  Py_XDECREF(answer);
+  return is_true;
+}
+
+/* -1 with what is to come out of work(): the claim is not done with. */
+static int run_all(struct worker *w) {
+  w->in_claim = true;
+  if ((w->count > 0 ? run_claim(w) : run_first(w)) < 0) return -1;
+  w->in_claim = false;
+  guess_next(w);
+  return 0;
+}
+
+/* Why it ended; NULL with an error. */
+static const char *work(struct worker *w) {
+  while (w->left > 0) {
+    int code = claim(w);
+
+    if (code == -EPIPE) return "closed";
+    if (code != 0 && code != LVRI_RAISED) (void)lvri_board_raise(code, "claim a task");
+    if (code != 0 || run_all(w) < 0) return NULL;
+    int is_true = call_between(w);
+
+    if (is_true != 0) return is_true < 0 ? NULL : "between";
+  }
+  return "enough";
+}
+
+/* What was claimed and not done is the dead worker's only once it is dead. */
+static int begin(struct lvri_board_object *object) {
+  if (!object->is_busy) {
+    object->is_busy = true;
+    return 0;
+  }
+  PyErr_Format(PyExc_RuntimeError,
+               "process %d works on this board already, or was interrupted in the middle of a "
+               "task: then it has to end, so that the owner is told of the task",
+               (int)getpid());
+  return -1;
+}
+
+static PyObject *work_claiming(struct worker *w) {
+  w->claim = PyMem_Malloc(CLAIM_BYTES);
+  if (w->claim == NULL) return PyErr_NoMemory();
+  if (begin(w->object) < 0) {
+    PyMem_Free(w->claim);
+    return NULL;
+  }
+  const char *why = work(w);
+
+  PyMem_Free(w->claim);
+  w->object->is_busy = w->in_claim;
+  return why == NULL ? NULL : PyUnicode_FromString(why);
+}
+
+const char lvri_board_work_doc[] =
+    "work($self, /, fail, unsendable, most=0, workers=1, between=None)\n--\n\n"
+    "Claim and run tasks until the board is closed and empty, or its owner is gone: 'closed';\n"
+    "until so many were run (0: no limit): 'enough'; or until between() is true: 'between'.\n\n"
+    "fail(exception) is what is sent for a task that raised, unsendable(exception, value) for a\n"
+    "result that could not be sent. What they raise comes out of here, and what a signal handler\n"
+    "raises while no task runs.";
+
+PyObject *lvri_board_work(PyObject *self, PyObject *args, PyObject *kwargs) {
+  static char *keywords[] = {"fail", "unsendable", "most", "workers", "between", NULL};
+  struct worker w = {.object = lvri_board_working(self),
+                     .state = lvri_state_of_type(Py_TYPE(self))};
+  PyObject *between = Py_None;
+  Py_ssize_t most = 0, workers = 1;
+
+  if (w.object == NULL || w.state == NULL ||
+      !PyArg_ParseTupleAndKeywords(args, kwargs, "OO|nnO:work", keywords, &w.fail, &w.unsendable,
+                                   &most, &workers, &between))
+    return NULL;
+  if (most < 0 || workers < 1 || workers > (Py_ssize_t)LVR_BOARD_ROWS_MAX)
+    return PyErr_Format(PyExc_ValueError, "most is at least 0, workers 1 to %u",
+                        LVR_BOARD_ROWS_MAX);
+  w.between = between == Py_None ? NULL : between;
+  w.left = most == 0 ? PY_SSIZE_T_MAX : most;
+  w.one_by_one = most > 0 || w.between != NULL;
+  w.workers = (uint32_t)workers;
+  w.since_ns = w.released_ns = lvri_os_now_ns();
+  return work_claiming(&w);
+}
+
+/* --- of a row ------------------------------------------------------------------------------ */
+
+static PyObject *send_of_row(PyObject *self, enum lvri_result what, PyObject *value) {
+  const struct worker w = {.object = lvri_board_working(self),
+                           .state = lvri_state_of_type(Py_TYPE(self))};
+
+  if (w.object == NULL || w.state == NULL || send(&w, w.object->row, what, value, put_of_row) < 0)
+    return NULL;
+  Py_RETURN_NONE;
+}
+
+const char lvri_board_ready_doc[] =
+    "ready($self, value, /)\n--\n\nTell the owner that this worker is initialised.";
+
+PyObject *lvri_board_ready(PyObject *self, PyObject *value) {
+  return send_of_row(self, LVRI_RESULT_READY, value);
+}
+
+const char lvri_board_unfit_doc[] =
+    "unfit($self, value, /)\n--\n\nTell the owner that this worker cannot be initialised.";
+
+PyObject *lvri_board_unfit(PyObject *self, PyObject *value) {
+  return send_of_row(self, LVRI_RESULT_UNFIT, value);
+}
