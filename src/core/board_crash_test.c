@@ -298,7 +298,7 @@ struct random_run {
   pid_t workers[ROWS];
   uint8_t *told;
   uint32_t *task_of; /* by number */
-  uint32_t numbers, left, kills, died, cancelled;
+  uint32_t numbers, left, kills, died, cancelled, revoked;
 };
 
 static void take_all(struct random_run *r) {
@@ -339,6 +339,21 @@ static void shoot(struct random_run *r, uint32_t row_index) {
   bury(r, row_index);
 }
 
+/* The rest of a claim, to be put again. */
+static void take_back(struct random_run *r, uint32_t row_index) {
+  uint32_t first, count;
+  int error = lvr_board_revoke(r->crew.b, row_index, &first, &count);
+  if (error != 0) CHECK_INT(error, -ENOENT);
+  if (error != 0) return;
+  for (uint32_t n = first; n != first + count; n++) {
+    uint32_t task = r->task_of[n];
+    if (r->told[task]) continue; /* cancelled */
+    CHECK_INT(lvr_board_put(r->crew.b, &task, sizeof(task), NULL, &r->numbers), 0);
+    r->task_of[r->numbers++] = task;
+    r->revoked++;
+  }
+}
+
 /* One of those that wait, if it still does: then it counts as told, and a result would be a fault.
  */
 static void cancel_one(struct random_run *r, uint64_t *seed) {
@@ -372,8 +387,11 @@ TEST_WITHIN(tells_of_each_task_once_whoever_is_killed, 60) {
     if (test_random(&seed) % 4 == 0) shoot(&r, test_random(&seed) % ROWS);
     for (uint32_t i = test_random(&seed) % 8; i > 0; i--)
       cancel_one(&r, &seed);
+    for (uint32_t i = test_random(&seed) % 8; i > 0; i--)
+      take_back(&r, test_random(&seed) % ROWS);
   }
   CHECK(r.cancelled > 20);
+  CHECK(r.revoked > 20);
   for (uint32_t i = 0; i < ROWS; i++)
     test_kill(r.workers[i]);
   CHECK(lvr_repair(r.crew.s) >= 0);

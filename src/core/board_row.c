@@ -9,6 +9,10 @@
 
 #define RUNS (UINT64_C(1) << 32) /* of ro_running and running, above the number */
 
+static uint64_t claim_of(uint32_t first, uint32_t count) { return (uint64_t)first << 32 | count; }
+
+static uint32_t first_of(uint64_t claim) { return (uint32_t)(claim >> 32); }
+
 /* --- the owner ------------------------------------------------------------------------------ */
 
 uint32_t lvr_board_rows(const lvr_board *b) { return lvri_board_shm(b)->bo_rows; }
@@ -71,6 +75,21 @@ int lvr_board_bury(lvr_board *b, uint32_t row, struct lvr_board_row *ret_row) {
   return 0;
 }
 
+int lvr_board_revoke(lvr_board *b, uint32_t row, uint32_t *ret_first, uint32_t *ret_count) {
+  if (lvri_session_stale(b->handle.session)) return -ESTALE;
+  if (row >= lvr_board_rows(b)) return -EINVAL;
+  _Atomic uint64_t *word = &lvri_board_row(b, row)->ro_claim;
+  uint64_t claim = lvri_load_acquire_u64(word), kept;
+  do {
+    if ((uint32_t)claim <= 1) return -ENOENT;
+    kept = claim_of(first_of(claim), 1);
+  } while (!lvri_cas_acq_rel_u64(word, &claim, kept));
+  LVR_CRASHPOINT("board.claim.revoked");
+  *ret_first = first_of(claim) + 1;
+  *ret_count = (uint32_t)claim - 1;
+  return 0;
+}
+
 void lvr_board_order(lvr_board *b, uint32_t row, uint64_t order) {
   lvri_store_release_u64(&lvri_board_row(b, row)->ro_order, order);
 }
@@ -104,7 +123,7 @@ int lvr_board_enlist(lvr_board *b, uint32_t row) {
 }
 
 static uint32_t claimed_first(const struct lvr_board *b) {
-  return (uint32_t)(lvri_load_relaxed_u64(&b->row->ro_claim) >> 32);
+  return first_of(lvri_load_relaxed_u64(&b->row->ro_claim));
 }
 
 int lvr_board_claim_until(lvr_board *b, void *buf, size_t room, uint32_t most, int64_t deadline_ns,
@@ -125,12 +144,29 @@ int lvr_board_claim_block_until(lvr_board *b, struct lvr_message *ret_m, int64_t
   return error;
 }
 
-void lvr_board_begin(lvr_board *b, uint32_t number) {
-  if (!is_worker(b)) return;
+/* What is before number is done, and leaves the claim. False: number was taken back. */
+static bool advance_claim(struct lvr_board *b, uint32_t number) {
+  _Atomic uint64_t *word = &b->row->ro_claim;
+  uint64_t claim = lvri_load_relaxed_u64(word), rest;
+  do {
+    uint32_t done = number - first_of(claim);
+    if (done >= (uint32_t)claim) return false;
+    if (done == 0) return true; /* the first one stays */
+    rest = claim_of(number, (uint32_t)claim - done);
+  } while (!lvri_cas_acq_rel_u64(word, &claim, rest));
+  LVR_CRASHPOINT("board.claim.advanced");
+  return true;
+}
+
+int lvr_board_begin(lvr_board *b, uint32_t number) {
+  int error = worker_only(b);
+  if (error) return error;
+  if (!advance_claim(b, number)) return -ECANCELED;
   lvri_store_relaxed_u64(&b->row->ro_since_ns, (uint64_t)lvri_os_now_ns());
   lvri_store_release_u64(&b->row->ro_running, RUNS | number);
   LVR_CRASHPOINT("board.task.begun");
   lvri_store_relaxed_u64(&b->running, RUNS | number);
+  return 0;
 }
 
 /* A signal from here on is not for the task, whose code has ended; but a death still is. */

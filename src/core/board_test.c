@@ -34,8 +34,8 @@ TEST(works_alone) {
   CHECK_INT(work_some(b, 3, 0), 0);
   struct lvr_board_row row;
   lvr_board_look(b, 1, &row);
-  CHECK_INT(row.first, 0);
-  CHECK_INT(row.count, 3);
+  CHECK_INT(row.first, 2);
+  CHECK_INT(row.count, 1);
   CHECK(row.is_running);
   CHECK_INT(row.running, 2);
   CHECK_INT(row.finished, 3);
@@ -150,16 +150,92 @@ TEST(a_worker_knows_what_it_runs) {
   CHECK_INT(lvr_board_running(b), -1);
   CHECK_INT(lvr_board_enlist(b, 0), 0);
   CHECK_INT(lvr_board_running(b), -1);
-  lvr_board_begin(b, UINT32_MAX);
+  lvri_store_release_u64(&b->row->ro_claim, (uint64_t)UINT32_MAX << 32 | 2); /* that, and 0 */
+  CHECK_INT(lvr_board_begin(b, UINT32_MAX), 0);
   CHECK_INT(lvr_board_running(b), UINT32_MAX);
   CHECK_INT(lvr_board_finish(b, "done", 4, NULL), 0);
   CHECK_INT(lvr_board_running(b), -1);
   lvr_board_look(b, 0, &row);
   CHECK(row.is_running);
   CHECK_INT(row.running, UINT32_MAX);
-  lvr_board_begin(b, 0);
+  CHECK_INT(lvr_board_begin(b, 0), 0);
   CHECK_INT(lvr_board_running(b), 0);
+  CHECK_INT(lvr_board_begin(b, 1), -ECANCELED);
   lvr_board_detach(b);
+}
+
+/* --- what is taken back ---------------------------------------------------------------------- */
+
+static void claim_some(lvr_board *b, uint32_t most, uint32_t first_wanted) {
+  unsigned char buf[2 * LVR_MESSAGE_INLINE];
+  uint32_t count, first;
+  size_t bytes;
+  CHECK_INT(lvr_board_claim_until(b, buf, sizeof(buf), most, 0, &count, &bytes, &first), 0);
+  CHECK_INT(count, most);
+  CHECK_INT(first, first_wanted);
+}
+
+static void check_claim(const lvr_board *b, uint32_t first, uint32_t count) {
+  struct lvr_board_row row;
+  lvr_board_look(b, 0, &row);
+  CHECK_INT(row.first, first);
+  CHECK_INT(row.count, count);
+}
+
+TEST(takes_back_what_is_behind_the_one_that_runs) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  uint32_t first = 77, count = 77;
+  put_tasks(b, 8);
+  CHECK_INT(lvr_board_enlist(b, 0), 0);
+  CHECK_INT(lvr_board_revoke(b, 0, &first, &count), -ENOENT);
+  CHECK_INT(lvr_board_revoke(b, ROWS, &first, &count), -EINVAL);
+  claim_some(b, 5, 0);
+  CHECK_INT(lvr_board_begin(b, 0), 0);
+  check_claim(b, 0, 5);
+  CHECK_INT(lvr_board_begin(b, 2), 0);
+  check_claim(b, 2, 3);
+  CHECK_INT(lvr_board_begin(b, 1), -ECANCELED); /* it is done with */
+  CHECK_INT(lvr_board_revoke(b, 0, &first, &count), 0);
+  CHECK_INT(first, 3);
+  CHECK_INT(count, 2);
+  check_claim(b, 2, 1);
+  CHECK_INT(lvr_board_revoke(b, 0, &first, &count), -ENOENT);
+  CHECK_INT(lvr_board_begin(b, 3), -ECANCELED);
+  CHECK_INT(lvr_board_finish(b, "done", 4, NULL), 0);
+  claim_some(b, 3, 5);
+  CHECK_INT(lvr_board_revoke(b, 0, &first, &count), 0); /* before any of it has begun */
+  CHECK_INT(first, 6);
+  CHECK_INT(lvr_board_begin(b, 5), 0);
+  CHECK_INT(lvr_board_begin(b, 6), -ECANCELED);
+  lvr_board_detach(b);
+}
+
+static void claim_and_die(void *argument) {
+  struct crew *c = argument;
+  CHECK_INT(lvr_board_enlist(c->b, c->row), 0);
+  (void)work_some(c->b, 1, 0);
+}
+
+/* The one who claimed last lives, and some of its claim was taken back; then somebody dies with the
+ * mutex: what is left of that claim is no note of the dead one's. */
+TEST(what_is_left_of_a_claim_stays) {
+  struct crew c = {.s = new_session(), .row = 1};
+  uint32_t first, count;
+  c.b = new_board(c.s);
+  put_tasks(c.b, 6);
+  CHECK_INT(lvr_board_enlist(c.b, 0), 0);
+  claim_some(c.b, 3, 0);
+  CHECK_INT(lvr_board_begin(c.b, 0), 0);
+  CHECK_INT(lvr_board_revoke(c.b, 0, &first, &count), 0);
+  test_kill(crash_stop_at("channel.claim.placed", 1, claim_and_die, &c));
+  lvri_board_shm(c.b)->bo_tasks.ch_claim =
+      lvri_off_in(lvri_board_arena(c.b), &c.b->row->ro_claim); /* as if it had come less far */
+  CHECK_INT(lvr_board_settle(c.b, 1), 0);
+  check_claim(c.b, 0, 1);
+  CHECK(lvr_repair(c.s) >= 0);
+  lvr_board_detach(c.b);
+  CHECK_INT(lvr_session_check(c.s), 0);
 }
 
 TEST(refuses_what_is_no_task) {
@@ -213,7 +289,7 @@ static void act_as_the_parent(void *argument) {
   CHECK_INT(lvr_board_ordered(b), 0);
   CHECK_INT(work_some(b, 1, 0), -EINVAL);
   CHECK_INT(lvr_board_claim_block_until(b, &m, 0, &number), -EINVAL);
-  lvr_board_begin(b, 7);
+  CHECK_INT(lvr_board_begin(b, 7), -EINVAL);
   CHECK_INT(lvr_board_finish(b, "done", 4, NULL), -EINVAL);
 }
 
@@ -232,13 +308,13 @@ TEST(a_forked_child_of_a_worker_is_none) {
   put_tasks(b, 5);
   CHECK_INT(lvr_board_enlist(b, 0), 0);
   CHECK_INT(work_some(b, 3, 0), 0);
-  lvr_board_begin(b, 2);
+  CHECK_INT(lvr_board_begin(b, 2), 0);
   lvr_board_order(b, 0, 1);
   pid_t child = test_fork(be_a_worker_too, b);
   CHECK_INT(test_join(child), 0);
   lvr_board_look(b, 0, &row);
-  CHECK_INT(row.first, 0);
-  CHECK_INT(row.count, 3);
+  CHECK_INT(row.first, 2);
+  CHECK_INT(row.count, 1);
   CHECK_INT(row.running, 2);
   CHECK_INT(row.finished, 3);
   lvr_board_look(b, 1, &row);
@@ -254,7 +330,7 @@ static int stale_worker(lvr_board *b) {
   struct lvr_message m;
   uint32_t number;
   if (lvr_board_claim_block_until(b, &m, 0, &number) != -ESTALE) return 1;
-  lvr_board_begin(b, 7);
+  if (lvr_board_begin(b, 7) != -ESTALE) return 6;
   if (lvr_board_finish(b, "done", 4, NULL) != -ESTALE) return 2;
   if (lvr_board_put(b, "aaaa", 4, NULL, &number) != -ESTALE) return 3;
   if (lvr_board_enlist(b, 1) != -ESTALE) return 4;
@@ -267,11 +343,12 @@ TEST(who_is_in_no_session_is_no_worker) {
   lvr_board *b = new_board(s);
   put_tasks(b, 1);
   CHECK_INT(lvr_board_enlist(b, 0), 0);
-  lvr_board_begin(b, 3);
+  claim_some(b, 1, 0);
+  CHECK_INT(lvr_board_begin(b, 0), 0);
   pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
   if (pid == 0) _exit(stale_worker(b));
   CHECK_INT(test_join(pid), 0);
-  CHECK_INT(lvr_board_waiting(b), 1);
+  CHECK_INT(lvr_board_waiting(b), 0);
   lvr_board_detach(b);
 }
 

@@ -33,12 +33,16 @@ static inline void put_tasks(lvr_board *b, uint32_t count) {
 
 static int64_t task_ns; /* how long a task takes, at least */
 
-static inline void work_on(lvr_board *b, uint32_t number, uint32_t task) {
-  lvr_board_begin(b, number);
+/* False: it was taken back. */
+static inline bool work_on(lvr_board *b, uint32_t number, uint32_t task) {
+  int error = lvr_board_begin(b, number);
+  if (error == -ECANCELED) return false;
+  CHECK_INT(error, 0);
   for (int64_t end_ns = in_ns(task_ns); task_ns && lvri_os_now_ns() < end_ns;)
     lvri_cpu_relax();
   struct answer a = {number, task * task};
   CHECK_INT(lvr_board_finish(b, &a, sizeof(a), NULL), 0);
+  return true;
 }
 
 /* One claim, of up to `most`. 0, or why there was none. */
@@ -50,7 +54,7 @@ static inline int work_some(lvr_board *b, uint32_t most, int64_t deadline_ns) {
   for (uint32_t i = 0; !error && i < count; i++) {
     uint32_t task;
     memcpy(&task, buf + (size_t)i * 8 + 4, sizeof(task));
-    if (task != LVR_BOARD_CANCELLED) work_on(b, first + i, task);
+    if (task != LVR_BOARD_CANCELLED && !work_on(b, first + i, task)) break;
   }
   return error;
 }
