@@ -47,10 +47,11 @@ static uint32_t divisors_of(uint32_t n) {
 }
 
 static void work_on(lvr_board *board, uint32_t number, uint32_t item) {
-  lvr_board_begin(board, number);
+  int error = lvr_board_begin(board, number);
+  if (error) fail("begin", error);
   if (item == POISON) (void)raise(SIGKILL);
   struct answer answer = {number, divisors_of(input[item])};
-  int error = lvr_board_finish(board, &answer, sizeof(answer), NULL);
+  error = lvr_board_finish(board, &answer, sizeof(answer), NULL);
   if (error) fail("finish", error);
 }
 
