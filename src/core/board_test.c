@@ -431,6 +431,59 @@ static void serve(void *argument) {
   lvr_proc_announce(c->s, 0);
 }
 
+enum { RACERS = 5000 };
+
+struct race {
+  lvr_board *b;
+  _Atomic uint32_t threads;
+  uint8_t cancelled[RACERS], refused[RACERS], claimed[RACERS];
+  uint64_t seed;
+};
+
+static void claim_racing(struct race *r) {
+  uint32_t number = 0;
+  while (number != RACERS - 1) {
+    uint32_t task = claim_one(r->b, &number);
+    r->claimed[number] = task == number;
+    CHECK(task == number || task == LVR_BOARD_CANCELLED);
+  }
+}
+
+/* Those that are about to be claimed. */
+static void cancel_racing(struct race *r) {
+  for (uint32_t waiting; (waiting = lvr_board_waiting(r->b)) > 0;) {
+    uint32_t number = RACERS - waiting + test_random(&r->seed) % 4;
+    int error = lvr_board_cancel(r->b, number);
+    if (error == 0) CHECK(!r->refused[number]);
+    if (error != 0) CHECK_INT(error, -ENOENT);
+    if (number < RACERS) *(error ? &r->refused[number] : &r->cancelled[number]) = 1;
+  }
+}
+
+static void race(void *argument) {
+  struct race *r = argument;
+  if (lvri_fetch_add_relaxed_u32(&r->threads, 1) == 0)
+    claim_racing(r);
+  else
+    cancel_racing(r);
+}
+
+/* What a cancel says is what the worker sees. */
+TEST(a_cancel_is_before_a_claim_or_behind_it) {
+  static struct race r;
+  lvr_session *s = new_session();
+  r.b = new_board(s);
+  r.seed = test_seed();
+  put_tasks(r.b, RACERS);
+  CHECK_INT(lvr_board_enlist(r.b, 0), 0);
+  test_threads(2, race, &r);
+  for (uint32_t i = 0; i < RACERS; i++) {
+    CHECK_INT(r.claimed[i], r.cancelled[i] ? 0 : 1);
+    CHECK(!r.refused[i] || r.claimed[i] || r.cancelled[i]);
+  }
+  lvr_board_detach(r.b);
+}
+
 enum { MANY = 500 };
 
 TEST_WITHIN(many_workers_do_each_task_once, 60) {
