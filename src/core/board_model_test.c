@@ -493,38 +493,41 @@ static const struct step {
   bool (*choose)(struct world *w, unsigned me, unsigned choice); /* or this */
   unsigned choices;                                              /* the last one, from 0 */
 } steps[STEPS] = {
-    [LOCK_GET] = {"lvri_channel_lock_get(): takes the mutex", step_lock_get},
-    [FINISH_HEAD] = {"finish_taken(): stores the head", step_finish_head},
-    [FINISH_TAKEN] = {"finish_taken(): clears ch_taken", step_finish_taken},
-    [STRIKE_LOOK] = {"strike_claim(): compares note and head", step_strike_look},
-    [STRIKE] = {"strike_claim(): strikes it out", step_strike},
-    [ENLIST] = {"lvr_board_enlist()", step_enlist},
-    [FIND] = {"get_batch(), take(): copies", NULL, step_find, CLAIM - 1},
-    [PLACE] = {"note_claim(): stores ch_claim", step_place},
-    [NOTE] = {"note_claim(): stores ro_claim", step_note},
-    [TAKE] = {"take_block(): the transaction", NULL, step_take, 1},
-    [HEAD] = {"lvri_channel_publish_head()", step_head},
-    [TAKEN] = {"publish_taken(): clears ch_taken", step_taken},
-    [UNLOCK] = {"try_get_many(): gives the mutex back", step_unlock},
-    [BEGIN] = {"lvr_board_begin()", step_begin},
-    [RUN] = {"the task's own code", step_run},
-    [PUBLISH] = {"lvr_board_finish(): stores the tail", step_publish},
-    [LOOP] = {"lvr_board_take_until(), lvr_board_is_over()", NULL, step_loop, 2 * WORKERS},
-    [TELL] = {"tells of a result", step_tell},
-    [SETTLED] = {"lvr_board_settle(): gives the mutex back", step_settled},
-    [DRAIN] = {"lvr_board_take_until(), before it buries", step_drain},
-    [DRAIN_TELL] = {"tells of it", step_drain_tell},
-    [READ_CLAIM] = {"lvr_board_bury(): reads ro_claim", step_read_claim},
-    [READ_RUNNING] = {"lvr_board_bury(): reads ro_running", step_read_running},
-    [CLEAR] = {"clear(): ro_claim, ro_running", step_clear},
-    [CLEAR_WORKER] = {"clear(): ro_worker", step_clear_worker},
-    [JUDGE] = {"judges one task: tells of it, or lvr_board_put()", step_judge},
-    [CANCEL] = {"lvr_board_cancel()", step_cancel},
-    [LOOK] = {"overwrite(): looks at the head", step_look},
-    [OVERWRITE] = {"overwrite(): stores", step_overwrite},
-    [CANCEL_UNLOCK] = {"lvri_channel_overwrite(): gives the mutex back", step_cancel_unlock},
-    [STRIKE_OUT] = {"strikes it from the table", step_strike_out},
-    [CANCEL_DONE] = {"is done"},
+    [LOCK_GET] = {.name = "lvri_channel_lock_get(): takes the mutex", .make = step_lock_get},
+    [FINISH_HEAD] = {.name = "finish_taken(): stores the head", .make = step_finish_head},
+    [FINISH_TAKEN] = {.name = "finish_taken(): clears ch_taken", .make = step_finish_taken},
+    [STRIKE_LOOK] = {.name = "strike_claim(): compares note and head", .make = step_strike_look},
+    [STRIKE] = {.name = "strike_claim(): strikes it out", .make = step_strike},
+    [ENLIST] = {.name = "lvr_board_enlist()", .make = step_enlist},
+    [FIND] = {.name = "get_batch(), take(): copies", .choose = step_find, .choices = CLAIM - 1},
+    [PLACE] = {.name = "note_claim(): stores ch_claim", .make = step_place},
+    [NOTE] = {.name = "note_claim(): stores ro_claim", .make = step_note},
+    [TAKE] = {.name = "take_block(): the transaction", .choose = step_take, .choices = 1},
+    [HEAD] = {.name = "lvri_channel_publish_head()", .make = step_head},
+    [TAKEN] = {.name = "publish_taken(): clears ch_taken", .make = step_taken},
+    [UNLOCK] = {.name = "try_get_many(): gives the mutex back", .make = step_unlock},
+    [BEGIN] = {.name = "lvr_board_begin()", .make = step_begin},
+    [RUN] = {.name = "the task's own code", .make = step_run},
+    [PUBLISH] = {.name = "lvr_board_finish(): stores the tail", .make = step_publish},
+    [LOOP] = {.name = "lvr_board_take_until(), lvr_board_is_over()",
+              .choose = step_loop,
+              .choices = 2 * WORKERS},
+    [TELL] = {.name = "tells of a result", .make = step_tell},
+    [SETTLED] = {.name = "lvr_board_settle(): gives the mutex back", .make = step_settled},
+    [DRAIN] = {.name = "lvr_board_take_until(), before it buries", .make = step_drain},
+    [DRAIN_TELL] = {.name = "tells of it", .make = step_drain_tell},
+    [READ_CLAIM] = {.name = "lvr_board_bury(): reads ro_claim", .make = step_read_claim},
+    [READ_RUNNING] = {.name = "lvr_board_bury(): reads ro_running", .make = step_read_running},
+    [CLEAR] = {.name = "clear(): ro_claim, ro_running", .make = step_clear},
+    [CLEAR_WORKER] = {.name = "clear(): ro_worker", .make = step_clear_worker},
+    [JUDGE] = {.name = "judges one task: tells of it, or lvr_board_put()", .make = step_judge},
+    [CANCEL] = {.name = "lvr_board_cancel()", .make = step_cancel},
+    [LOOK] = {.name = "overwrite(): looks at the head", .make = step_look},
+    [OVERWRITE] = {.name = "overwrite(): stores", .make = step_overwrite},
+    [CANCEL_UNLOCK] = {.name = "lvri_channel_overwrite(): gives the mutex back",
+                       .make = step_cancel_unlock},
+    [STRIKE_OUT] = {.name = "strikes it from the table", .make = step_strike_out},
+    [CANCEL_DONE] = {.name = "is done"},
 };
 
 /* --- deaths --------------------------------------------------------------------------------- */
@@ -668,8 +671,8 @@ static struct world begin(void) {
   (void)go_fresh(&w, CANCELLER, CANCEL);
   for (unsigned me = 0; me < WORKERS; me++)
     (void)step_enlist(&w, me);
-  for (uint8_t task = 0; task < TASKS; task++)
-    put_task(&w, task);
+  for (unsigned task = 0; task < TASKS; task++)
+    put_task(&w, (uint8_t)task);
   return w;
 }
 
