@@ -46,6 +46,7 @@ _OURS = (
     "sharedctypes",
     "synchronize",
 )
+_FAULTS = {"RemoteError": "faults", "TaskTimeout": "faults", "WorkerDied": "deaths"}
 _STANDARD = (
     "dummy",
     "dummy.connection",
@@ -82,10 +83,13 @@ __all__ = [
     "RLock",
     "RawArray",
     "RawValue",
+    "RemoteError",
     "Semaphore",
     "SimpleQueue",
+    "TaskTimeout",
     "TimeoutError",
     "Value",
+    "WorkerDied",
     "active_children",
     "allow_connection_pickling",
     "cpu_count",
@@ -106,6 +110,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _FAULTS:
+        return getattr(importlib.import_module(f"leveret.{_FAULTS[name]}"), name)
     if name in __all__:
         from .context import default_context
 

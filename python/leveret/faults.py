@@ -1,0 +1,119 @@
+"""What is told of tasks that did not return: their exceptions and timeouts; and their names.
+
+    worker                                 owner
+    worker.failed(error) -- result --->    revive(): the exception itself, with its traceback as
+                                           __cause__; a RemoteError where it cannot be unpickled
+    dies                                   leveret.deaths
+"""
+
+from __future__ import annotations
+
+import pickle
+import reprlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+__all__ = [
+    "RemoteError",
+    "TaskTimeout",
+    "brief",
+    "describe",
+    "describe_chunk",
+    "late",
+    "name_of",
+    "revive",
+    "undecodable",
+]
+
+_NONE: Mapping[str, Any] = {}
+
+
+class TaskTimeout(TimeoutError):  # noqa: N818 - like the standard library's names
+    """A task took longer than its `timeout=`, and was stopped."""
+
+
+class RemoteError(Exception):
+    """Stands for an exception of a task that cannot be unpickled here.
+
+    type         the name of its type
+    text         what it said
+    traceback    its traceback, as text
+    """
+
+    def __init__(self, type: str, text: str, traceback: str, why: str = "") -> None:
+        super().__init__(type, text, traceback, why)
+        self.type, self.text, self.traceback, self.why = type, text, traceback, why
+
+    def __str__(self) -> str:
+        why = f" (the exception itself is not here: {self.why})" if self.why else ""
+        return f"{self.type}: {self.text}{why}"
+
+
+for _class in (TaskTimeout, RemoteError):
+    _class.__module__ = "leveret"
+
+
+def revive(failed: tuple[str, str, str, bytes | None], traceback_class: Any) -> BaseException:
+    """The exception that a worker sent, as worker.failed() made it."""
+    text, kind, said, pickled = failed
+    error = _unpickled(kind, said, text, pickled)
+    error.__cause__ = traceback_class(f'\n"""\n{text}"""')
+    return error
+
+
+def _unpickled(kind: str, said: str, text: str, pickled: bytes | None) -> BaseException:
+    if pickled is None:
+        return RemoteError(kind, said, text, "it cannot be pickled")
+    try:
+        error = pickle.loads(pickled)
+    except Exception as problem:
+        return RemoteError(kind, said, text, f"unpickling it raised {brief(problem)}")
+    if not isinstance(error, BaseException):
+        return RemoteError(kind, said, text, f"it was unpickled as {type(error).__qualname__!r}")
+    return error
+
+
+def brief(error: BaseException) -> str:
+    """An exception in one line."""
+    return f"{type(error).__qualname__}: {error}"
+
+
+def undecodable(error: BaseException, task: str) -> BaseException:
+    """What came of a result, or of a task, that cannot be decoded or encoded."""
+    if isinstance(error, Exception):
+        return error
+    why = "raised where its result was unpickled"
+    return RemoteError(type(error).__qualname__, f"{error} ({task})", "", why)
+
+
+def late(task: str, limit: float | None, pid: int) -> TaskTimeout:
+    """A task's time is over."""
+    return TaskTimeout(f"{task} took longer than timeout={limit} s in worker {pid}: stopped")
+
+
+def name_of(function: object) -> str:
+    """How a function is called in errors."""
+    return getattr(function, "__qualname__", None) or type(function).__qualname__
+
+
+def describe(function: object, args: Iterable[Any], kwds: Mapping[str, Any] = _NONE) -> str:
+    """A call, in words."""
+    arguments = [*map(short, args), *(f"{name}={short(value)}" for name, value in kwds.items())]
+    return f"{name_of(function)}({', '.join(arguments)})"
+
+
+def describe_chunk(function: object, items: Sequence[Any]) -> str:
+    """The calls of a chunk, in words."""
+    first = short(items[0]) if items else ""
+    return f"{name_of(function)}() of {len(items)} items, the first of them {first}"
+
+
+def short(value: object) -> str:
+    """The repr of an argument, or its beginning."""
+    try:
+        return reprlib.repr(value)
+    except Exception:
+        return f"<{type(value).__qualname__} object>"

@@ -1,0 +1,390 @@
+"""Who waits for results takes them: the pump of a crew.
+
+    wait_for(job)   the thread that waits is the pump until its job is done; one thread at a time,
+                    the others sleep, and the next one follows when it leaves
+    the thread      started with the first job that goes on though nobody waits. It sleeps until a
+                    worker is over or an alarm is near; for jobs that want to be told it is the pump
+
+What the pump does is a round: results are taken and the jobs told of them; then what a subclass
+does about workers that are over, and by the clock.
+
+    pumping    held by the pump; by the same thread again if it waits in a callback
+    waiters    threads that sleep; whoever changes what they wait for wakes them
+    others     sets and lists that are changed by single calls, which other threads see as a whole
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections import deque
+from math import inf
+from time import monotonic
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from . import _core
+
+__all__ = ["ALONE", "TOLD", "UNDECODED", "WATCHED", "Condition", "Job", "Pump"]
+
+# Who attends to a job: whoever waits for it; the thread, if a worker dies or a limit is near; the
+# thread, to each of its results.
+ALONE, WATCHED, TOLD = 0, 1, 2
+
+# What an event with a job is; otherwise its task failed.
+GOOD, UNDECODED = 0, 2
+
+_names = itertools.count(1)
+
+
+class Job:
+    """Who waits for results. A subclass of this, or of this and Batch, for each kind of call."""
+
+    done = False  # nobody needs to wait for it any more
+    attention = ALONE
+    timeout: float | None = None  # for each of its tasks
+    retries = 0
+    tries: dict[int, int] | None = None  # place: how many workers have died of it
+
+    @property
+    def over(self) -> bool:
+        """Whether it has, and will have, nothing on the board any more."""
+        return self.done
+
+    def argument_of(self, place: int) -> tuple[Any, int, Any]:
+        """(function, kind, argument) of a task that has no answer yet: it may be put again."""
+        raise NotImplementedError
+
+    def describe(self, place: int) -> str:
+        """The task in words, for errors."""
+        raise NotImplementedError
+
+    def limit_of(self, place: int) -> float | None:
+        """How many seconds a task may take."""
+        return self.timeout
+
+    def moved(self, place: int, number: int) -> None:
+        """A task was put again and has another number now."""
+
+    def deliver(self, place: int, value: Any) -> None:
+        """A task returned. Who is interrupted in here by Ctrl-C calls again, with the same."""
+        raise NotImplementedError
+
+    def fail(self, place: int, error: BaseException) -> object:
+        """A task failed. As above."""
+        raise NotImplementedError
+
+    def give_up(self, error: BaseException) -> None:
+        """No more results will come."""
+        raise NotImplementedError
+
+
+class Condition:
+    """Something to wait for that is no job."""
+
+    def __init__(self, holds: Callable[[], bool]) -> None:
+        self._holds = holds
+
+    @property
+    def done(self) -> bool:
+        return self._holds()
+
+
+class _Waiter:
+    """A thread that waits until its job is done, or for the pump."""
+
+    def __init__(self, job: Any) -> None:
+        self.job = job
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def sleep(self, timeout: float | None) -> None:
+        self._lock.acquire(True, -1 if timeout is None else max(0.0, timeout))
+
+    def wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is awake
+            self._lock.release()
+
+
+class Pump:
+    """Takes results from a board and tells jobs of them."""
+
+    _thread_pumps = False
+
+    def __init__(self, board: _core.Board, name: str) -> None:
+        self.board = board
+        self._name = f"{name}-{next(_names)}"
+        self._pumping = threading.RLock()
+        self._mutex = threading.RLock()  # births and ends: of the thread, in a subclass of workers
+        self._waiters: list[_Waiter] = []
+        self._taken = board.take
+        self._events: deque[Any] = deque()  # taken from the board, not told yet
+        self._jobs: set[Any] = set()  # those that are not over
+        self._told: set[Any] = set()  # of them: those that the thread is the pump for
+        self._timed: set[Any] = set()  # of them: those with time limits
+        self._alarm = inf  # when the pump has something to do, results or not
+        self._closing = self._ended = False
+        self._thread: threading.Thread | None = None
+        self._calm = Condition(self._is_calm)
+
+    # --- what a subclass does ------------------------------------------------------------------
+
+    def _look_after(self, due: bool) -> None:
+        """Workers are over, or the alarm is due."""
+        raise NotImplementedError
+
+    def _hear(self, row: int, what: int, value: Any) -> None:
+        """A worker says something that is no result."""
+        raise NotImplementedError
+
+    def revived(self, value: Any, job: Any = None, place: int = 0) -> BaseException:
+        """The exception that is told of a task that failed."""
+        raise NotImplementedError
+
+    def _is_gone(self) -> bool:
+        """Whether there are no workers any more."""
+        raise NotImplementedError
+
+    def _finish(self) -> None:
+        """There are no workers any more, and never will be."""
+        raise NotImplementedError
+
+    # --- jobs ----------------------------------------------------------------------------------
+
+    def _attend_to(self, job: Any) -> None:
+        """See to it that somebody does what JOB needs."""
+        if self._ended:
+            raise RuntimeError("the pool was terminated")
+        if job.timeout is not None:
+            self._timed.add(job)
+            self._ring_at(monotonic() + job.timeout)
+        if job.attention:
+            self.want_thread()
+        if job.attention == TOLD:
+            self._told.add(job)
+            if not self._thread_pumps:
+                self.board.interrupt()
+
+    def _forget(self, job: Any) -> None:
+        self._jobs.discard(job)
+        self._told.discard(job)
+        self._timed.discard(job)
+
+    def _settle(self, job: Any) -> None:
+        """JOB was told something."""
+        if job.over:
+            self._forget(job)
+        if self._waiters:
+            self._wake_done()
+
+    def poke(self, job: Any) -> None:
+        """JOB was changed by who is not the pump: who waits for it looks again."""
+        self._settle(job)
+        self.board.interrupt()
+
+    # --- waiting -------------------------------------------------------------------------------
+
+    def wait_for(self, job: Any, timeout: float | None = None) -> bool:
+        """Wait until JOB is done, at most TIMEOUT seconds; whether it is."""
+        deadline = inf if timeout is None else monotonic() + timeout
+        while not job.done:
+            if self._get_pump(job, deadline):
+                try:
+                    self._pump(job, deadline)
+                finally:
+                    self._leave_pump()
+            if deadline != inf and monotonic() >= deadline:
+                break
+        return bool(job.done)
+
+    def pump_once(self) -> None:
+        """Take what is there, without waiting; or leave it to who does so anyway."""
+        if self._try_pump():
+            try:
+                self._round()
+            finally:
+                self._leave_pump()
+
+    def _try_pump(self) -> bool:
+        """The pump is the thread's when it wants it."""
+        if self._thread_wants_pump and threading.current_thread() is not self._thread:
+            return False
+        return self._pumping.acquire(False)
+
+    def _get_pump(self, job: Any, deadline: float) -> bool:
+        """Sleep until JOB is done, or the pump is free: then it is ours. False: look again."""
+        if self._try_pump():
+            return True
+        waiter = _Waiter(job)
+        self._waiters.append(waiter)
+        mine = False
+        try:
+            mine = self._try_pump()  # it may have become free before we were among the waiters
+            if not mine and not job.done:
+                waiter.sleep(None if deadline == inf else deadline - monotonic())
+        finally:
+            self._waiters.remove(waiter)
+            if not mine:
+                self._pass_on()  # we may have been woken for the pump, and leave
+        return mine
+
+    def _leave_pump(self) -> None:
+        self._pumping.release()
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        for waiter in self._waiters[:1]:
+            waiter.wake()
+
+    def _wake_done(self) -> None:
+        for waiter in self._waiters[:]:
+            if waiter.job.done:
+                waiter.wake()
+
+    def _pump(self, job: Any, deadline: float) -> None:
+        """Be the pump until JOB is done; or it is too late, or the thread wants to be it."""
+        self._round()
+        while not job.done and (not self._thread_wants_pump or self._is_thread()):
+            patience = None
+            if (until := min(deadline, self._alarm)) != inf:
+                now = monotonic()
+                if deadline <= now:
+                    return
+                patience = max(0.0, until - now)
+            self.board.wait(patience)
+            self._round()
+
+    def _round(self) -> None:
+        """What the pump does when something has come, or is due."""
+        self._fetch()
+        self._tell_jobs()
+        due = self._alarm != inf and monotonic() >= self._alarm
+        if self.board.over() or due:
+            self._look_after(due)
+        if self._closing and not self._jobs:
+            self.board.close()
+
+    def _fetch(self) -> bool:
+        """Take results; whether there was any."""
+        before = len(self._events)
+        # No byte code runs between the two: Ctrl-C in there would lose what was taken.
+        self._events.extend(itertools.chain.from_iterable(itertools.starmap(self._taken, ((),))))
+        return len(self._events) > before
+
+    def _tell_jobs(self) -> None:
+        """Tell the jobs what was fetched."""
+        if not self._events:
+            return
+        if self._thread is not None and self._is_thread():
+            self._tell_all_once()
+        else:
+            self._tell_all()
+        if self._waiters:
+            self._wake_done()
+
+    def _tell_all(self) -> None:
+        """An event is dropped when it was told: Ctrl-C may come in between.
+
+        Callbacks are the thread's: as soon as it is wanted, it goes on here.
+        """
+        events = self._events
+        while events and not (self._told and self._thread_wants_pump):
+            event = events[0]
+            self._tell(event)
+            if events and events[0] is event:
+                events.popleft()
+
+    def _tell_all_once(self) -> None:
+        """The thread is not interrupted; but callbacks may wait in it, which tells the rest."""
+        events = self._events
+        while events:
+            self._tell(events.popleft())
+
+    def _tell(self, event: Any) -> None:
+        if type(event) is not tuple:
+            event.finish()
+            self._forget(event)
+            return
+        job, place, what, value = event
+        if job is None:
+            self._hear(place, what, value)
+            return
+        if what == GOOD:
+            job.deliver(place, value)
+        else:
+            job.fail(place, self.revived(value, job, place))
+        if job.over:
+            self._forget(job)
+
+    def _ring_at(self, when: float) -> None:
+        """Something is due then; who waits for longer starts anew."""
+        if when < self._alarm:
+            self._alarm = when
+            self.board.interrupt()
+
+    # --- the thread ----------------------------------------------------------------------------
+
+    def want_thread(self) -> None:
+        """Have the thread: jobs are to go on though nobody waits."""
+        if self._thread is None:
+            with self._mutex:
+                if self._thread is None and not self._ended:
+                    thread = threading.Thread(target=self._attend, name=self._name, daemon=True)
+                    self._thread = thread  # before it looks whether it is that
+                    try:
+                        thread.start()
+                    except BaseException:
+                        self._thread = None
+                        raise
+
+    def _is_thread(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    @property
+    def _thread_wants_pump(self) -> bool:
+        return bool(self._told or self._closing) and self._thread is not None
+
+    def _attend(self) -> None:
+        try:
+            while not (self._ended or (self._closing and self._is_gone())):
+                if self._told or self._closing:
+                    self._attend_as_pump()
+                else:
+                    self._attend_as_watch()
+        finally:
+            self._thread = None
+            self._pass_on()
+            if self._is_gone():
+                self._finish()
+
+    def _attend_as_pump(self) -> None:
+        """Be the pump as long as there is a job that wants to be told, or the crew is closing."""
+        self._pumping.acquire()
+        self._thread_pumps = True
+        try:
+            self._pump(Condition(self._is_idle), inf)
+        finally:
+            self._thread_pumps = False
+            self._leave_pump()
+
+    def _is_idle(self) -> bool:
+        return self._ended or not (self._told or self._closing) or self._is_gone()
+
+    def _attend_as_watch(self) -> None:
+        """Sleep until a worker is over or something is due; who is the pump has been woken, too."""
+        patience = None if self._alarm == inf else max(0.0, self._alarm - monotonic())
+        self.board.watch(patience)
+        if not self._is_calm() and self._get_pump(self._calm, inf):
+            try:
+                self._round()
+            finally:
+                self._leave_pump()
+
+    def _is_calm(self) -> bool:
+        if self._ended or self._told or self._closing:
+            return True
+        return not self.board.over() and self._alarm > monotonic()

@@ -1,0 +1,332 @@
+"""What runs in a worker of a pool or an executor.
+
+    main()      enlists on the board, sets up, runs the initializer, works until there is no more
+    SIGINT      from the owner, with an order: the task that it names gets an exception
+                from a terminal: a task that runs gets KeyboardInterrupt, who is idle says nothing
+    Faults      where a worker's faulthandler writes, and its owner reads
+
+The rules of a pool and of an executor differ as those of the standard library do: sys.exit() in a
+task ends a pool's worker, and is an exception like any other in an executor's; a result that cannot
+be pickled is a MaybeEncodingError in a pool, and the pickling error itself in an executor.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import os
+import signal
+import sys
+import types
+from multiprocessing import process
+
+from . import _core, cpus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["CANCEL", "TIMEOUT", "Faults", "Orders", "goes_by_name", "let_go", "main"]
+
+# Why a task is stopped: the second part of an order.
+TIMEOUT, CANCEL = 1, 2
+
+# What libraries read when they are loaded; who finds none of its own looks at the first.
+THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+USERS_OF_THREADS = ("numpy", "scipy", "torch", "sklearn")
+
+FAULT_BYTES = 1 << 16
+
+
+class Orders:
+    """What all workers of a crew are told when they start."""
+
+    __slots__ = (
+        "faults",
+        "initargs",
+        "initializer",
+        "memory",
+        "most_tasks",
+        "rules",
+        "threads",
+        "workers",
+    )
+
+    def __init__(
+        self,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        most_tasks: int | None,
+        workers: int,
+        memory: tuple[int, int] | None,
+        threads: int | str | None,
+        rules: str,
+        faults: Faults,
+    ) -> None:
+        self.initializer, self.initargs = initializer, initargs
+        self.most_tasks, self.workers = most_tasks, workers
+        self.memory, self.rules, self.faults = memory, rules, faults
+        self.threads = max(1, cpus.usable() // workers) if threads == "share" else threads
+
+
+def main(board: _core.Board, row: int, orders: Orders) -> None:
+    """Be the worker of that row."""
+    # A worker is a daemon, but may have children: they end with it.
+    vars(process.current_process())["_config"]["leveret_worker"] = True
+    signal.signal(signal.SIGINT, Interrupts(board))
+    board.enlist(row)
+    orders.faults.listen(row)
+    if orders.threads is not None:
+        _limit_threads(int(orders.threads))
+    fail = _fail_in_pool if orders.rules == "pool" else failed
+    if orders.initializer is not None and not _initialize(board, orders):
+        return
+    board.work(
+        fail,
+        _unsendable_in_pool if orders.rules == "pool" else _unsendable,
+        orders.most_tasks or 0,
+        orders.workers,
+        Memory(*orders.memory) if orders.memory else None,
+    )
+
+
+def _initialize(board: _core.Board, orders: Orders) -> bool:
+    assert orders.initializer is not None
+    try:
+        orders.initializer(*orders.initargs)
+    except BaseException as error:
+        board.unfit(failed(error))
+        return False
+    board.ready(None)
+    return True
+
+
+class Interrupts:
+    """The handler of SIGINT."""
+
+    def __init__(self, board: _core.Board) -> None:
+        self._board = board
+        self._pid = os.getpid()
+        self._heeded = 0, 0
+        self._before = signal.getsignal(signal.SIGINT)
+
+    def __call__(self, number: int, frame: types.FrameType | None) -> None:
+        if os.getpid() != self._pid:  # forked by a task, and nobody's worker
+            signal.default_int_handler(number, frame)
+        if not self._heed_order():
+            self._interrupt(number, frame)
+
+    def _heed_order(self) -> bool:
+        """Whether the signal came with an order; raises in the task that the order names."""
+        order = self._board.ordered()
+        if order[1] == 0 or order == self._heeded:
+            return False
+        self._heeded = order
+        if self._board.running() == order[0]:
+            raise _stopped(order[1])
+        return True
+
+    def _interrupt(self, number: int, frame: types.FrameType | None) -> None:
+        """Do what the program wants of Ctrl-C; if it wants nothing special, end what runs."""
+        if callable(self._before) and self._before is not signal.default_int_handler:
+            self._before(number, frame)
+        elif self._before is not signal.SIG_IGN and self._board.running() is not None:
+            raise KeyboardInterrupt
+
+
+def _stopped(why: int) -> BaseException:
+    from . import faults
+
+    if why == TIMEOUT:
+        return faults.TaskTimeout("the task's time is over")
+    from concurrent.futures import CancelledError
+
+    return CancelledError("the task was cancelled")
+
+
+# What goes wrong.
+
+
+def failed(error: BaseException) -> tuple[str, str, str, bytes | None]:
+    """(traceback, type, text, pickle) of the exception of a task."""
+    if isinstance(error, MemoryError):
+        let_go(error)
+    import traceback
+    from multiprocessing.reduction import ForkingPickler
+
+    text = "".join(traceback.format_exception(error))
+    try:
+        pickled = bytes(ForkingPickler.dumps(error))
+    except Exception:
+        pickled = None
+    return text, type_name(error), _text_of(error), pickled
+
+
+def let_go(error: BaseException) -> None:
+    """Empty the frames of a MemoryError's traceback: what has used up the memory may be theirs."""
+    trace = error.__traceback__
+    while trace is not None:
+        with contextlib.suppress(RuntimeError):  # it runs: it is one of ours
+            trace.tb_frame.clear()
+        trace = trace.tb_next
+
+
+def type_name(error: BaseException) -> str:
+    """The type of an exception, as tracebacks name it."""
+    kind = type(error)
+    known = kind.__module__ in (builtins.__name__, "__main__")
+    return kind.__qualname__ if known else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "<exception str() failed>"
+
+
+def _fail_in_pool(error: BaseException) -> tuple[Any, ...]:
+    if isinstance(error, SystemExit):
+        raise error
+    return failed(error)
+
+
+def _unsendable(error: BaseException, value: object) -> tuple[Any, ...]:
+    return failed(error)
+
+
+def _unsendable_in_pool(error: BaseException, value: object) -> tuple[Any, ...]:
+    from multiprocessing.pool import MaybeEncodingError
+
+    try:
+        maybe = MaybeEncodingError(error, value)
+    except Exception:  # of the value's repr()
+        maybe = MaybeEncodingError(error, f"<{type_name_of(value)} object>")
+    return failed(maybe)
+
+
+def type_name_of(value: object) -> str:
+    """The name of any object's type."""
+    return type(value).__qualname__
+
+
+def goes_by_name(function: object) -> bool:
+    """Whether FUNCTION is pickled as a name, so that it will mean the same at any time."""
+    if type(function) is types.FunctionType:
+        return function.__closure__ is None and "<" not in function.__qualname__
+    if type(function) is types.BuiltinFunctionType:
+        return function.__self__ is None or isinstance(function.__self__, types.ModuleType)
+    return type(function) is type
+
+
+# Limits.
+
+
+def _limit_threads(count: int) -> None:
+    """Let the BLAS and OpenMP libraries of this process start so many threads at most."""
+    if THREADS[0] not in os.environ:
+        for name in THREADS:
+            os.environ.setdefault(name, str(count))
+    if any(name in sys.modules for name in USERS_OF_THREADS):
+        with contextlib.suppress(ImportError):  # they are loaded and have read their variables
+            import threadpoolctl  # type: ignore[import-untyped, import-not-found, unused-ignore]
+
+            threadpoolctl.threadpool_limits(count)
+
+
+class Memory:
+    """How much memory of its own a worker has taken since it began."""
+
+    def __init__(self, most: int, limit: int) -> None:
+        """More than LIMIT bytes it does not get (MemoryError); beyond MOST it is replaced."""
+        import resource
+
+        self._most, self._page = most, resource.getpagesize()
+        self._fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self._at_first = self._own()
+        data = int(self._read()[5]) * self._page
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        wanted = data + limit
+        if hard == resource.RLIM_INFINITY or wanted < hard:
+            resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+
+    def _read(self) -> list[bytes]:
+        return os.pread(self._fd, 256, 0).split()
+
+    def _own(self) -> int:
+        """What is resident and not shared with other processes by file or arena."""
+        _, resident, shared, *_ = self._read()
+        return (int(resident) - int(shared)) * self._page
+
+    def __call__(self) -> bool:
+        """Whether it is too much, between two tasks."""
+        return self._own() - self._at_first > self._most
+
+
+class Faults:
+    """A memory file of the owner's, with a place for the last words of each row's worker.
+
+    A worker opens it anew by its owner's /proc, so that no descriptor needs to be sent and each
+    worker writes at a place of its own. Where that does not work, nothing is told of a fault.
+    """
+
+    def __init__(self, pid: int, fd: int, inode: int) -> None:
+        self._pid, self._fd, self._inode = pid, fd, inode
+
+    @classmethod
+    def create(cls) -> Faults:
+        """Make the file; without descriptors there will be no last words."""
+        try:
+            fd = os.memfd_create("leveret-faults", os.MFD_CLOEXEC)
+        except OSError:
+            return cls(os.getpid(), -1, 0)
+        return cls(os.getpid(), fd, os.fstat(fd).st_ino)
+
+    def listen(self, row: int) -> None:
+        """In the worker of that row: have faulthandler write there."""
+        import faulthandler
+
+        if self._fd < 0:
+            return
+        with contextlib.suppress(OSError):
+            fd = os.open(f"/proc/{self._pid}/fd/{self._fd}", os.O_WRONLY | os.O_CLOEXEC)
+            if os.fstat(fd).st_ino != self._inode:
+                os.close(fd)
+                return
+            os.lseek(fd, row * FAULT_BYTES, os.SEEK_SET)
+            faulthandler.enable(fd, all_threads=False)
+
+    def read(self, row: int) -> str:
+        """In the owner: the last words of that row's worker, once."""
+        if self._fd < 0:
+            return ""
+        said = os.pread(self._fd, FAULT_BYTES, row * FAULT_BYTES).partition(b"\0")[0]
+        if said:
+            os.pwrite(self._fd, bytes(len(said)), row * FAULT_BYTES)
+        return _without_our_frames(said.decode(errors="replace"))
+
+    def close(self) -> None:
+        """In the owner: there is nobody any more who would say something."""
+        fd, self._fd = self._fd, -1  # one of several threads closes it
+        if fd >= 0 and os.getpid() == self._pid:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _without_our_frames(text: str) -> str:
+    """A traceback down to the task: below it is how the worker came to run it."""
+    lines, below = [], False
+    for line in text.splitlines(keepends=True):
+        below = below or f'"{__file__}"' in line
+        if not (below and line.startswith('  File "')):
+            lines.append(line)
+    return "".join(lines)
