@@ -37,6 +37,7 @@ SUBWARNING = 25
 _OURS = (
     "connection",
     "context",
+    "executor",
     "heap",
     "managers",
     "pool",
@@ -78,6 +79,7 @@ __all__ = [
     "Pool",
     "Process",
     "ProcessError",
+    "ProcessPoolExecutor",
     "Queue",
     "RLock",
     "RawArray",
@@ -106,6 +108,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "ProcessPoolExecutor":
+        from .executor import ProcessPoolExecutor
+
+        return ProcessPoolExecutor
     if name in __all__:
         from .context import default_context
 
