@@ -36,9 +36,9 @@ struct lvr_board_row {
   uint32_t first, count;
   uint32_t running;  /* means something if is_running */
   bool is_running;   /* or it ran that one last, and has put its result since */
-  int64_t since_ns;  /* CLOCK_MONOTONIC: when it began that one */
+  int64_t since_ns;  /* CLOCK_MONOTONIC: when it began that one, or one that it began since */
   uint32_t finished; /* how many results it has put */
-  uint32_t order;    /* what lvr_board_order() said last */
+  uint64_t order;    /* what lvr_board_order() said last */
 };
 
 /* lvr_board_create - make a board with rows for so many workers.
@@ -65,17 +65,18 @@ LVR_API LVR_MUST_CHECK int lvr_board_send(lvr_board *b, lvr_ref *ret_ref);
 /* --- the owner ------------------------------------------------------------------------------- */
 
 /* lvr_board_put - add a task; there is always room.
- * Units:   bytes at most LVR_MESSAGE_INLINE; block: travels with it, or NULL;
- *          *ret_number is its number.
+ * Units:   bytes 4..LVR_MESSAGE_INLINE, the first four not LVR_BOARD_CANCELLED; block: travels with
+ *          it, or NULL; *ret_number is its number.
  * Owner:   with 0 the block's handle is gone.
- * Caller:  any thread of the owner.
+ * Caller:  any thread of the owner.   Fork: -EPERM in its child, which waits for nothing.
  * Crash:   killed at any instruction the task is there or it is not.
- * Returns: 0, -EPIPE (closed), -EINVAL, -ENOMEM, -ESTALE, -ENOTRECOVERABLE. */
+ * Returns: 0, -EPIPE (closed), -EPERM (not the owner), -EINVAL, -ENOMEM, -ESTALE,
+ *          -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_board_put(lvr_board *b, const void *data, size_t bytes,
                                          lvr_block *block, uint32_t *ret_number);
 
 /* lvr_board_put_many - add tasks without blocks, with numbers from *ret_first on.
- * Returns: as above; *ret_put were added in any case. */
+ * Returns: as above; *ret_put were added in any case: none with -EINVAL. */
 LVR_API LVR_MUST_CHECK int lvr_board_put_many(lvr_board *b, const struct lvr_slice *tasks,
                                               uint32_t count, uint32_t *ret_put,
                                               uint32_t *ret_first);
@@ -90,11 +91,27 @@ LVR_API LVR_MUST_CHECK int lvr_board_take_many_until(lvr_board *b, void *buf, si
                                                      uint32_t most, int64_t deadline_ns,
                                                      uint32_t *ret_count, size_t *ret_bytes);
 
+/* lvr_board_cancel - a task that nobody has claimed is not to be run: whoever claims it finds
+ * LVR_BOARD_CANCELLED in its first four bytes, and finishes nothing. It keeps its number.
+ * Caller:  any thread of the owner.
+ * Locks:   the get mutex of the tasks, and the arena's guard in it, for some 10 us where 100 000
+ *          tasks wait.
+ * Crash:   killed at any instruction the task is cancelled or it is not.
+ * Returns: 0; -ENOENT: it was claimed, or never put; -EPERM, -ESTALE, -ENOTRECOVERABLE. */
+LVR_API LVR_MUST_CHECK int lvr_board_cancel(lvr_board *b, uint32_t number);
+
+#define LVR_BOARD_CANCELLED UINT32_MAX
+
 /* lvr_board_wait_until - wait until there is a result, or a worker is over that is not buried yet.
  * Returns: 0, -ETIMEDOUT, -EINTR, -ECANCELED (lvr_board_interrupt()), -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_board_wait_until(lvr_board *b, int64_t deadline_ns);
 
-/* lvr_board_interrupt - who waits in lvr_board_wait_until() now gets -ECANCELED. Any thread. */
+/* lvr_board_watch_until - the same, but only until a worker is over. One thread may wait and
+ * another one watch. */
+LVR_API LVR_MUST_CHECK int lvr_board_watch_until(lvr_board *b, int64_t deadline_ns);
+
+/* lvr_board_interrupt - all threads of this process that wait, and all that watch, get -ECANCELED;
+ * where there is none, the next one to come does. Any thread. */
 LVR_API void lvr_board_interrupt(lvr_board *b);
 
 /* lvr_board_close - no task will be added any more: workers that find none get -EPIPE. */
@@ -123,9 +140,9 @@ LVR_API LVR_MUST_CHECK int lvr_board_bury(lvr_board *b, uint32_t row,
 
 /* lvr_board_order - tell the worker of a row something, which it finds by lvr_board_ordered();
  * 0: nothing. */
-LVR_API void lvr_board_order(lvr_board *b, uint32_t row, uint32_t order);
+LVR_API void lvr_board_order(lvr_board *b, uint32_t row, uint64_t order);
 
-/* --- a worker -------------------------------------------------------------------------------- */
+/* --- a worker; a forked child of one is none, until it enlists ------------------------------- */
 
 /* lvr_board_enlist - this process is the worker of that row, which nobody has.
  * Returns: 0, -EBUSY (somebody has it), -EINVAL (no such row, or this handle has one), -ESTALE. */
@@ -155,7 +172,11 @@ LVR_API LVR_MUST_CHECK int lvr_board_finish(lvr_board *b, const void *data, size
                                             lvr_block *block);
 
 /* lvr_board_ordered - what the owner told this row last. Any thread, also a signal handler. */
-LVR_API uint32_t lvr_board_ordered(const lvr_board *b);
+LVR_API uint64_t lvr_board_ordered(const lvr_board *b);
+
+/* lvr_board_running - the number of the task that this worker runs; -1: none, for it has not begun
+ * one since it put, or was about to put, the last result. Any thread, also a signal handler. */
+LVR_API int64_t lvr_board_running(const lvr_board *b);
 
 #ifdef __cplusplus
 }

@@ -47,6 +47,7 @@ _OURS = (
     "sharedctypes",
     "synchronize",
 )
+_FAULTS = ("RemoteError", "TaskTimeout", "WorkerDied")
 _STANDARD = (
     "dummy",
     "dummy.connection",
@@ -84,10 +85,13 @@ __all__ = [
     "RLock",
     "RawArray",
     "RawValue",
+    "RemoteError",
     "Semaphore",
     "SimpleQueue",
+    "TaskTimeout",
     "TimeoutError",
     "Value",
+    "WorkerDied",
     "active_children",
     "allow_connection_pickling",
     "cpu_count",
@@ -112,6 +116,8 @@ def __getattr__(name: str) -> Any:
         from .executor import ProcessPoolExecutor
 
         return ProcessPoolExecutor
+    if name in _FAULTS:
+        return getattr(importlib.import_module("leveret.faults"), name)
     if name in __all__:
         from .context import default_context
 

@@ -109,6 +109,18 @@ class LeveretContext(std.BaseContext):
         """Return the two ends of a pipe; if not DUPLEX, one to receive and one to send."""
         return _ours("connection", "Pipe")(duplex)
 
+    def Pool(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Any = (),
+        maxtasksperchild: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Return a pool of worker processes; OPTIONS are those of leveret.pool.Pool."""
+        make, context = _ours("pool", "Pool"), self.get_context()
+        return make(processes, initializer, initargs, maxtasksperchild, context, **options)
+
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:
         """Return a ctypes object in shared memory."""
         return _ours("sharedctypes", "RawValue")(typecode_or_type, *args)

@@ -18,13 +18,21 @@ V1, V2 = "/sys/fs/cgroup/cpu", "/sys/fs/cgroup"
 
 def usable() -> int:
     """Processors: what Python was told (PYTHON_CPU_COUNT), else affinity and quota; at least 1."""
-    if sys.version_info >= (3, 13):
-        allowed = os.process_cpu_count() or 1
-        if getattr(sys.flags, "cpu_count", -1) and sys.flags.cpu_count > 0:
-            return allowed
-    else:
+    if sys.version_info < (3, 13):
         allowed = len(os.sched_getaffinity(0))
+    else:
+        allowed = os.process_cpu_count() or 1
+        if _told():
+            return allowed
     return max(1, min([allowed, *map(math.ceil, _quotas())]))
+
+
+def _told() -> bool:
+    """Whether the number is the user's: by -X cpu_count or PYTHON_CPU_COUNT."""
+    wish = sys._xoptions.get("cpu_count")
+    if wish is None and not sys.flags.ignore_environment:
+        wish = os.environ.get("PYTHON_CPU_COUNT")
+    return wish not in (None, "", "default")
 
 
 def _quotas() -> Iterator[float]:

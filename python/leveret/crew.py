@@ -14,13 +14,12 @@ the end are under the mutex, so that nobody is born after the end.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from math import inf
 from time import monotonic
 
 from . import _core, worker
-from .pump import ALONE, TOLD, WATCHED, Condition, Job, Pump
+from .pump import ALONE, TOLD, UNDECODED, WATCHED, Condition, Job, Pump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,6 +86,7 @@ class Crew(Pump):
         self.timeout, self.retries = timeout, retries
         self.processes: list[Any] = []
         self.broken: BaseException | None = None
+        self.at_end: Callable[[], object] | None = None  # called when the workers are gone
         self.traceback_class = traceback_class
         self._make = make or context.Process
         self._daemon, self._on_demand = daemon, on_demand
@@ -115,14 +115,27 @@ class Crew(Pump):
             self._function = function, encoded
         return encoded
 
-    def check(self) -> None:
-        """Raise what is to be said of this crew instead of taking a task."""
+    @property
+    def jobs(self) -> set[Any]:
+        """Those that are not over."""
+        return self._jobs
+
+    def is_ours(self) -> bool:
+        """Whether this process made the crew."""
+        return os.getpid() == self._pid
+
+    def check_owner(self) -> None:
+        """Raise if this is not the process that made the crew."""
         if os.getpid() != self._pid:
             raise RuntimeError(
                 f"this pool belongs to process {self._pid}, which made it; process {os.getpid()} "
-                "was forked from it and can neither give it tasks nor wait for them: make a pool "
-                "of its own here"
+                "was forked from it and can neither give it tasks nor wait for them (a task cannot "
+                "use the pool that runs it): make another pool here"
             )
+
+    def check(self) -> None:
+        """Raise what is to be said of this crew instead of taking a task."""
+        self.check_owner()
         if self.broken is not None:
             raise self.broken
 
@@ -132,8 +145,7 @@ class Crew(Pump):
         try:
             return self.board.put(function, kind, argument, job, place)
         except Exception as error:
-            job.fail(place, error)
-            self._settle(job)
+            self._fail_here(job, place, error)
             return None
 
     def submit_many(
@@ -143,10 +155,24 @@ class Crew(Pump):
         self._admit(job)
         try:
             for at, error in self.board.put_many(function, kind, arguments, job, place):
-                job.fail(at, error)
+                self._fail_here(job, at, error)
         except Exception as error:  # nobody knows how far it came
             job.give_up(error)
-        self._settle(job)
+            self.poke(job)
+
+    def fail_at_once(self, job: Any, error: BaseException, place: int = 0) -> None:
+        """What is wrong with JOB is known before there is a task."""
+        self._admit(job)
+        self._fail_here(job, place, error)
+
+    def _fail_here(self, job: Any, place: int, error: BaseException) -> None:
+        """Tell JOB from a thread that is not the pump; callbacks are the crew's thread's."""
+        if job.attention == TOLD:
+            self._events.append((job, place, UNDECODED, error))
+            self.board.interrupt()
+        else:
+            job.fail(place, error)
+            self.poke(job)
 
     def _admit(self, job: Any) -> None:
         """Note JOB before its first task is there, and see to it that it is attended to."""
@@ -193,12 +219,13 @@ class Crew(Pump):
         with contextlib.suppress(OSError, ValueError):  # it is over
             getattr(process, what)()
 
-    def revived(self, value: Any, task: str = "a task") -> BaseException:
+    def revived(self, value: Any, job: Any = None, place: int = 0) -> BaseException:
         """The exception that is told of a task that failed."""
         from . import faults
 
         if isinstance(value, BaseException):
-            return faults.undecodable(value, task)  # what came of en- or decoding
+            # what came of en- or decoding
+            return faults.undecodable(value, job.describe(place) if job is not None else "a task")
         return faults.revive(value, self.traceback_class)
 
     # --- alarms --------------------------------------------------------------------------------
@@ -346,10 +373,8 @@ class Crew(Pump):
         for row in rows:
             try:
                 self.board.settle(row)
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-                continue  # it lives, after all
+            except ValueError:  # it lives, after all
+                continue
             while self._fetch():
                 pass
             self._tell_jobs()
@@ -483,6 +508,7 @@ class Crew(Pump):
             for process in self.processes:
                 self._signal(process, "kill")
         self._give_up(error)
+        self.board.interrupt()
 
     def _give_up(self, error: BaseException) -> None:
         for job in list(self._jobs):
@@ -506,7 +532,7 @@ class Crew(Pump):
         thread = self._thread
         if thread is not None and not self._is_thread():
             thread.join()
-        self._faults.close()
+        self._finish()
 
     def terminate(self) -> None:
         """End the workers, whatever they do; who waits is told. Within bounded time."""
@@ -521,7 +547,21 @@ class Crew(Pump):
         if thread is not None and not self._is_thread():
             thread.join(END_S)  # a callback may keep it for ever
         self.board.close()
+        self._finish()
+
+    def retire(self) -> None:
+        """The program has dropped the pool: what has begun is done, as it is there."""
+        if self.is_ours():
+            if self._jobs and self.broken is None:
+                self.close()
+            else:
+                self.terminate()
+
+    def _finish(self) -> None:
+        """Nobody is left."""
         self._faults.close()
+        if self.at_end is not None:
+            self.at_end()
 
     def _kill_all(self) -> None:
         processes = list(self.processes)

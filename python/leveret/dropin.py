@@ -36,6 +36,7 @@ RENAMED: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "multiprocessing.queues": ("leveret.queues", ("Queue", "JoinableQueue", "SimpleQueue")),
     "multiprocessing.connection": ("leveret.connection", ("Pipe", "wait")),
+    "multiprocessing.pool": ("leveret.pool", ("Pool",)),
     "multiprocessing.reduction": ("leveret.handles", ("send_handle", "recv_handle")),
     "multiprocessing.heap": ("leveret.heap", ("BufferWrapper",)),
     "multiprocessing.sharedctypes": (
@@ -58,6 +59,9 @@ RENAMED: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
 }
+
+# Of which standard classes, that stay, the methods mean the names that were re-bound.
+KEPT = {"multiprocessing.pool": ("ThreadPool",)}
 
 # The module of the standard executor, and the package that keeps what it had when first asked.
 EXECUTOR = "concurrent.futures.process"
@@ -191,6 +195,8 @@ def _adopt(module: ModuleType) -> None:
             _keep_picklable(module, before[name])
             _keep_whole(before[name], before)
             setattr(module, name, getattr(replacement, name))
+    for name in KEPT.get(module.__name__, ()):
+        _keep_whole(before[name], before)
     default = sys.modules["multiprocessing.context"]._default_context
     for name, value in list(vars(module).items()):
         if getattr(value, "__self__", None) is default:

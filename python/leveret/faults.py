@@ -9,15 +9,18 @@
 from __future__ import annotations
 
 import pickle
+import reprlib
 import signal
 from concurrent.futures.process import BrokenProcessPool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
 __all__ = ["RemoteError", "TaskTimeout", "WorkerDied"]
+
+_NONE: Mapping[str, Any] = {}
 
 
 class WorkerDied(BrokenProcessPool):
@@ -175,15 +178,20 @@ def _name_of(function: object) -> str:
     return getattr(function, "__qualname__", None) or type(function).__qualname__
 
 
-def describe(function: object, arguments: str) -> str:
+def describe(function: object, args: Iterable[Any], kwds: Mapping[str, Any] = _NONE) -> str:
     """A call, in words."""
-    return f"{_name_of(function)}({arguments})"
+    arguments = [*map(short, args), *(f"{name}={short(value)}" for name, value in kwds.items())]
+    return f"{_name_of(function)}({', '.join(arguments)})"
+
+
+def describe_chunk(function: object, items: Sequence[Any]) -> str:
+    """The calls of a chunk, in words."""
+    first = short(items[0]) if items else ""
+    return f"{_name_of(function)}() of {len(items)} items, the first of them {first}"
 
 
 def short(value: object) -> str:
     """The repr of an argument, or its beginning."""
-    import reprlib
-
     try:
         return reprlib.repr(value)
     except Exception:

@@ -1,22 +1,72 @@
-"""The standard library's pools; a pool made here without a context has ours."""
+"""Pool: worker processes for functions over many arguments.
+
+    map, starmap, apply        the calling thread takes the results itself
+    ..._async                  an object that has the result when it is there (leveret.jobs)
+    imap, imap_unordered       results as they come; the input is read as they are taken
+               |
+             Crew  ---  the workers, and the board between them and us (leveret.crew)
+
+It is a standard pool for isinstance(), and in what it promises. A subclass with queues of its own
+(`_setup_queues`), such as joblib's, has pickling of its own: it gets the standard library's pool,
+with workers that are ours.
+"""
 
 from __future__ import annotations
 
+import abc
+import functools
+import math
+import warnings
+import weakref
 from multiprocessing import pool as std
+from multiprocessing import util
 from multiprocessing.pool import ThreadPool
 
+from . import cpus, dropin, progress
 from .context import default_context
+from .crew import ALONE, WATCHED, Crew
+from .jobs import (
+    APPLY,
+    WHOLE,
+    ApplyResult,
+    IMapIterator,
+    IMapUnorderedIterator,
+    MapResult,
+    OrderedStream,
+    Stream,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, NoReturn
 
 __all__ = ["Pool", "ThreadPool"]
 
+INIT, RUN, CLOSE, TERMINATE = "INIT", "RUN", "CLOSE", "TERMINATE"
+MOST_WORKERS = 4096
 
-class Pool(std.Pool):
+# Before install() replaces it.
+Standard: Any = std.Pool
+
+
+def _of_crew(method: Any) -> Any:
+    """METHOD for pools with a crew; for others the standard one of that name."""
+    name = method.__name__
+
+    @functools.wraps(method)
+    def chosen(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._crew is None:
+            return getattr(Standard, name)(self, *args, **kwargs)
+        return method(self, *args, **kwargs)
+
+    return chosen
+
+
+class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
     """A pool of worker processes."""
+
+    _crew: Crew | None = None
 
     def __init__(
         self,
@@ -25,9 +75,426 @@ class Pool(std.Pool):
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: Any = None,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        strict: bool = False,
+        max_memory_per_child: int | tuple[int, int] | None = None,
+        threads: int | str | None = "share",
     ) -> None:
-        context = context or default_context.get_context()
-        super().__init__(processes, initializer, initargs, maxtasksperchild, context)
+        """Start PROCESSES workers: by default as many as processors may be used.
+
+        timeout              seconds that a task may take; then it is stopped: TaskTimeout
+        retries              how many times a task whose worker died is run again
+        strict               a worker's death breaks the pool
+        max_memory_per_child  bytes of its own that a worker may have after a task, else another one
+                             takes its place; twice as much it does not get (or: a pair of both)
+        threads              of BLAS and OpenMP in a worker: its "share" of the processors, a number,
+                             or None: as they like
+        """
+        self._pool: list[Any] = []
+        self._state = INIT
+        self._ctx = context or default_context.get_context()
+        if type(self)._setup_queues is not Standard._setup_queues:
+            Standard.__init__(self, processes, initializer, initargs, maxtasksperchild, self._ctx)
+            return
+        self._processes = _check_processes(processes)
+        _check_start(maxtasksperchild, initializer)
+        self._maxtasksperchild = maxtasksperchild
+        self._initializer, self._initargs = initializer, initargs
+        self._limits = _check_limits(timeout, retries)
+        self._start(
+            strict=strict, memory=_check_memory(max_memory_per_child), threads=_check_threads(threads)
+        )
+
+    def _start(self, **options: Any) -> None:
+        crew = Crew(
+            size=self._processes,
+            context=self._ctx,
+            initializer=self._initializer,
+            initargs=self._initargs,
+            most_tasks=self._maxtasksperchild,
+            timeout=self._limits[0],
+            retries=self._limits[1],
+            traceback_class=std.RemoteTraceback,
+            make=functools.partial(_make_worker, self.Process, self._ctx),
+            name="leveret-pool",
+            **options,
+        )
+        self._crew = crew
+        self._pool = crew.processes
+        # At the interpreter's exit; and when the program has dropped the pool.
+        self._terminate = util.Finalize(None, crew.terminate, exitpriority=15)
+        crew.at_end = self._terminate.cancel
+        weakref.finalize(self, crew.retire).atexit = False
+        self._state = RUN
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        crew = self.__dict__.get("_crew")
+        if self.__dict__.get("_state") == RUN and (crew is None or crew.is_ours()):
+            _warn(
+                f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self
+            )
+            if notifier := self.__dict__.get("_change_notifier"):
+                notifier.put(None)
+
+    @_of_crew
+    def _repopulate_pool(self) -> None:
+        self._crew.pump_once()
+
+    @property
+    def _cache(self) -> Any:
+        """The jobs that are not over; of a standard pool, what it keeps of them."""
+        return self.__dict__["_cache"] if self._crew is None else self._crew.jobs
+
+    @_cache.setter
+    def _cache(self, value: Any) -> None:
+        self.__dict__["_cache"] = value
+
+    def _check_running(self) -> None:
+        if self._crew is not None:
+            self._crew.check_owner()
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+
+    def _limits_of(self, timeout: Any, retries: Any) -> tuple[float | None, int]:
+        """What holds for a call."""
+        if timeout is ... and retries is ...:
+            return self._limits
+        return _check_limits(
+            self._limits[0] if timeout is ... else timeout,
+            self._limits[1] if retries is ... else retries,
+        )
+
+    # --- one task ------------------------------------------------------------------------------
+
+    @_of_crew
+    def apply(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},  # noqa: B006 - the standard library's signature
+        *,
+        timeout: Any = ...,
+        retries: Any = ...,
+    ) -> Any:
+        """Call func(*args, **kwds) in a worker, and return what it returns."""
+        return self._apply(func, args, kwds, timeout, retries).get()
+
+    @_of_crew
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},  # noqa: B006
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: Any = ...,
+        retries: Any = ...,
+    ) -> ApplyResult:
+        """The same without waiting: returns the result to be."""
+        return self._apply(
+            func, args, kwds, timeout, retries, WATCHED, callback, error_callback
+        )
+
+    def _apply(
+        self, func: Any, args: Any, kwds: Any, timeout: Any, retries: Any, *attended: Any
+    ) -> ApplyResult:
+        self._check_running()
+        crew: Any = self._crew
+        limits = self._limits_of(timeout, retries)
+        try:
+            arguments: Any = tuple(args), dict(kwds)
+        except Exception as error:
+            arguments, failed = ((), {}), error
+        else:
+            failed = None
+        job = ApplyResult(crew, func, arguments, limits, *attended)
+        try:
+            if failed is not None:
+                raise failed
+            function = crew.function(func)
+        except Exception as error:
+            crew.fail_at_once(job, error)
+        else:
+            crew.submit(function, APPLY, arguments, job)
+        return job
+
+    # --- many tasks ----------------------------------------------------------------------------
+
+    @_of_crew
+    def map(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        timeout: Any = ...,
+        retries: Any = ...,
+        progress: Any = None,
+    ) -> list[Any]:
+        """Call func(item) for each item, in the workers; the results, in order.
+
+        Without chunksize each item is a task, and workers take as many at a time as is good.
+        """
+        return self._map(func, iterable, False, chunksize, timeout, retries, progress).get()
+
+    @_of_crew
+    def starmap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        *,
+        timeout: Any = ...,
+        retries: Any = ...,
+        progress: Any = None,
+    ) -> list[Any]:
+        """Call func(*item) for each item."""
+        return self._map(func, iterable, True, chunksize, timeout, retries, progress).get()
+
+    @_of_crew
+    def map_async(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: Any = ...,
+        retries: Any = ...,
+    ) -> MapResult:
+        """map() without waiting: returns the result to be."""
+        attended = WATCHED, callback, error_callback
+        return self._map(func, iterable, False, chunksize, timeout, retries, None, *attended)
+
+    @_of_crew
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        timeout: Any = ...,
+        retries: Any = ...,
+    ) -> MapResult:
+        """starmap() without waiting: returns the result to be."""
+        attended = WATCHED, callback, error_callback
+        return self._map(func, iterable, True, chunksize, timeout, retries, None, *attended)
+
+    def _map(
+        self,
+        func: Any,
+        iterable: Any,
+        star: bool,
+        chunksize: int | None,
+        timeout: Any,
+        retries: Any,
+        wish: Any,
+        attention: int = ALONE,
+        *callbacks: Any,
+    ) -> MapResult:
+        self._check_running()
+        _check_chunksize(chunksize)
+        crew: Any = self._crew
+        limits = self._limits_of(timeout, retries)
+        items, failed = _listed(iterable)
+        shown = progress.shown(wish, len(items))
+        job = MapResult(
+            crew, func, items, star, chunksize, limits, attention, *(callbacks or (None, None)), shown
+        )
+        if failed is not None:
+            crew.fail_at_once(job, failed, WHOLE)
+        else:
+            job.start()
+        return job
+
+    # --- results as they come ------------------------------------------------------------------
+
+    @_of_crew
+    def imap(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        timeout: Any = ...,
+        retries: Any = ...,
+        progress: Any = None,
+    ) -> Any:
+        """Call func(item) for each item; an iterator over the results, in order.
+
+        At most BUFFERSIZE items are read beyond those whose results were taken.
+        """
+        options = chunksize, buffersize, timeout, retries, progress
+        return self._stream(OrderedStream, IMapIterator, func, iterable, *options)
+
+    @_of_crew
+    def imap_unordered(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        buffersize: int | None = None,
+        timeout: Any = ...,
+        retries: Any = ...,
+        progress: Any = None,
+    ) -> Any:
+        """The same with the results in the order in which they come."""
+        options = chunksize, buffersize, timeout, retries, progress
+        return self._stream(Stream, IMapUnorderedIterator, func, iterable, *options)
+
+    def _stream(
+        self,
+        kind: type[Stream],
+        facade: type[IMapIterator],
+        func: Any,
+        iterable: Any,
+        chunksize: int,
+        buffersize: int | None,
+        timeout: Any,
+        retries: Any,
+        wish: Any,
+    ) -> Any:
+        self._check_running()
+        _check_chunksize(chunksize)
+        if buffersize is not None and (not isinstance(buffersize, int) or buffersize < 1):
+            raise ValueError(f"buffersize must be a positive int or None, not {buffersize!r}")
+        crew: Any = self._crew
+        total = len(iterable) if hasattr(iterable, "__len__") else None
+        limits = self._limits_of(timeout, retries)
+        shown = progress.shown(wish, total)
+        stream = kind(crew, func, iterable, chunksize, buffersize, limits)
+        results = facade(self, stream, None if chunksize > 1 else shown)
+        return results if chunksize == 1 else _flat(results, shown)
+
+    # --- ends ----------------------------------------------------------------------------------
+
+    def __reduce__(self) -> NoReturn:
+        raise NotImplementedError(
+            "pool objects cannot be passed between processes or pickled"
+        )
+
+    @_of_crew
+    def close(self) -> None:
+        """No more tasks: the workers end when what there is has been done."""
+        self._crew.check_owner()
+        if self._state == RUN:
+            self._state = CLOSE
+            self._crew.close()
+
+    @_of_crew
+    def terminate(self) -> None:
+        """End the workers at once, whatever they do."""
+        self._crew.check_owner()
+        self._state = TERMINATE
+        self._terminate()
+
+    @_of_crew
+    def join(self) -> None:
+        """Wait until the workers have ended; close() or terminate() comes first."""
+        self._crew.check_owner()
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        for job in list(self._crew.jobs):
+            if isinstance(job, Stream):
+                job.lift_bound()
+        self._crew.join()
+
+
+Pool.register(ThreadPool)
+
+
+def _make_worker(process: Any, context: Any, **arguments: Any) -> Any:
+    worker = process(context, **arguments)
+    worker.name = worker.name.replace("Process", "PoolWorker")
+    return worker
+
+
+def _flat(results: Any, shown: Any) -> Any:
+    """The items of chunks."""
+    for count, item in enumerate((item for chunk in results for item in chunk), 1):
+        if shown is not None:
+            shown(count)
+        yield item
+    if shown is not None:
+        shown(None)
+
+
+def _listed(iterable: Any) -> tuple[Any, Exception | None]:
+    """The items of an iterable; what that raises is for the result if its length is known."""
+    if type(iterable) in (list, tuple):
+        return iterable, None
+    if not hasattr(iterable, "__len__"):
+        return list(iterable), None
+    try:
+        return list(iterable), None
+    except Exception as error:
+        return [None], error
+
+
+# Arguments.
+
+
+def _check_processes(processes: int | None) -> int:
+    if processes is None:
+        return cpus.usable()
+    if processes < 1:
+        raise ValueError("Number of processes must be at least 1")
+    if processes > MOST_WORKERS:
+        raise ValueError(f"Number of processes must be at most {MOST_WORKERS}")
+    return processes
+
+
+def _check_start(maxtasksperchild: Any, initializer: Any) -> None:
+    if maxtasksperchild is not None and (
+        not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0
+    ):
+        raise ValueError("maxtasksperchild must be a positive int or None")
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be a callable")
+
+
+def _check_limits(timeout: Any, retries: Any) -> tuple[float | None, int]:
+    if timeout is not None and not (float(timeout) > 0 and math.isfinite(timeout)):
+        raise ValueError(f"timeout must be a positive number of seconds or None, not {timeout!r}")
+    if not isinstance(retries, int) or retries < 0:
+        raise ValueError(f"retries must be an int of at least 0, not {retries!r}")
+    return None if timeout is None else float(timeout), retries
+
+
+def _check_memory(memory: Any) -> tuple[int, int] | None:
+    if memory is None:
+        return None
+    soft, hard = memory if isinstance(memory, tuple) else (memory, 2 * memory)
+    if not (isinstance(soft, int) and isinstance(hard, int) and 0 < soft <= hard):
+        raise ValueError(
+            "max_memory_per_child must be a positive number of bytes, or a pair of two of which "
+            f"the first is not the larger one, not {memory!r}"
+        )
+    return soft, hard
+
+
+def _check_threads(threads: Any) -> Any:
+    if threads is None or threads == "share" or (isinstance(threads, int) and threads > 0):
+        return threads
+    raise ValueError(f'threads must be "share", a positive int or None, not {threads!r}')
+
+
+def _check_chunksize(chunksize: Any) -> None:
+    if chunksize is not None and chunksize < 1:
+        raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
+
+
+dropin.complete(std.__name__)
 
 
 def __getattr__(name: str) -> Any:

@@ -32,8 +32,8 @@ def _startable(process: Any) -> None:
         raise AssertionError(TWICE)
     if process._parent_pid != os.getpid():
         raise AssertionError(FOREIGN)
-    ourselves: Any = std.current_process()
-    if ourselves._config.get("daemon"):
+    config = vars(std.current_process())["_config"]
+    if config.get("daemon") and not config.get("leveret_worker"):
         raise AssertionError(DAEMONIC)
 
 

@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 
     from . import _core
 
-__all__ = ["ALONE", "TOLD", "WATCHED", "Condition", "Job", "Pump"]
+__all__ = ["ALONE", "TOLD", "UNDECODED", "WATCHED", "Condition", "Job", "Pump"]
 
 # Who attends to a job: whoever waits for it; the thread, if a worker dies or a limit is near; the
 # thread, to each of its results.
 ALONE, WATCHED, TOLD = 0, 1, 2
 
-GOOD = 0  # what an event with a job is; otherwise its task failed
+# What an event with a job is; otherwise its task failed.
+GOOD, UNDECODED = 0, 2
 
 _names = itertools.count(1)
 
@@ -140,12 +141,16 @@ class Pump:
         """A worker says something that is no result."""
         raise NotImplementedError
 
-    def revived(self, value: Any, task: str = "a task") -> BaseException:
+    def revived(self, value: Any, job: Any = None, place: int = 0) -> BaseException:
         """The exception that is told of a task that failed."""
         raise NotImplementedError
 
     def _is_gone(self) -> bool:
         """Whether there are no workers any more."""
+        raise NotImplementedError
+
+    def _finish(self) -> None:
+        """There are no workers any more, and never will be."""
         raise NotImplementedError
 
     # --- jobs ----------------------------------------------------------------------------------
@@ -175,6 +180,11 @@ class Pump:
             self._forget(job)
         if self._waiters:
             self._wake_done()
+
+    def poke(self, job: Any) -> None:
+        """JOB was changed by who is not the pump: who waits for it looks again."""
+        self._settle(job)
+        self.board.interrupt()
 
     # --- waiting -------------------------------------------------------------------------------
 
@@ -305,7 +315,7 @@ class Pump:
         if what == GOOD:
             job.deliver(place, value)
         else:
-            job.fail(place, self.revived(value, job.describe(place)))
+            job.fail(place, self.revived(value, job, place))
         if job.over:
             self._forget(job)
 
@@ -347,6 +357,8 @@ class Pump:
         finally:
             self._thread = None
             self._pass_on()
+            if self._is_gone():
+                self._finish()
 
     def _attend_as_pump(self) -> None:
         """Be the pump as long as there is a job that wants to be told, or the crew is closing."""

@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import types
+from multiprocessing import process
 
 from . import _core, cpus
 
@@ -77,6 +78,8 @@ class Orders:
 
 def main(board: _core.Board, row: int, orders: Orders) -> None:
     """Be the worker of that row."""
+    # A worker is a daemon, but may have children: they end with it.
+    vars(process.current_process())["_config"]["leveret_worker"] = True
     signal.signal(signal.SIGINT, Interrupts(board))
     board.enlist(row)
     orders.faults.listen(row)

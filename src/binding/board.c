@@ -48,6 +48,19 @@ struct lvri_board_object *lvri_board_owned(PyObject *self) {
   return NULL;
 }
 
+/* A forked child has a copy of the object, and not the row. */
+struct lvri_board_object *lvri_board_working(PyObject *self) {
+  struct lvri_board_object *object = lvri_board_any(self);
+
+  if (object == NULL) return NULL;
+  const struct lvr_board *b = object->board;
+
+  if (b->row != NULL && b->worker == lvri_session_self(b->handle.session)) return object;
+  PyErr_Format(PyExc_RuntimeError, "process %d is no worker of this board: enlist() first",
+               (int)getpid());
+  return NULL;
+}
+
 /* --- waiting ------------------------------------------------------------------------------- */
 
 typedef int (*wait_until)(lvr_board *b, int64_t deadline_ns);
@@ -324,7 +337,7 @@ static PyObject *board_enlist(PyObject *self, PyObject *arg) {
     return PyErr_Format(PyExc_ValueError, "process %d is a worker of this board already",
                         (int)getpid());
   if (code < 0) return lvri_board_raise(code, "enlist");
-  object->row = (int64_t)row;
+  object->row = row;
   object->running = -1;
   object->is_busy = false;
   Py_RETURN_NONE;
@@ -337,7 +350,8 @@ PyDoc_STRVAR(running_doc,
 static PyObject *board_running(PyObject *self, PyObject *Py_UNUSED(none)) {
   const struct lvri_board_object *object = lvri_board_of(self);
 
-  if (object->running < 0) Py_RETURN_NONE;
+  /* the core knows whether this is the process that runs it */
+  if (object->running < 0 || lvr_board_running(object->board) < 0) Py_RETURN_NONE;
   return PyLong_FromLongLong(object->running);
 }
 
@@ -359,7 +373,7 @@ static PyObject *board_ordered(PyObject *self, PyObject *Py_UNUSED(none)) {
 static PyObject *board_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
   PyObject *self = PyType_GenericNew(type, args, kwargs);
 
-  if (self != NULL) lvri_board_of(self)->row = lvri_board_of(self)->running = -1;
+  if (self != NULL) lvri_board_of(self)->running = -1;
   return self;
 }
 

@@ -172,7 +172,7 @@ struct lvri_board_object {
   uint64_t takes;
   /* a worker's */
   struct lvri_known known;
-  int64_t row;     /* -1: it is none */
+  uint32_t row;
   int64_t running; /* the task whose code runs; -1: none */
   bool is_busy;    /* in work(), or that was left in the middle of a claim */
 };
@@ -181,9 +181,11 @@ static inline struct lvri_board_object *lvri_board_of(PyObject *self) {
   return (struct lvri_board_object *)self;
 }
 
-/* The object for a method that the owner's process alone may call, or any; NULL with an error. */
-struct lvri_board_object *lvri_board_owned(PyObject *self);
+/* The object for a method that anybody may call, the owner's process, or a worker; NULL with an
+ * error. */
 struct lvri_board_object *lvri_board_any(PyObject *self);
+struct lvri_board_object *lvri_board_owned(PyObject *self);
+struct lvri_board_object *lvri_board_working(PyObject *self);
 
 /* lvri_raise(), and what a board means by its codes. Always NULL. */
 PyObject *lvri_board_raise(int code, const char *doing);

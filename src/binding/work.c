@@ -430,7 +430,8 @@ const char lvri_board_work_doc[] =
 
 PyObject *lvri_board_work(PyObject *self, PyObject *args, PyObject *kwargs) {
   static char *keywords[] = {"fail", "unsendable", "most", "workers", "between", NULL};
-  struct worker w = {.object = lvri_board_any(self), .state = lvri_state_of_type(Py_TYPE(self))};
+  struct worker w = {.object = lvri_board_working(self),
+                     .state = lvri_state_of_type(Py_TYPE(self))};
   PyObject *between = Py_None;
   Py_ssize_t most = 0, workers = 1;
 
@@ -452,14 +453,11 @@ PyObject *lvri_board_work(PyObject *self, PyObject *args, PyObject *kwargs) {
 /* --- of a row ------------------------------------------------------------------------------ */
 
 static PyObject *send_of_row(PyObject *self, enum lvri_result what, PyObject *value) {
-  const struct worker w = {.object = lvri_board_any(self),
+  const struct worker w = {.object = lvri_board_working(self),
                            .state = lvri_state_of_type(Py_TYPE(self))};
 
-  if (w.object == NULL || w.state == NULL) return NULL;
-  if (w.object->row < 0)
-    return PyErr_Format(PyExc_RuntimeError, "process %d is no worker of this board: enlist() first",
-                        (int)getpid());
-  if (send(&w, (uint32_t)w.object->row, what, value, put_of_row) < 0) return NULL;
+  if (w.object == NULL || w.state == NULL || send(&w, w.object->row, what, value, put_of_row) < 0)
+    return NULL;
   Py_RETURN_NONE;
 }
 

@@ -14,7 +14,8 @@
  *   ro_claim     first << 32 | count: by the worker, who holds the get mutex of the tasks, before
  *                it stores the head; taken back to 0 by whoever gets that mutex from it when it
  *                died between the two
- *   ro_running   1 << 32 | number of what it runs, or ran last; release, after ro_since_ns
+ *   ro_running   1 << 32 | number of what it runs, or ran last; release, after ro_since_ns: who reads
+ *                it first, then when, may take a task for younger than it is, never for older
  *   ro_since_ns  when it began that one
  *   ro_finished  how many results it has put
  *   ro_order     by the owner; read by the worker
@@ -27,29 +28,44 @@ struct lvri_row_shm {
   _Atomic uint64_t ro_claim;
   _Atomic uint64_t ro_running;
   _Atomic uint64_t ro_since_ns;
+  _Atomic uint64_t ro_order;
   _Atomic uint32_t ro_finished;
-  _Atomic uint32_t ro_order;
-  uint64_t ro_reserved[3];
+  uint32_t ro_reserved0;
+  uint64_t ro_reserved1[2];
 };
 _Static_assert(sizeof(struct lvri_row_shm) == 64, "a line");
 
-/* The rows follow. bo_owner, bo_rows: once, by who made it. */
+/* The rows follow.
+ *   bo_owner, bo_rows   once, by who made it
+ *   bo_news             futex word: counted up by who enlists, and by who interrupts. Who watches
+ *                       the workers sleeps at it, so that he looks anew when there is one more; a
+ *                       count that a dead one did not make costs him the relook */
 struct lvr_board_shm {
   struct lvri_object_shm bo_object;
   lvr_proc_id bo_owner;
   uint32_t bo_rows;
-  uint32_t bo_reserved0;
+  _Atomic uint32_t bo_news;
   uint64_t bo_reserved1[3];
   struct lvri_channel_shm bo_tasks;
   struct lvri_channel_shm bo_results;
 };
 _Static_assert(sizeof(struct lvr_board_shm) == 704, "two channels, and rows from a line on");
 
+/* As one process sees it.
+ *   row, worker      the row that this process enlisted for, and who it was then: in a forked child
+ *                    another one, so it is nobody's worker
+ *   running          as ro_running, but 0 from when the task's code has ended: for signal handlers
+ *   putting          the owner's: numbers are given in order
+ *   told_waiters, told_watchers   how many interrupts there had been (results.interrupts) when one
+ *                    of them was last told of one */
 struct lvr_board {
   struct lvri_handle handle;
   struct lvri_channel tasks, results;
-  struct lvri_row_shm *row; /* this process's, if it is a worker; NULL */
-  pthread_mutex_t putting;  /* the owner's: numbers are given in order */
+  struct lvri_row_shm *row;
+  lvr_proc_id worker;
+  _Atomic uint64_t running;
+  pthread_mutex_t putting;
+  _Atomic uint32_t told_waiters, told_watchers;
 };
 
 /* For kinds.c. */

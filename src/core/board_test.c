@@ -56,12 +56,12 @@ TEST(gives_numbers_in_order) {
   lvr_session *s = new_session();
   lvr_board *b = new_board(s);
   uint32_t put, first, number;
-  struct lvr_slice slices[3] = {{"a", 1}, {"b", 1}, {"c", 1}};
+  struct lvr_slice slices[3] = {{"aaaa", 4}, {"bbbbb", 5}, {"cccc", 4}};
   put_tasks(b, 5);
   CHECK_INT(lvr_board_put_many(b, slices, 3, &put, &first), 0);
   CHECK_INT(put, 3);
   CHECK_INT(first, 5);
-  CHECK_INT(lvr_board_put(b, "d", 1, NULL, &number), 0);
+  CHECK_INT(lvr_board_put(b, "dddd", 4, NULL, &number), 0);
   CHECK_INT(number, 8);
   CHECK_INT(lvr_board_waiting(b), 9);
   lvr_board_detach(b);
@@ -115,7 +115,7 @@ TEST(refuses_what_cannot_be) {
   lvr_board_detach(other);
   lvr_board_close(b);
   CHECK_INT(work_some(b, 1, LVR_FOREVER), -EPIPE);
-  CHECK_INT(lvr_board_put(b, "", 0, NULL, &number), -EPIPE);
+  CHECK_INT(lvr_board_put(b, "xxxx", 4, NULL, &number), -EPIPE);
   lvr_board_detach(b);
 }
 
@@ -131,7 +131,7 @@ TEST(a_claim_without_memory_is_none) {
   for (uint32_t i = 0; i < BLOCKS; i++) {
     lvr_block *block;
     CHECK_INT(lvr_block_create(s, 1, 0, &block), 0);
-    CHECK_INT(lvr_board_put(b, "x", 1, block, &number), 0);
+    CHECK_INT(lvr_board_put(b, "xxxx", 4, block, &number), 0);
   }
   for (uint32_t i = 0; i < BLOCKS; i++) {
     lvri_fault_arm("os.shm.commit", 1);
@@ -171,13 +171,197 @@ TEST(a_close_wakes_the_workers) {
 }
 
 TEST(orders_reach_the_worker) {
+  const uint64_t order = UINT64_C(7) << 32 | 5;
   lvr_session *s = new_session();
   lvr_board *b = new_board(s);
+  struct lvr_board_row row;
   CHECK_INT(lvr_board_ordered(b), 0);
   CHECK_INT(lvr_board_enlist(b, 2), 0);
-  lvr_board_order(b, 2, 7);
-  CHECK_INT(lvr_board_ordered(b), 7);
+  CHECK_INT(lvr_board_ordered(b), 0);
+  lvr_board_order(b, 2, order);
+  CHECK(lvr_board_ordered(b) == order);
+  lvr_board_look(b, 2, &row);
+  CHECK(row.order == order);
   lvr_board_detach(b);
+}
+
+/* It is asked by a signal handler that is to stop a task: not its result, and not the next one. */
+TEST(a_worker_knows_what_it_runs) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  struct lvr_board_row row;
+  CHECK_INT(lvr_board_running(b), -1);
+  CHECK_INT(lvr_board_enlist(b, 0), 0);
+  CHECK_INT(lvr_board_running(b), -1);
+  lvr_board_begin(b, UINT32_MAX);
+  CHECK_INT(lvr_board_running(b), UINT32_MAX);
+  CHECK_INT(lvr_board_finish(b, "done", 4, NULL), 0);
+  CHECK_INT(lvr_board_running(b), -1);
+  lvr_board_look(b, 0, &row);
+  CHECK(row.is_running);
+  CHECK_INT(row.running, UINT32_MAX);
+  lvr_board_begin(b, 0);
+  CHECK_INT(lvr_board_running(b), 0);
+  lvr_board_detach(b);
+}
+
+TEST(refuses_what_is_no_task) {
+  static const char bytes[LVR_MESSAGE_INLINE + 1];
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  struct lvr_slice long_one[2] = {{bytes, 4}, {bytes, sizeof(bytes)}};
+  struct lvr_slice short_one[2] = {{bytes, 4}, {bytes, 3}};
+  uint32_t number, put;
+  CHECK_INT(lvr_board_put(b, bytes, 3, NULL, &number), -EINVAL);
+  CHECK_INT(lvr_board_put(b, bytes, sizeof(bytes), NULL, &number), -EINVAL);
+  CHECK_INT(lvr_board_put_many(b, long_one, 2, &put, &number), -EINVAL);
+  CHECK_INT(put, 0);
+  CHECK_INT(lvr_board_put_many(b, short_one, 2, &put, &number), -EINVAL);
+  CHECK_INT(put, 0);
+  CHECK_INT(lvr_board_waiting(b), 0);
+  lvr_board_detach(b);
+}
+
+/* --- in a forked child ----------------------------------------------------------------------- */
+
+static void put_as_a_stranger(void *argument) {
+  lvr_board *b = argument;
+  struct lvr_slice task = {"aaaa", 4};
+  uint32_t number, put;
+  CHECK_INT(lvr_board_put(b, "aaaa", 4, NULL, &number), -EPERM);
+  CHECK_INT(lvr_board_put_many(b, &task, 1, &put, &number), -EPERM);
+  CHECK_INT(put, 0);
+  CHECK_INT(lvr_board_cancel(b, 0), -EPERM);
+  lvr_board_close(b);
+}
+
+/* A thread that it does not have may hold the mutex of those who put. */
+TEST(only_the_owner_puts) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  put_tasks(b, 1);
+  CHECK_INT(pthread_mutex_lock(&b->putting), 0);
+  pid_t child = test_fork(put_as_a_stranger, b);
+  CHECK_INT(test_join(child), 0);
+  CHECK_INT(pthread_mutex_unlock(&b->putting), 0);
+  CHECK_INT(lvr_board_waiting(b), 1);
+  lvr_board_detach(b);
+}
+
+static void act_as_the_parent(void *argument) {
+  lvr_board *b = argument;
+  struct lvr_message m;
+  uint32_t number;
+  CHECK_INT(lvr_board_running(b), -1);
+  CHECK_INT(lvr_board_ordered(b), 0);
+  CHECK_INT(work_some(b, 1, 0), -EINVAL);
+  CHECK_INT(lvr_board_claim_block_until(b, &m, 0, &number), -EINVAL);
+  lvr_board_begin(b, 7);
+  CHECK_INT(lvr_board_finish(b, "done", 4, NULL), -EINVAL);
+}
+
+static void be_a_worker_too(void *argument) {
+  lvr_board *b = argument;
+  act_as_the_parent(b);
+  CHECK_INT(lvr_board_enlist(b, 1), 0);
+  CHECK_INT(work_some(b, 1, 0), 0);
+}
+
+/* Of a worker: the row is its parent's, whose task may have forked it. */
+TEST(a_forked_child_of_a_worker_is_none) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  struct lvr_board_row row;
+  put_tasks(b, 5);
+  CHECK_INT(lvr_board_enlist(b, 0), 0);
+  CHECK_INT(work_some(b, 3, 0), 0);
+  lvr_board_begin(b, 2);
+  lvr_board_order(b, 0, 1);
+  pid_t child = test_fork(be_a_worker_too, b);
+  CHECK_INT(test_join(child), 0);
+  lvr_board_look(b, 0, &row);
+  CHECK_INT(row.first, 0);
+  CHECK_INT(row.count, 3);
+  CHECK_INT(row.running, 2);
+  CHECK_INT(row.finished, 3);
+  lvr_board_look(b, 1, &row);
+  CHECK_INT(row.first, 3);
+  CHECK_INT(row.count, 1);
+  CHECK_INT(lvr_board_waiting(b), 1);
+  CHECK(lvr_repair(s) >= 0);
+  lvr_board_detach(b);
+  CHECK_INT(lvr_session_check(s), 0);
+}
+
+/* --- tasks that are not to be run ------------------------------------------------------------ */
+
+/* The next task. */
+static uint32_t claim_one(lvr_board *b, uint32_t *ret_number) {
+  unsigned char buf[LVR_MESSAGE_INLINE + 4];
+  uint32_t count, task;
+  size_t bytes;
+  CHECK_INT(lvr_board_claim_until(b, buf, sizeof(buf), 1, 0, &count, &bytes, ret_number), 0);
+  memcpy(&task, buf + 4, sizeof(task));
+  return task;
+}
+
+TEST(a_cancelled_task_says_so) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  uint32_t number;
+  CHECK_INT(lvr_board_cancel(b, 0), -ENOENT);
+  put_tasks(b, 4);
+  CHECK_INT(lvr_board_enlist(b, 0), 0);
+  CHECK_INT(claim_one(b, &number), 0);
+  CHECK_INT(lvr_board_cancel(b, 0), -ENOENT);
+  CHECK_INT(lvr_board_cancel(b, 2), 0);
+  CHECK_INT(lvr_board_cancel(b, 2), 0);
+  CHECK_INT(lvr_board_cancel(b, 4), -ENOENT);
+  CHECK_INT(claim_one(b, &number), 1);
+  CHECK_INT(claim_one(b, &number), LVR_BOARD_CANCELLED);
+  CHECK_INT(number, 2);
+  CHECK_INT(lvr_board_cancel(b, 2), -ENOENT);
+  CHECK_INT(claim_one(b, &number), 3);
+  lvr_board_detach(b);
+}
+
+/* Tasks of all lengths, in many segments, some with blocks; also where the get segment is read to
+ * its end, and where numbers begin anew. */
+TEST(finds_a_task_wherever_it_is) {
+  enum { NUMBERS = 4000 };
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  unsigned char bytes[300] = {0};
+  uint64_t seed = test_seed();
+  lvr_block *block;
+  const uint32_t start = UINT32_MAX - NUMBERS / 2;
+  lvri_store_relaxed_u64(&b->tasks.shm->ch_tail, (uint64_t)start << 32);
+  lvri_store_relaxed_u64(&b->tasks.shm->ch_head, (uint64_t)start << 32);
+  b->tasks.shm->ch_seen_puts = b->tasks.shm->ch_seen_gets = start;
+  for (uint32_t i = 0; i < NUMBERS; i++) {
+    bool with_block = test_random(&seed) % 16 == 0;
+    size_t length = 4 + test_random(&seed) % (sizeof(bytes) - 4);
+    uint32_t number;
+    memcpy(bytes, &i, sizeof(i));
+    if (with_block) CHECK_INT(lvr_block_create(s, 1, 0, &block), 0);
+    CHECK_INT(lvr_board_put(b, bytes, length, with_block ? block : NULL, &number), 0);
+    CHECK_INT(number, start + i);
+  }
+  CHECK_INT(lvr_board_enlist(b, 0), 0);
+  for (uint32_t i = 0; i < NUMBERS; i++) {
+    struct lvr_message m;
+    uint32_t number, task;
+    if (i % 100 == 0)
+      for (uint32_t n = i; n < NUMBERS; n++)
+        if (n % 3 == 0) CHECK_INT(lvr_board_cancel(b, start + n), 0);
+    CHECK_INT(lvr_board_claim_block_until(b, &m, 0, &number), 0);
+    memcpy(&task, m.data, sizeof(task));
+    CHECK_INT(number, start + i);
+    CHECK_INT(task, i % 3 ? i : LVR_BOARD_CANCELLED);
+    lvr_message_fini(&m);
+  }
+  lvr_board_detach(b);
+  CHECK_INT(lvr_session_check(s), 0);
 }
 
 struct crew {
@@ -247,26 +431,123 @@ TEST(a_wait_ends_with_a_worker) {
   lvr_board_detach(crew.b);
 }
 
-static void interrupt_soon(void *argument) {
-  struct crew *c = argument;
-  CHECK_INT(lvri_os_sleep_until(in_ns(SEC / 50)), 0);
-  lvr_board_interrupt(c->b);
-}
+/* --- who waits ------------------------------------------------------------------------------- */
 
-static void wait_or_interrupt(void *argument) {
-  struct crew *c = argument;
-  static _Atomic uint32_t threads;
-  if (lvri_fetch_add_relaxed_u32(&threads, 1) == 0)
-    CHECK_INT(lvr_board_wait_until(c->b, in_ns(10 * SEC)), -ECANCELED);
-  else
-    interrupt_soon(c);
-}
-
-TEST(a_wait_can_be_interrupted) {
+TEST(a_watch_is_not_for_results) {
   lvr_session *s = new_session();
-  struct crew crew = {s, new_board(s), 0};
-  test_threads(2, wait_or_interrupt, &crew);
-  lvr_board_detach(crew.b);
+  lvr_board *b = new_board(s);
+  put_tasks(b, 1);
+  CHECK_INT(lvr_board_enlist(b, 0), 0);
+  CHECK_INT(lvr_board_wait_until(b, 0), -ETIMEDOUT);
+  CHECK_INT(work_some(b, 1, 0), 0);
+  CHECK_INT(lvr_board_wait_until(b, 0), 0);
+  CHECK_INT(lvr_board_watch_until(b, 0), -ETIMEDOUT);
+  CHECK_INT(lvr_board_watch_until(b, in_ns(SEC / 100)), -ETIMEDOUT);
+  lvr_board_detach(b);
+}
+
+/* It comes between the moment when they saw nothing to do and their sleep. */
+TEST(an_interrupt_that_comes_early_is_kept) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  lvr_board_interrupt(b);
+  lvr_board_interrupt(b);
+  CHECK_INT(lvr_board_wait_until(b, in_ns(10 * SEC)), -ECANCELED);
+  CHECK_INT(lvr_board_wait_until(b, 0), -ETIMEDOUT);
+  CHECK_INT(lvr_board_watch_until(b, 0), -ECANCELED);
+  CHECK_INT(lvr_board_watch_until(b, in_ns(SEC / 100)), -ETIMEDOUT);
+  lvr_board_detach(b);
+}
+
+enum { WAITERS = 4 };
+
+/* Threads of the owner, the first ones asleep when the last one does something. Nobody looks by
+ * himself. */
+struct vigil {
+  struct crew crew;
+  int wanted; /* what the sleepers get */
+  bool watch[WAITERS];
+  void (*wake)(struct vigil *v);
+  _Atomic uint32_t threads, tids[WAITERS];
+  _Atomic uint32_t *may_enlist;
+  pid_t worker;
+};
+
+static void sleep_or_wake(void *argument) {
+  struct vigil *v = argument;
+  uint32_t me = lvri_fetch_add_relaxed_u32(&v->threads, 1);
+  int64_t deadline_ns = in_ns(15 * SEC);
+  if (me < WAITERS) {
+    lvri_store_release_u32(&v->tids[me], (uint32_t)lvri_os_tid());
+    CHECK_INT(v->watch[me] ? lvr_board_watch_until(v->crew.b, deadline_ns)
+                           : lvr_board_wait_until(v->crew.b, deadline_ns),
+              v->wanted);
+    CHECK(lvri_os_now_ns() < deadline_ns - 5 * SEC); /* not by a look at the end */
+    return;
+  }
+  for (uint32_t i = 0; i < WAITERS; i++) {
+    await_u32(&v->tids[i], 1);
+    await_asleep((pid_t)lvri_load_relaxed_u32(&v->tids[i]));
+  }
+  v->wake(v);
+}
+
+static void hold_vigil(struct vigil *v) {
+  lvri_relook_ns = 60 * SEC;
+  v->watch[1] = v->watch[3] = true;
+  test_threads(WAITERS + 1, sleep_or_wake, v);
+  lvr_board_detach(v->crew.b);
+}
+
+static void interrupt(struct vigil *v) { lvr_board_interrupt(v->crew.b); }
+
+TEST(an_interrupt_ends_all_waits) {
+  lvr_session *s = new_session();
+  struct vigil v = {.crew = {s, new_board(s), 0}, .wanted = -ECANCELED, .wake = interrupt};
+  hold_vigil(&v);
+}
+
+static void enlist_and_sleep(void *argument) {
+  struct vigil *v = argument;
+  await_u32(v->may_enlist, 1);
+  sleep_for_ever(&v->crew);
+}
+
+static void await_the_worker(struct vigil *v) {
+  struct lvr_board_row row;
+  while (lvr_board_look(v->crew.b, v->crew.row, &row), row.worker == 0)
+    (void)sched_yield();
+}
+
+static void kill_the_worker(struct vigil *v) { test_kill(v->worker); }
+
+static void hire(struct vigil *v) {
+  v->may_enlist = test_shared(sizeof(*v->may_enlist));
+  v->worker = test_fork(enlist_and_sleep, v);
+}
+
+TEST(a_death_ends_all_waits) {
+  lvr_session *s = new_session();
+  struct vigil v = {.crew = {s, new_board(s), 1}, .wake = kill_the_worker};
+  hire(&v);
+  lvri_store_release_u32(v.may_enlist, 1);
+  await_the_worker(&v);
+  hold_vigil(&v);
+}
+
+static void enlist_and_kill(struct vigil *v) {
+  lvri_store_release_u32(v->may_enlist, 1);
+  await_the_worker(v);
+  await_asleep(v->worker); /* behind its news */
+  test_kill(v->worker);
+}
+
+/* There was no such worker when they fell asleep. */
+TEST(a_death_of_who_came_later_ends_all_waits) {
+  lvr_session *s = new_session();
+  struct vigil v = {.crew = {s, new_board(s), 1}, .wake = enlist_and_kill};
+  hire(&v);
+  hold_vigil(&v);
 }
 
 /* --- deaths ---------------------------------------------------------------------------------- */

@@ -39,13 +39,16 @@ struct lvri_handle;
  *               holds the get mutex when the counts say that there is another message. If that one
  *               is in this segment, no value that he may see, be it rolled back later, is where it
  *               begins; if it is not, it was put after the commit that sealed this segment
- *   sg_room     constant */
+ *   sg_room     constant
+ *   sg_first    how many messages were put before those of this segment; read in the guard */
 struct lvri_segment {
   uint64_t sg_next;
   _Atomic uint32_t sg_sealed;
   uint32_t sg_room;
+  uint32_t sg_first;
+  uint32_t sg_reserved;
 };
-_Static_assert(sizeof(struct lvri_segment) == 16, "records are 8-byte aligned");
+_Static_assert(sizeof(struct lvri_segment) == 24, "records are 8-byte aligned");
 
 #define LVRI_SEGMENT_OPEN UINT32_MAX
 
@@ -201,6 +204,14 @@ int lvri_channel_get_until(struct lvri_channel *c, struct lvr_message *ret_m, in
  * block. */
 int lvri_channel_get_many_until(struct lvri_channel *c, void *buf, size_t room, uint32_t most,
                                 int64_t deadline_ns, uint32_t *ret_count, size_t *ret_bytes);
+
+/* If the message that so many were put before still waits: the first four bytes of its data, which
+ * has as many, become `word`, by one store. 0; -ENOENT it was got, or never put; -EINVAL,
+ * -ESTALE, -ENOTRECOVERABLE. */
+int lvri_channel_overwrite(struct lvri_channel *c, uint32_t number, uint32_t word);
+
+/* Watch for a message for a moment, as a get does before it sleeps: whether there is one. */
+bool lvri_channel_spin(struct lvri_channel *c);
 
 /* Wait until a get would not find the channel empty and open. 0, -ETIMEDOUT, -EINTR, -ESTALE. */
 int lvri_channel_wait_until(struct lvri_channel *c, int64_t deadline_ns);

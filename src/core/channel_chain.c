@@ -182,6 +182,7 @@ static int take_segment(struct lvri_arena *a, struct lvri_channel_shm *shm, uint
 static void link_segment(struct lvri_arena *a, struct lvri_channel_shm *shm, lvri_off segment) {
   struct lvri_guard *g = lvri_arena_guard(a);
   uint64_t tail = lvri_load_relaxed_u64(&shm->ch_tail);
+  lvri_set32(a, g, &lvri_segment_at(a, segment)->sg_first, lvri_channel_count_of(tail));
   if (shm->ch_put_segment) {
     struct lvri_segment *old = lvri_segment_at(a, shm->ch_put_segment);
     lvri_set32_shared(a, g, &old->sg_sealed, lvri_channel_pos_of(tail));
@@ -295,6 +296,70 @@ int lvri_channel_find_record(struct lvri_arena *a, struct lvri_channel_shm *shm,
   if (!lvri_record_is_sound(segment, lvri_channel_pos_of(head))) return -ENOTRECOVERABLE;
   *ret_record = lvri_record_at(segment, lvri_channel_pos_of(head));
   return 0;
+}
+
+/* --- a message that waits; with the get mutex -------------------------------------------------- */
+
+/* Of head and number, as many messages apart as are in a channel. */
+static bool is_before(uint32_t number, uint32_t first) { return (int32_t)(number - first) < 0; }
+
+/* Whether the message still waits. What is read behind the tail's count is published. */
+static bool is_waiting(const struct lvri_channel_shm *shm, uint32_t number) {
+  uint32_t head = lvri_channel_count_of(lvri_load_relaxed_u64(&shm->ch_head));
+  /* pairs with the release in publish_tail() */
+  uint32_t tail = lvri_channel_count_of(lvri_load_acquire_u64(&shm->ch_tail));
+  return number - head < tail - head;
+}
+
+/* The segment that a waiting message lies in, and the head as it was or will be at its start. In
+ * the guard: a link that somebody died over is gone. */
+static struct lvri_segment *segment_of(struct lvri_arena *a, const struct lvri_channel_shm *shm,
+                                       uint32_t number, uint64_t *ret_head) {
+  struct lvri_segment *segment = lvri_segment_at(a, shm->ch_get_segment);
+  *ret_head = lvri_load_relaxed_u64(&shm->ch_head);
+  while (segment->sg_next && !is_before(number, lvri_segment_at(a, segment->sg_next)->sg_first)) {
+    segment = lvri_segment_at(a, segment->sg_next);
+    *ret_head = lvri_channel_word(segment->sg_first, 0);
+  }
+  return segment;
+}
+
+static int find_waiting(struct lvri_arena *a, const struct lvri_channel_shm *shm, uint32_t number,
+                        struct lvri_record_header **ret_record) {
+  struct lvri_guard *g = lvri_arena_guard(a);
+  uint64_t head;
+  int error = lvri_guard_enter(a, g);
+  if (error) return error;
+  struct lvri_segment *segment = segment_of(a, shm, number, &head);
+  lvri_guard_leave(a, g);
+  for (;; head = lvri_channel_head_behind(head, *ret_record)) {
+    if (!lvri_record_is_sound(segment, lvri_channel_pos_of(head))) return -ENOTRECOVERABLE;
+    *ret_record = lvri_record_at(segment, lvri_channel_pos_of(head));
+    if (lvri_channel_count_of(head) == number) return 0;
+  }
+}
+
+static int overwrite(struct lvri_arena *a, struct lvri_channel_shm *shm, uint32_t number,
+                     uint32_t word) {
+  struct lvri_record_header *record;
+  if (!is_waiting(shm, number)) return -ENOENT;
+  int error = find_waiting(a, shm, number, &record);
+  if (error) return error;
+  if (record->rc_bytes < sizeof(word)) return -EINVAL;
+  LVR_CRASHPOINT("channel.overwrite.found");
+  lvri_store_relaxed_u32((_Atomic uint32_t *)(void *)lvri_record_data(record), word);
+  LVR_CRASHPOINT("channel.overwrite.done");
+  return 0;
+}
+
+int lvri_channel_overwrite(struct lvri_channel *c, uint32_t number, uint32_t word) {
+  struct lvri_arena *a = &c->handle->session->arena;
+  if (lvri_session_stale(c->handle->session)) return -ESTALE;
+  int error = lvri_channel_lock_get(a, c->shm, true);
+  if (error) return error;
+  error = overwrite(a, c->shm, number, word);
+  lvri_channel_unlock(&c->shm->ch_get_mutex);
+  return error;
 }
 
 /* --- the end of a channel; the caller holds the arena's guard -------------------------------- */

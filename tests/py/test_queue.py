@@ -771,7 +771,10 @@ leveret._core.session_check()
 """
 
 
-@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer reserves 14 TiB of addresses")
+@pytest.mark.skipif(
+    "asan" in os.environ.get("LD_PRELOAD", ""),
+    reason="AddressSanitizer reserves 14 TiB of addresses",
+)
 def test_a_message_that_is_larger_than_memory_is_a_memory_error() -> None:
     command = ["bash", "-c", 'ulimit -v 1200000; exec "$0" -c "$1"', sys.executable, TOO_LARGE]
     done = subprocess.run(command, text=True, capture_output=True, check=False, timeout=50)

@@ -1,0 +1,588 @@
+"""What waits for a pool's results: the objects that the methods of a pool return.
+
+    ApplyResult    one task
+    MapResult      a batch of tasks; it is done when all of them are
+    IMapIterator   the program's side of a stream; IMapUnorderedIterator: in the order of arrival
+    Stream         tasks that are read from an iterable as results are consumed
+
+        iterable --> at most BOUND tasks on the board, and results that nobody has taken yet --> next()
+
+What cannot block (a list, a range) is read where the results are taken from; any other iterable by a
+thread of its own, as it is the standard library's way: it may wait for the very results.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import sys
+import threading
+from math import inf
+from multiprocessing import pool as std
+from time import monotonic
+
+from . import _core
+from .pump import ALONE, TOLD, WATCHED, Job
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any
+
+    from .crew import Crew
+
+__all__ = [
+    "ApplyResult",
+    "IMapIterator",
+    "IMapUnorderedIterator",
+    "MapResult",
+    "OrderedStream",
+    "Stream",
+]
+
+APPLY = _core.APPLY
+ITEM, CHUNK = _core.ITEM, _core.CHUNK
+STAR, STARCHUNK = _core.STAR, _core.STARCHUNK
+
+WHOLE = -1  # no place, but all of a job
+
+# Iterating over these runs no code of anybody's, and waits for nothing.
+PLAIN = (list, tuple, range, str, bytes, dict, set, frozenset, collections.deque)
+
+BOUND_LEAST, BOUND_MOST = 64, 1 << 16
+BOUND_PER_WORKER = 4
+BOUND_S = 0.01  # a bound that is used up in less is too small
+
+# Their own classes are replaced by install(), and these are made from them before.
+_ApplyResult: Any = std.ApplyResult
+_MapResult: Any = std.MapResult
+_IMapIterator: Any = std.IMapIterator
+_IMapUnorderedIterator: Any = std.IMapUnorderedIterator
+
+
+class Result(Job):
+    """What the results of apply_async() and map_async() have in common."""
+
+    _crew: Crew
+    _callback: Callable[[Any], object] | None
+    _error_callback: Callable[[BaseException], object] | None
+    _success = False
+    _value: Any = None
+    _telling = False
+
+    def _begin(self, crew: Crew, callback: Any, error_callback: Any, limits: Any) -> None:
+        self._crew = crew
+        self._callback, self._error_callback = callback, error_callback
+        self.timeout, self.retries = limits
+        if callback is not None or error_callback is not None:
+            self.attention = TOLD
+
+    def ready(self) -> bool:
+        """Whether it is done."""
+        if not self.done:
+            self._crew.check_owner()
+            self._crew.pump_once()
+        return self.done
+
+    def successful(self) -> bool:
+        """Whether it is done and raised nothing."""
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        return self._success
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until it is done, at most TIMEOUT seconds."""
+        if not self.done:
+            self._crew.check_owner()
+            self._crew.wait_for(self, timeout)
+
+    def get(self, timeout: float | None = None) -> Any:
+        """Return what it returned, or raise what it raised, waiting at most TIMEOUT seconds."""
+        if not (self.done or self._telling):
+            self.wait(timeout)
+            if not self.done:
+                raise std.TimeoutError
+        if self._success:
+            return self._value
+        raise self._value
+
+    def _finish(self, success: bool, value: Any, callback: Any) -> None:
+        """Be done: as in the standard library, once the callback has been called."""
+        self._success, self._value = success, value
+        if callback is not None:
+            self._telling = True
+            call_back(callback, value)
+        self.done = True
+        self._callback = self._error_callback = None
+
+    def give_up(self, error: BaseException) -> None:
+        """No result will come. A program that terminates its pool is not called back."""
+        if not self.done:
+            broken = self._crew.broken is not None
+            self._finish(False, error, self._error_callback if broken else None)
+
+
+def call_back(callback: Callable[[Any], object], value: Any) -> None:
+    """Call the program back; what it raises is reported as for any thread, and the pool goes on."""
+    try:
+        callback(value)
+    except BaseException:
+        kind, error, trace = sys.exc_info()
+        hook: Any = threading.excepthook
+        hook(threading.ExceptHookArgs((kind, error, trace, threading.current_thread())))
+
+
+class ApplyResult(Result, _ApplyResult):
+    """The result of apply_async()."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        function: Callable[..., Any],
+        arguments: tuple[tuple[Any, ...], dict[str, Any]],
+        limits: tuple[float | None, int],
+        attention: int = ALONE,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> None:
+        self.attention = attention
+        self._task: Any = function, arguments
+        self._begin(crew, callback, error_callback, limits)
+
+    def argument_of(self, place: int) -> tuple[Any, int, Any]:
+        """The task, to be put again."""
+        function, arguments = self._task
+        return self._crew.function(function), APPLY, arguments
+
+    def describe(self, place: int) -> str:
+        """The call, in words."""
+        from . import faults
+
+        function, (args, kwds) = self._task
+        return faults.describe(function, args, kwds)
+
+    def deliver(self, place: int, value: Any) -> None:
+        """The task returned VALUE."""
+        if not self.done:
+            self._finish(True, value, self._callback)
+            self._task = None
+
+    def fail(self, place: int, error: BaseException) -> None:
+        """The task raised ERROR, or could not be run."""
+        if not self.done:
+            self._finish(False, error, self._error_callback)
+            self._task = None
+
+
+class MapResult(Result, _core.Batch, _MapResult):
+    """The result of map_async() and starmap_async()."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        function: Callable[..., Any],
+        items: Sequence[Any],
+        star: bool,
+        chunksize: int | None,
+        limits: tuple[float | None, int],
+        attention: int = ALONE,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
+        chunked = chunksize is not None and chunksize > 1
+        self.kind = (STARCHUNK if star else CHUNK) if chunked else (STAR if star else ITEM)
+        self.tasks = list(chunks(iter(items), chunksize or 1)) if chunked else items
+        self.attention = attention
+        self._function: Any = function
+        self._chunked = chunked
+        self._progress = progress
+        self._begin(crew, callback, error_callback, limits)
+        _core.Batch.__init__(self, len(self.tasks))
+        if progress is not None:
+            self.notify = True
+        if not self.tasks:
+            self._finish(True, [], None)
+
+    def start(self) -> None:
+        """Put the tasks."""
+        if self.tasks:
+            try:
+                function = self._crew.function(self._function)
+            except Exception as error:
+                self._crew.fail_at_once(self, error, WHOLE)
+            else:
+                self._crew.submit_many(function, self.kind, self.tasks, self)
+
+    def argument_of(self, place: int) -> tuple[Any, int, Any]:
+        """The task at that place, to be put again."""
+        return self._crew.function(self._function), self.kind, self.tasks[place]
+
+    def describe(self, place: int) -> str:
+        """The call, or the chunk, in words."""
+        from . import faults
+
+        task = self.tasks[place]
+        if self._chunked:
+            return faults.describe_chunk(self._function, task)
+        return faults.describe(self._function, task if self.kind == STAR else (task,))
+
+    def limit_of(self, place: int) -> float | None:
+        """A chunk has the time of all of its items."""
+        if self._chunked and self.timeout is not None:
+            return self.timeout * len(self.tasks[place])
+        return self.timeout
+
+    def fail(self, place: int, error: BaseException) -> None:
+        """The task at that place, or the WHOLE, could not be run."""
+        if self.done:
+            return
+        if place == WHOLE:
+            self.failures.append((place, error))
+            self.left = 0
+        if self.left == 0 or _core.Batch.fail(self, place, error):
+            self.finish()
+
+    def finish(self) -> None:
+        """Results have come; when it was the last one, we are done."""
+        if self.done:
+            return
+        if self._progress is not None:
+            self._tell_progress(len(self.results) - self.left)
+        if self.left > 0:
+            return
+        if self.failures:
+            place, value = self.failures[0]
+            self._finish(False, self._crew.revived(value, self, place), self._error_callback)
+        else:
+            self._finish(True, self._all_results(), self._callback)
+        self.tasks = ()
+
+    def _all_results(self) -> list[Any]:
+        if not self._chunked:
+            return self.results
+        return list(itertools.chain.from_iterable(self.results))
+
+    def _tell_progress(self, count: int) -> None:
+        assert self._progress is not None
+        self._progress(count * len(self.tasks[0]) if self._chunked and self.left else count)
+
+
+def chunks(iterator: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of SIZE items; what comes before an exception in less than a list is lost."""
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk
+
+
+# Streams.
+
+
+class Failure:
+    """An exception among the results."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Stream(Job):
+    """Tasks from an iterable; their results in the order of arrival.
+
+    asked        how many tasks were read and put; by whoever reads
+    arguments    by place: of those that have no result yet
+    items        results that nobody has taken yet
+    hungry       the reader has stopped for want of room, and is told by eat()
+    """
+
+    attention = WATCHED
+    asked = 0
+    hungry = False
+    ended = False  # the input
+    error: BaseException | None = None  # the input's; it is told at the end
+
+    def __init__(
+        self,
+        crew: Crew,
+        function: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int,
+        buffersize: int | None,
+        limits: tuple[float | None, int],
+    ) -> None:
+        self._crew, self._user_function = crew, function
+        self._chunked = chunksize > 1
+        self._kind = CHUNK if self._chunked else ITEM
+        self.timeout, self.retries = limits
+        self.arguments: dict[int, Any] = {}
+        self.items: Any = self._new_items()
+        self._reading = threading.Lock()
+        self._room = threading.Event()
+        self._grows = buffersize is None
+        least = BOUND_PER_WORKER * crew.size * 2
+        self._bound: float = max(BOUND_LEAST, least) if buffersize is None else buffersize
+        if not self._grows and self._chunked:
+            self._bound = max(1, self._bound // chunksize)
+        self._since = monotonic()
+        self._open(iterable, chunksize)
+
+    def _new_items(self) -> Any:
+        return collections.deque()
+
+    def _open(self, iterable: Iterable[Any], chunksize: int) -> None:
+        """Begin to read."""
+        try:
+            self._function = self._crew.function(self._user_function)
+            iterator = iter(iterable)
+        except Exception as error:
+            self._end(error)
+            return
+        self._tasks = chunks(iterator, chunksize) if self._chunked else iterator
+        if type(iterable) in PLAIN:
+            self._thread = None
+            self._fill()
+        else:
+            self._thread = threading.Thread(target=self._feed, name="leveret-imap", daemon=True)
+            self._thread.start()
+
+    # --- the reader ----------------------------------------------------------------------------
+
+    def _free(self) -> float:
+        return self._bound - len(self.arguments) - len(self.items)
+
+    def _fill(self) -> None:
+        """Read as much as there is room for."""
+        free = self._free()
+        tasks: list[Any] = []
+        error = None
+        try:
+            tasks.extend(itertools.islice(self._tasks, None if free == inf else int(free)))
+        except Exception as raised:
+            error = raised
+        if tasks:
+            first = self.asked
+            self.asked += len(tasks)
+            self.arguments.update(zip(range(first, self.asked), tasks, strict=True))
+            self._crew.submit_many(self._function, self._kind, tasks, self, first)
+        if error is not None or len(tasks) < free:
+            self._end(error)
+        else:
+            self.hungry = True
+
+    def _feed(self) -> None:
+        """Read, in a thread of our own, and put what was read at once: the next may take long."""
+        error = None
+        try:
+            while self._await_room():
+                task = next(self._tasks)
+                place = self.asked
+                self.arguments[place] = task
+                self.asked = place + 1
+                self._crew.submit(self._function, self._kind, task, self, place)
+        except StopIteration:
+            pass
+        except BaseException as raised:
+            error = raised
+        self._end(error)
+
+    def _await_room(self) -> bool:
+        """Wait until there is room; False: nobody wants more."""
+        while not self.ended and self._free() < 1:
+            self._room.clear()
+            self.hungry = True  # before we look again: eat() looks at it after it has taken
+            if not self._has_room():
+                self._room.wait()
+            self.hungry = False
+        return not self.ended
+
+    def _has_room(self) -> bool:
+        return self.ended or self._free() * 2 >= self._bound
+
+    def _end(self, error: BaseException | None) -> None:
+        if not self.ended:
+            self.error = error
+            self.ended = True
+        self.hungry = False
+        self._tasks = iter(())
+        self._crew.poke(self)
+
+    def eat(self) -> None:
+        """A result was taken, and the reader is hungry."""
+        if not self._has_room() or not self._reading.acquire(False):
+            return
+        try:
+            self._grow()
+            if self._thread is None:
+                self._fill()
+            else:
+                self.hungry = False
+                self._room.set()
+        finally:
+            self._reading.release()
+
+    def _grow(self) -> None:
+        now = monotonic()
+        if self._grows and now - self._since < BOUND_S and self._bound < BOUND_MOST:
+            self._bound *= 2
+        self._since = now
+
+    def lift_bound(self) -> None:
+        """Read all: somebody waits until everything is done, and takes no results meanwhile."""
+        self._bound, self._grows = inf, False
+        if self.hungry:
+            self.eat()
+
+    def abandon(self) -> None:
+        """Nobody will take results any more."""
+        self.items.clear()
+        if not self.ended:
+            self.ended = True
+            self._room.set()
+            self._crew.poke(self)
+
+    # --- the crew ------------------------------------------------------------------------------
+
+    @property
+    def done(self) -> bool:  # type: ignore[override]
+        """Whether there is something for next() to say."""
+        return bool(self.items) or (self.ended and not self.arguments)
+
+    @property
+    def over(self) -> bool:
+        """Whether there will be nothing on the board any more."""
+        return self.ended and not self.arguments
+
+    def deliver(self, place: int, value: Any) -> None:
+        """A result has come. The items first: who sees neither believes that it was the last."""
+        if place in self.arguments:
+            self.items.append(value)
+            self.arguments.pop(place, None)
+
+    def fail(self, place: int, error: BaseException) -> None:
+        """A task failed."""
+        self.deliver(place, Failure(error))
+
+    def give_up(self, error: BaseException) -> None:
+        """No more results will come."""
+        if not self.over:
+            self.error = error
+            self.ended = True
+            self.arguments.clear()
+            self._room.set()
+
+    def argument_of(self, place: int) -> tuple[Any, int, Any]:
+        """The task at that place, to be put again."""
+        return self._function, self._kind, self.arguments[place]
+
+    def describe(self, place: int) -> str:
+        """The call, or the chunk, in words."""
+        from . import faults
+
+        task = self.arguments.get(place)
+        if self._chunked:
+            return faults.describe_chunk(self._user_function, task or ())
+        return faults.describe(self._user_function, (task,))
+
+    def limit_of(self, place: int) -> float | None:
+        """A chunk has the time of all of its items."""
+        if self._chunked and self.timeout is not None:
+            return self.timeout * len(self.arguments[place])
+        return self.timeout
+
+    # --- the consumer --------------------------------------------------------------------------
+
+    def pop(self) -> Any:
+        """The next result; IndexError or KeyError: not there yet."""
+        return self.items.popleft()
+
+    def await_next(self, timeout: float | None) -> Any:
+        """The next result, waiting for it; StopIteration at the end."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            self._crew.check_owner()
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+            if not self._crew.wait_for(self, left):
+                raise std.TimeoutError
+            try:
+                return self.pop()
+            except LookupError:
+                if self.over and not self.items:
+                    return self._last()
+
+    def _last(self) -> Any:
+        error, self.error = self.error, None
+        if error is None:
+            raise StopIteration
+        return Failure(error)
+
+
+class OrderedStream(Stream):
+    """Tasks from an iterable; their results in the same order."""
+
+    _next = 0
+
+    def _new_items(self) -> Any:
+        return {}
+
+    @property
+    def done(self) -> bool:  # type: ignore[override]
+        """Whether there is something for next() to say."""
+        return self._next in self.items or (self.ended and not self.arguments)
+
+    def deliver(self, place: int, value: Any) -> None:
+        """A result has come."""
+        if place in self.arguments:
+            self.items[place] = value
+            self.arguments.pop(place, None)
+
+    def pop(self) -> Any:
+        """The next result; KeyError: not there yet. Who pops it, and nobody else, moves on."""
+        value = self.items.pop(self._next)
+        self._next += 1
+        return value
+
+
+class IMapIterator(_IMapIterator):  # type: ignore[misc]
+    """The results of imap()."""
+
+    def __init__(self, pool: Any, stream: Stream, progress: Any = None) -> None:
+        self._pool, self._stream, self._progress = pool, stream, progress
+        self._count = 0
+
+    def __iter__(self) -> IMapIterator:
+        return self
+
+    def next(self, timeout: float | None = None) -> Any:
+        """The next result, waiting at most TIMEOUT seconds."""
+        stream = self._stream
+        try:
+            value = stream.pop()
+        except LookupError:
+            value = self._await(timeout)
+        if stream.hungry:
+            stream.eat()
+        if self._progress is not None:
+            self._count += 1
+            self._progress(self._count)
+        if type(value) is Failure:
+            raise value.error
+        return value
+
+    __next__ = next
+
+    def _await(self, timeout: float | None) -> Any:
+        try:
+            return self._stream.await_next(timeout)
+        except StopIteration:
+            self._pool = None
+            if self._progress is not None:
+                self._progress(None)
+            raise
+
+    def __del__(self) -> None:
+        if stream := self.__dict__.get("_stream"):
+            stream.abandon()
+
+
+class IMapUnorderedIterator(IMapIterator, _IMapUnorderedIterator):
+    """The results of imap_unordered()."""

@@ -1,0 +1,88 @@
+"""How far a call of a pool is: a function of the program's, a bar of tqdm's, or a line.
+
+    progress=True        tqdm if it is installed; else a line on standard error, if that is a terminal
+    progress=callable    it is called with (done, total); total is None where nobody knows
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from time import monotonic
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["shown"]
+
+LINE_S = 0.1  # between two changes of the line
+
+
+def shown(wish: Any, total: int | None) -> Callable[[int | None], None] | None:
+    """What is to be called with how much is done, and with None at the end; None: nothing is."""
+    if wish is None or wish is False:
+        return None
+    if callable(wish):
+        return _Told(wish, total)
+    if wish is not True:
+        raise TypeError(f"progress must be True, False or callable, not {wish!r}")
+    try:
+        from tqdm import tqdm  # type: ignore[import-untyped, import-not-found, unused-ignore]
+    except ImportError:
+        stream = sys.stderr
+        return _Line(stream, total) if stream is not None and stream.isatty() else None
+    return _Bar(tqdm(total=total))
+
+
+class _Told:
+    """Tells a function of the program's, until that raises."""
+
+    def __init__(self, function: Callable[[int, int | None], object], total: int | None) -> None:
+        self._function: Callable[[int, int | None], object] | None = function
+        self._total = total
+
+    def __call__(self, done: int | None) -> None:
+        if done is None or self._function is None:
+            return
+        try:
+            self._function(done, self._total)
+        except Exception:
+            self._function = None
+            hook: Any = threading.excepthook
+            hook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+
+
+class _Bar:
+    """One of tqdm's."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+
+    def __call__(self, done: int | None) -> None:
+        if done is None:
+            self._bar.close()
+        else:
+            self._bar.update(done - self._bar.n)
+
+
+class _Line:
+    """A line that is written over."""
+
+    def __init__(self, stream: Any, total: int | None) -> None:
+        self._stream, self._total = stream, total
+        self._began = self._written = monotonic()
+        self._done = 0
+
+    def __call__(self, done: int | None) -> None:
+        now = monotonic()
+        if done is not None:
+            self._done = done
+            if now - self._written < LINE_S and done != self._total:
+                return
+        self._written = now
+        share = f" of {self._total}, {self._done * 100 // self._total} %" if self._total else ""
+        end = "\n" if done is None else ""
+        self._stream.write(f"\r{self._done}{share}, {now - self._began:.1f} s{end}")
+        self._stream.flush()
