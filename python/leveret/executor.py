@@ -26,7 +26,7 @@ from time import monotonic
 
 from . import _core, cpus, dropin, faults
 from .context import adopted, default_context
-from .futures import LOST, Staff, TaskFuture, again, described, with_cause
+from .futures import LOST, Staff, TaskFuture, again, with_cause
 from .pump import WATCHED, Job
 
 TYPE_CHECKING = False
@@ -149,10 +149,15 @@ class _Results(Job):
         argument = self._tasks.get(place)
         if argument is None:
             return "a task"
-        if self._kind in (_core.ITEM, _core.STAR):
-            return described(self._call, argument if self._kind == _core.STAR else (argument,), {})
-        first = argument[0] if self._kind == _core.STARCHUNK else argument[:1]
-        return f"{len(argument)} calls from {described(self._call, first, {})} on"
+        if self._kind in (_core.CHUNK, _core.STARCHUNK):
+            return faults.describe_chunk(self._call, argument)
+        return faults.describe(self._call, argument if self._kind == _core.STAR else (argument,))
+
+    def limit_of(self, place: int) -> float | None:
+        """A chunk has the time of all of its items."""
+        if self.timeout is not None and self._kind in (_core.CHUNK, _core.STARCHUNK):
+            return self.timeout * len(self._tasks.get(place, ()))
+        return self.timeout
 
     def moved(self, place: int, number: int) -> None:
         self._numbers[place] = number
@@ -175,7 +180,7 @@ class _Results(Job):
         """Cancel what nobody has claimed; the iterator is told."""
         for place in self._withdraw_waiting():
             self.fail(place, _base.CancelledError())
-        self._staff.withdraw(self)
+        self._staff.poke(self)
 
     def _withdraw_waiting(self) -> list[int]:
         return [place for place, number in list(self._numbers.items()) if self._staff.cancel(number)]
@@ -239,7 +244,7 @@ class _Results(Job):
             for place, number in list(self._numbers.items()):
                 if self._staff.stop(number):
                     self.deliver(place, None)
-        self._staff.withdraw(self)
+        self._staff.poke(self)
 
     def _dropped(self, _: object) -> None:
         """Nobody will take the results any more; the tasks go on, as in the standard library."""
@@ -458,7 +463,7 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         if staff is None:
             return
         if cancel_futures:
-            for job in staff.jobs():
+            for job in list(staff.jobs):
                 job.cancel_waiting()
         staff.close()
         if wait and not self._force_shutting_down:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["LOST", "Call", "Staff", "TaskFuture", "again", "described", "with_cause"]
+__all__ = ["LOST", "Call", "Staff", "TaskFuture", "again", "with_cause"]
 
 _RemoteTraceback: Any = vars(std)["_RemoteTraceback"]
 
@@ -63,12 +63,6 @@ class Staff(Crew):
         if job.over:
             self._forget(job)
 
-    def withdraw(self, job: Any) -> None:
-        """Somebody else has told JOB something."""
-        self._settle(job)
-        if self._closing and not self._jobs:
-            self.board.interrupt()  # the pump waits for this
-
     def wake_done(self) -> None:
         """Let those go on whose job is done."""
         if self._waiters:
@@ -78,10 +72,6 @@ class Staff(Crew):
         """Whether a worker has the task of that NUMBER, or had it last."""
         rows = map(self.board.look, list(self._members))
         return any(seen is not None and self._has_claimed(seen, number) for seen in rows)
-
-    def jobs(self) -> list[Any]:
-        """Those that are not over."""
-        return list(self._jobs)
 
     def give_up(self, error: BaseException) -> None:
         """Tell all jobs that nothing will come of them; the workers are left to the caller."""
@@ -111,7 +101,7 @@ class Staff(Crew):
 
         From a terminal the workers have had the signal as well. Who has not gets it now.
         """
-        for job in self.jobs():
+        for job in list(self.jobs):
             job.cancel_waiting()
         self.close()
         if not self.wait_for(self._gone, HEED_S):
@@ -120,12 +110,13 @@ class Staff(Crew):
             self.terminate()
         self.join()
 
-    def revived(self, value: Any, task: str = "a task") -> BaseException:
+    def revived(self, value: Any, job: Any = None, place: int = 0) -> BaseException:
         """A result that cannot be decoded is as lost as one whose worker died."""
-        if not isinstance(value, BaseException):
-            return super().revived(value, task)
+        if job is None or not isinstance(value, BaseException):
+            return super().revived(value, job, place)
         lost = std.BrokenProcessPool(
-            f"the result of {task} could not be unpickled: {type(value).__qualname__}: {value}"
+            f"the result of {job.describe(place)} could not be unpickled: "
+            f"{type(value).__qualname__}: {value}"
         )
         lost.__cause__ = value
         return lost
@@ -188,7 +179,7 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
         return self.task
 
     def describe(self, place: int) -> str:
-        return "a task" if self.call is None else described(*self.call)
+        return "a task" if self.call is None else faults.describe(*self.call)
 
     def moved(self, place: int, number: int) -> None:
         self.number = number
@@ -215,7 +206,7 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
         if future is not None:
             future._cancel()
         self.let_go()
-        self.staff.withdraw(self)
+        self.staff.poke(self)
         return True
 
     def cancel_waiting(self) -> None:
@@ -244,13 +235,6 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
         """It is over; nothing of the task is held any more."""
         self.done = True
         self.call = self.task = self.kept = None
-
-
-def described(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """A call in words."""
-    shown = [faults.short(value) for value in args]
-    shown += [f"{name}={faults.short(value)}" for name, value in kwargs.items()]
-    return faults.describe(function, ", ".join(shown))
 
 
 def with_cause(error: BaseException) -> BaseException:

@@ -303,9 +303,9 @@ class Faults:
 
     def close(self) -> None:
         """In the owner: there is nobody any more who would say something."""
-        if self._fd >= 0 and os.getpid() == self._pid:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1  # one of several threads closes it
+        if fd >= 0 and os.getpid() == self._pid:
+            os.close(fd)
 
     def __del__(self) -> None:
         self.close()
