@@ -69,7 +69,7 @@ class RemoteError(Exception):
         self.type, self.text, self.traceback, self.why = type, text, traceback, why
 
     def __str__(self) -> str:
-        why = f" (it came as a RemoteError: {self.why})" if self.why else ""
+        why = f" (the exception itself is not here: {self.why})" if self.why else ""
         return f"{self.type}: {self.text}{why}"
 
 

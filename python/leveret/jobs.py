@@ -240,7 +240,10 @@ class MapResult(Result, _core.Batch, _MapResult):
         if place == WHOLE:
             self.failures.append((place, error))
             self.left = 0
-        if self.left == 0 or _core.Batch.fail(self, place, error):
+        if self.left > 0:
+            self.failures.append((place, error))
+            self.left -= 1
+        if self.left == 0:
             self.finish()
 
     def finish(self) -> None:
