@@ -125,8 +125,9 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         self._pool = crew.processes
         # At the interpreter's exit; and when the program has dropped the pool.
         self._terminate = util.Finalize(None, crew.terminate, exitpriority=15)
-        crew.at_end = self._terminate.cancel
-        weakref.finalize(self, crew.retire).atexit = False
+        dropped = weakref.finalize(self, crew.retire)
+        dropped.atexit = False
+        crew.at_end = functools.partial(_forget, self._terminate, dropped)
         self._state = RUN
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
@@ -411,6 +412,12 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
 
 
 Pool.register(ThreadPool)
+
+
+def _forget(at_exit: Any, dropped: Any) -> None:
+    """A crew is at its end: nobody needs to end it."""
+    at_exit.cancel()
+    dropped.detach()
 
 
 def _make_worker(process: Any, context: Any, **arguments: Any) -> Any:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["CANCEL", "TIMEOUT", "Faults", "Orders", "goes_by_name", "main"]
+__all__ = ["CANCEL", "TIMEOUT", "Faults", "Orders", "goes_by_name", "let_go", "main"]
 
 # Why a task is stopped: the second part of an order.
 TIMEOUT, CANCEL = 1, 2
@@ -157,6 +157,8 @@ def _stopped(why: int) -> BaseException:
 
 def failed(error: BaseException) -> tuple[str, str, str, bytes | None]:
     """(traceback, type, text, pickle) of the exception of a task."""
+    if isinstance(error, MemoryError):
+        let_go(error)
     import traceback
     from multiprocessing.reduction import ForkingPickler
 
@@ -166,6 +168,15 @@ def failed(error: BaseException) -> tuple[str, str, str, bytes | None]:
     except Exception:
         pickled = None
     return text, type_name(error), _text_of(error), pickled
+
+
+def let_go(error: BaseException) -> None:
+    """Empty the frames of a MemoryError's traceback: what has used up the memory may be theirs."""
+    trace = error.__traceback__
+    while trace is not None:
+        with contextlib.suppress(RuntimeError):  # it runs: it is one of ours
+            trace.tb_frame.clear()
+        trace = trace.tb_next
 
 
 def type_name(error: BaseException) -> str:
@@ -312,7 +323,7 @@ class Faults:
         said = os.pread(self._fd, FAULT_BYTES, row * FAULT_BYTES).partition(b"\0")[0]
         if said:
             os.pwrite(self._fd, bytes(len(said)), row * FAULT_BYTES)
-        return said.decode(errors="replace")
+        return _without_our_frames(said.decode(errors="replace"))
 
     def close(self, _os: Any = os) -> None:
         """In the owner: there is nobody any more who would say something."""
@@ -322,3 +333,13 @@ class Faults:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _without_our_frames(text: str) -> str:
+    """A traceback down to the task: below it is how the worker came to run it."""
+    lines, below = [], False
+    for line in text.splitlines(keepends=True):
+        below = below or f'"{__file__}"' in line
+        if not (below and line.startswith('  File "')):
+            lines.append(line)
+    return "".join(lines)
