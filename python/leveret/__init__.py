@@ -37,6 +37,7 @@ SUBWARNING = 25
 _OURS = (
     "connection",
     "context",
+    "executor",
     "heap",
     "managers",
     "pool",
@@ -79,6 +80,7 @@ __all__ = [
     "Pool",
     "Process",
     "ProcessError",
+    "ProcessPoolExecutor",
     "Queue",
     "RLock",
     "RawArray",
@@ -110,6 +112,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "ProcessPoolExecutor":
+        from .executor import ProcessPoolExecutor
+
+        return ProcessPoolExecutor
     if name in _FAULTS:
         return getattr(importlib.import_module(f"leveret.{_FAULTS[name]}"), name)
     if name in __all__:

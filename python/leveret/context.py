@@ -30,6 +30,7 @@ __all__ = [
     "DefaultContext",
     "LeveretContext",
     "Process",
+    "adopted",
     "default_context",
     "default_method",
     "force_start_method",
@@ -282,6 +283,15 @@ class DefaultContext(LeveretContext, std.DefaultContext):
 
 
 default_context = DefaultContext()
+
+
+def adopted(context: Any) -> Any:
+    """CONTEXT, or ours of the same start method: its processes are of our session."""
+    if isinstance(context, LeveretContext):
+        return context
+    method = context.get_start_method(allow_none=False)
+    check_method(method)
+    return concrete_contexts[method]
 
 
 def force_start_method(method: str) -> None:

@@ -3,6 +3,7 @@
     multiprocessing.Lock, .Process, ...        bound methods of the standard default context
     multiprocessing.context._default_context   becomes ours in place: so does what holds it
     multiprocessing.synchronize.Lock, ...      names of submodules, re-bound now or when imported
+    concurrent.futures.ProcessPoolExecutor     as those, in the package and in its module
 
 Modules imported before see it as well as those imported after, and what a program never
 imports costs it nothing. A child is told by `state()`, which travels with its preparation data,
@@ -61,6 +62,10 @@ RENAMED: dict[str, tuple[str, tuple[str, ...]]] = {
 
 # Of which standard classes, that stay, the methods mean the names that were re-bound.
 KEPT = {"multiprocessing.pool": ("ThreadPool",)}
+
+# The module of the standard executor, and the package that keeps what it had when first asked.
+EXECUTOR = "concurrent.futures.process"
+FUTURES = "concurrent.futures"
 
 
 _when_used: list[Callable[[], object]] = []
@@ -124,16 +129,21 @@ def complete(name: str) -> None:
 
 
 class _Finder:
-    """Lets the standard finder find a module of multiprocessing, and adopts it once it is there."""
+    """Lets the standard finder find a module that we adopt, and does that once it is there."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name.partition(".")[0] != "multiprocessing":
+        if not _is_adopted(name):
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
             adopt = _adopt_all if name == "multiprocessing" else _adopt_submodule
             _call_after_exec(spec.loader, adopt)
         return spec
+
+
+def _is_adopted(name: str) -> bool:
+    """Whether the module NAME is one of those that get our names."""
+    return name.partition(".")[0] == "multiprocessing" or name == EXECUTOR
 
 
 def _call_after_exec(loader: Any, adopt: Any) -> None:
@@ -164,12 +174,8 @@ def _adopt_all(package: Any = None) -> None:
     _adopt_contexts()
     package.Process = _ours("context", "Process")
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == "multiprocessing" and module is not None:
+        if _is_adopted(name) and module is not None:
             _adopt(module)
-    executor: Any = sys.modules.get("concurrent.futures.process")
-    if hasattr(executor, "_SafeQueue"):
-        executor._StandardSafeQueue = executor._SafeQueue
-        executor._SafeQueue = _ours("queues", "SafeQueue")
     while _when_used:
         _when_used.pop()()
 
@@ -180,6 +186,8 @@ def _ours(module: str, name: str) -> Any:
 
 def _adopt(module: ModuleType) -> None:
     """Re-bind MODULE's names that are ours, and the default context's methods in it."""
+    if module.__name__ == EXECUTOR:
+        return _adopt_executor(module)
     ours, names = RENAMED.get(module.__name__, ("leveret", ()))
     before = dict(vars(module)) if names else {}
     for name in names:
@@ -193,6 +201,27 @@ def _adopt(module: ModuleType) -> None:
     for name, value in list(vars(module).items()):
         if getattr(value, "__self__", None) is default:
             setattr(module, name, getattr(default, value.__name__))
+
+
+def _adopt_executor(module: Any) -> None:
+    """Put our executor into its MODULE, and into the package if that has looked it up already.
+
+    What has the standard class goes on with it, over our queues: the class stays as it is.
+    """
+    if not hasattr(module, "ProcessPoolExecutor"):
+        return  # it is being imported, and imports multiprocessing just now
+    if not issubclass(module._SafeQueue, _ours("queues", "Queue")):  # MODULE was imported before
+        module._StandardSafeQueue = module._SafeQueue
+        module._SafeQueue = _ours("queues", "SafeQueue")
+    replacement = getattr(importlib.import_module("leveret.executor"), "ProcessPoolExecutor", None)
+    standard = module.ProcessPoolExecutor
+    if replacement is None or standard is replacement:
+        return  # our module is being imported, and says complete() when it is there
+    _keep_picklable(module, standard)
+    module.ProcessPoolExecutor = replacement
+    package = vars(sys.modules[FUTURES])
+    if package.get("ProcessPoolExecutor") is standard:
+        package["ProcessPoolExecutor"] = replacement
 
 
 def _keep_picklable(module: ModuleType, replaced: Any) -> None:

@@ -1,0 +1,566 @@
+"""ProcessPoolExecutor: the standard one, over a crew of workers and their board.
+
+    submit()   a TaskFuture (leveret.futures); its task is on the board when submit() returns
+    map()      no futures: results are kept by place until the iterator comes to them
+    workers    started as tasks come (all at once where they are forked, as in the standard
+               library), not daemons; a worker's death costs the task that it ran
+    options()  the same workers, under other rules: executor.options(timeout=3).submit(...)
+
+    executor --- owns ---> staff <--- need --- futures, iterators
+        '-- is dropped, or shut down: the staff closes; what is under way is finished first
+
+At the interpreter's exit all staffs are closed, and waited for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sys
+import threading
+import weakref
+from concurrent.futures import _base
+from concurrent.futures import process as std
+from time import monotonic
+
+from . import _core, cpus, dropin, faults
+from .context import adopted, default_context
+from .futures import LOST, Staff, TaskFuture, again, with_cause
+from .pump import WATCHED, Job
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
+__all__ = ["ProcessPoolExecutor"]
+
+SHUT = "cannot schedule new futures after shutdown"
+EXITING = "cannot schedule new futures after interpreter shutdown"
+BROKEN = "A child process terminated abruptly, the process pool is not usable anymore"
+
+# Not in the standard module's stub.
+_chain: Any = vars(std)["_chain_from_iterable_of_lists"]
+
+# Staffs that somebody needs: the interpreter does not exit before they are done.
+_staffs: weakref.WeakSet[Staff] = weakref.WeakSet()
+_exiting = False
+
+
+def _at_exit() -> None:
+    """Finish what was submitted, as threads are joined; not what Ctrl-C has ended."""
+    global _exiting
+    _exiting = True
+    staffs = list(_staffs)
+    if isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+        for staff in staffs:
+            staff.end_soon()
+    for staff in staffs:
+        staff.close()
+    for staff in staffs:
+        staff.join()
+
+
+vars(threading)["_register_atexit"](_at_exit)
+os.register_at_fork(after_in_child=_staffs.clear)
+
+
+# What a task may do.
+
+
+class Rules:
+    """What holds for tasks: of an executor, or of one of its views."""
+
+    __slots__ = ("retries", "stop_running", "timeout")
+
+    def __init__(self, timeout: float | None, retries: int, stop_running: bool) -> None:
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout must be a positive number of seconds or None, not {timeout!r}")
+        if retries < 0 or retries != int(retries):
+            raise ValueError(f"retries must be a number from 0 on, not {retries!r}")
+        self.timeout, self.retries, self.stop_running = timeout, int(retries), bool(stop_running)
+
+    def changed(self, **options: Any) -> Rules:
+        """These rules, with those OPTIONS that are given (not `...`)."""
+        rules = {name: getattr(self, name) for name in self.__slots__}
+        rules |= {name: value for name, value in options.items() if value is not ...}
+        return Rules(**rules)
+
+
+class _Initializer:
+    """The program's initializer, which tells the log of the worker when it fails."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self._function = function
+        self.__qualname__ = getattr(function, "__qualname__", type(function).__qualname__)
+
+    def __call__(self, *args: Any) -> None:
+        try:
+            self._function(*args)
+        except BaseException:
+            _base.LOGGER.critical("Exception in initializer:", exc_info=True)
+            raise
+
+
+# The results of a map().
+
+
+class _Failure:
+    """Stands for a result where there is an exception."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class _Results(Job):
+    """The results of a map(), by place, until its iterator comes to them."""
+
+    attention = WATCHED
+
+    def __init__(self, staff: Staff, function: Callable[..., Any], kind: int, rules: Rules) -> None:
+        self._staff = staff
+        self._kind = kind
+        self._call = function
+        self._function = _encoded(staff, function)
+        self._tasks: dict[int, Any] = {}  # arguments of those without an answer
+        self._numbers: dict[int, int] = {}  # of the same
+        self._answers: dict[int, Any] = {}  # those that the iterator has not come to
+        self._awaited = self._count = 0
+        self._iterator: weakref.ref[Any] | None = None
+        self._stops = rules.stop_running
+        self.timeout, self.retries = rules.timeout, rules.retries
+
+    @property
+    def done(self) -> bool:  # type: ignore[override]
+        """Whether what the iterator waits for is there."""
+        return self._awaited in self._answers
+
+    @property
+    def over(self) -> bool:
+        return not self._tasks
+
+    def argument_of(self, place: int) -> tuple[Any, int, Any]:
+        return self._function, self._kind, self._tasks[place]
+
+    def describe(self, place: int) -> str:
+        argument = self._tasks.get(place)
+        if argument is None:
+            return "a task"
+        if self._kind in (_core.CHUNK, _core.STARCHUNK):
+            return faults.describe_chunk(self._call, argument)
+        return faults.describe(self._call, argument if self._kind == _core.STAR else (argument,))
+
+    def limit_of(self, place: int) -> float | None:
+        """A chunk has the time of all of its items."""
+        if self.timeout is not None and self._kind in (_core.CHUNK, _core.STARCHUNK):
+            return self.timeout * len(self._tasks.get(place, ()))
+        return self.timeout
+
+    def moved(self, place: int, number: int) -> None:
+        self._numbers[place] = number
+
+    # --- by the crew ---------------------------------------------------------------------------
+
+    def deliver(self, place: int, value: Any) -> None:
+        self._answers[place] = value
+        self._tasks.pop(place, None)
+        self._numbers.pop(place, None)
+
+    def fail(self, place: int, error: BaseException) -> None:
+        self.deliver(place, _Failure(with_cause(error)))
+
+    def give_up(self, error: BaseException) -> None:
+        for place in list(self._tasks):
+            self.fail(place, again(error))
+
+    def numbers(self) -> list[tuple[int, int]]:
+        """(place, number) of what is on the board."""
+        return list(self._numbers.items())
+
+    def cancel_place(self, place: int) -> None:
+        """Cancel that task if nobody has claimed it; the iterator is told."""
+        number = self._numbers.get(place)
+        if number is not None and self._staff.cancel(number):
+            self.fail(place, _base.CancelledError())
+            self._staff.poke(self)
+
+    # --- by the iterator -----------------------------------------------------------------------
+
+    def add(self, argument: Any) -> None:
+        """Put one more task."""
+        place, self._count = self._count, self._count + 1
+        self._tasks[place] = argument
+        if isinstance(self._function, BaseException):
+            self.fail(place, again(self._function))
+            return
+        number = self._staff.submit(self._function, self._kind, argument, self, place)
+        if number is not None and place in self._tasks:
+            self._numbers.setdefault(place, number)
+
+    def iterate(self, rest: tuple[Any, Iterator[Any]] | None, end: float | None) -> Iterator[Any]:
+        """All results in their order.
+
+        REST: a reference to the executor, and tasks of which one is put for each result taken.
+        """
+        iterator = self._iterate(rest, end)
+        self._iterator = weakref.ref(iterator, self._dropped)
+        return iterator
+
+    def _iterate(self, rest: tuple[Any, Iterator[Any]] | None, end: float | None) -> Iterator[Any]:
+        try:
+            while self._awaited < self._count:
+                if rest is not None:
+                    self._add_one_of(*rest)
+                yield self._next(end)
+        finally:
+            self._cancel()
+
+    def _add_one_of(self, executor: Callable[[], Any], tasks: Iterator[Any]) -> None:
+        if owner := executor():
+            for task in itertools.islice(tasks, 1):
+                owner._ready_staff()
+                self.add(task)
+
+    def _next(self, end: float | None) -> Any:
+        if not self.done:
+            self._staff.wait_for(self, None if end is None else end - monotonic())
+        if not self.done:
+            raise TimeoutError
+        answer = self._answers.pop(self._awaited)
+        self._awaited += 1
+        if type(answer) is _Failure:
+            try:
+                raise answer.error
+            finally:
+                del answer, self
+        return answer
+
+    def _cancel(self) -> None:
+        """Nobody wants the rest."""
+        for place, number in self.numbers():
+            if self._staff.cancel(number) or (self._stops and self._staff.stop(number)):
+                self.deliver(place, None)
+        self._staff.poke(self)
+
+    def _dropped(self, _: object) -> None:
+        """Nobody will take the results any more; the tasks go on, as in the standard library."""
+        if not self.over:
+            with contextlib.suppress(RuntimeError):  # no more threads, at the interpreter's exit
+                self._staff.tell(self)
+
+
+def _encoded(staff: Staff, function: Callable[..., Any]) -> Any:
+    """FUNCTION for the board; or why it cannot be sent, which its tasks are told."""
+    try:
+        return staff.function(function)
+    except Exception as error:
+        return error
+
+
+def _tasks_of(iterables: tuple[Iterable[Any], ...], chunksize: int) -> tuple[int, Iterator[Any]]:
+    """What kind of tasks a map() has, and their arguments."""
+    if len(iterables) == 1:
+        items, kinds = iter(*iterables), (_core.ITEM, _core.CHUNK)
+    else:
+        items, kinds = zip(*iterables), (_core.STAR, _core.STARCHUNK)  # noqa: B905 - as map()
+    return (kinds[0], items) if chunksize == 1 else (kinds[1], _in_chunks(items, chunksize))
+
+
+def _in_chunks(items: Iterator[Any], size: int) -> Iterator[tuple[Any, ...]]:
+    while chunk := tuple(itertools.islice(items, size)):
+        yield chunk
+
+
+# The executor.
+
+
+class _Manager:
+    """Stands for the standard executor's thread and queue: they are over when the workers are."""
+
+    def __init__(self, staff: Staff) -> None:
+        self._staff = staff
+
+    def is_alive(self) -> bool:
+        return not self._staff.is_over()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the executor was shut down, its tasks are done and its workers are over."""
+        self._staff.await_end(timeout)
+
+    join_thread = join
+
+
+class ProcessPoolExecutor(std.ProcessPoolExecutor):
+    """Runs calls in worker processes, and gives futures for them."""
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: Any = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        timeout: float | None = None,
+        retries: int = 0,
+        stop_running: bool = False,
+        strict: bool = False,
+    ) -> None:
+        """As the standard one; and for each task:
+
+        timeout       seconds that it may take before it is stopped: TaskTimeout
+        retries       how many times it is run again after its worker died
+        stop_running  whether Future.cancel() also stops it while it runs
+        strict        whether the death of a worker breaks the executor, as in the standard library
+        """
+        if max_workers is None:
+            max_workers = cpus.usable()
+        elif max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._max_workers = max_workers
+        self._mp_context = mp_context or _context_for(max_tasks_per_child)
+        self._check_most_tasks(max_tasks_per_child)
+        self._max_tasks_per_child = max_tasks_per_child
+        self._initializer, self._initargs = initializer, initargs
+        self._rules = Rules(timeout, retries, stop_running)
+        self._strict = strict
+        self._staff: Staff | None = None
+        self._shutdown_lock: Any = threading.RLock()
+        self._shutdown_thread = self._force_shutting_down = False
+
+    @property
+    def _forks(self) -> bool:
+        return bool(self._mp_context.get_start_method(allow_none=False) == "fork")
+
+    def _check_most_tasks(self, most: int | None) -> None:
+        if most is None:
+            return
+        if not isinstance(most, int):
+            raise TypeError("max_tasks_per_child must be an integer")
+        if most <= 0:
+            raise ValueError("max_tasks_per_child must be >= 1")
+        if self._forks:
+            raise ValueError(
+                "max_tasks_per_child is incompatible with the 'fork' multiprocessing start method; "
+                "supply a different mp_context."
+            )
+
+    # --- tasks ---------------------------------------------------------------------------------
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Have fn(*args, **kwargs) called in a worker; returns its future."""
+        return self._submit(self._rules, fn, args, kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """As map(fn, *iterables), in workers. All items are put at once, or BUFFERSIZE at a time.
+
+        TimeoutError in the iterator if a result is not there TIMEOUT seconds after this call.
+        """
+        if getattr(self.submit, "__func__", None) is not ProcessPoolExecutor.submit:
+            extra = {} if buffersize is None else {"buffersize": buffersize}
+            return super().map(fn, *iterables, timeout=timeout, chunksize=chunksize, **extra)
+        return self._map(self._rules, fn, iterables, timeout, chunksize, buffersize)
+
+    def options(
+        self, *, timeout: Any = ..., retries: Any = ..., stop_running: Any = ...
+    ) -> _View:
+        """The same workers, for tasks under other rules: see the class."""
+        changes = {"timeout": timeout, "retries": retries, "stop_running": stop_running}
+        return _View(self, self._rules.changed(**changes))
+
+    def _submit(
+        self, rules: Rules, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> TaskFuture:
+        future = TaskFuture(self._ready_staff(), (fn, args, kwargs), rules)
+        if not future.submit() and self._shutdown_thread:
+            raise RuntimeError(SHUT)  # it was shut down meanwhile
+        return future
+
+    def _map(
+        self,
+        rules: Rules,
+        fn: Callable[..., Any],
+        iterables: tuple[Iterable[Any], ...],
+        timeout: float | None,
+        chunksize: int,
+        buffersize: int | None,
+    ) -> Iterator[Any]:
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        end = None if timeout is None else timeout + monotonic()
+        kind, tasks = _tasks_of(iterables, chunksize)
+        first = list(itertools.islice(tasks, 1))
+        if not first:
+            return _chain(())  # type: ignore[no-any-return]
+        results = _Results(self._ready_staff(), fn, kind, rules)
+        for task in itertools.islice(itertools.chain(first, tasks), buffersize):
+            results.add(task)
+        rest = None if buffersize is None else (weakref.ref(self), tasks)
+        iterator = results.iterate(rest, end)
+        return iterator if chunksize == 1 else _chain(iterator)  # type: ignore[no-any-return]
+
+    def _ready_staff(self) -> Staff:
+        """The staff, made when it is first needed; or what there is to be said instead."""
+        staff = self._staff
+        if staff is not None and staff.broken is not None:
+            raise self._broken_error(staff.broken)
+        if self._shutdown_thread:
+            raise RuntimeError(SHUT)
+        if _exiting:
+            raise RuntimeError(EXITING)
+        return staff or self._make_staff()
+
+    def _make_staff(self) -> Staff:
+        with self._shutdown_lock:
+            if self._staff is None:
+                self._staff = staff = Staff(
+                    size=min(self._max_workers, _core.ROWS_MAX),
+                    context=adopted(self._mp_context),
+                    initializer=self._initializer and _Initializer(self._initializer),
+                    initargs=self._initargs,
+                    most_tasks=self._max_tasks_per_child,
+                    daemon=False,
+                    strict=self._strict,
+                    traceback_class=vars(std)["_RemoteTraceback"],
+                    rules="executor",
+                    on_demand=not self._forks,
+                    name="leveret-executor",
+                )
+                _staffs.add(staff)
+                weakref.finalize(self, staff.close).atexit = False
+            return self._staff
+
+    def _broken_error(self, error: BaseException) -> BaseException:
+        broken = std.BrokenProcessPool(self._broken)
+        broken.__cause__ = error
+        return broken
+
+    # --- ends ----------------------------------------------------------------------------------
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more tasks. The workers end when those that there are have been done.
+
+        WAIT until they have; CANCEL_FUTURES of tasks that nobody has begun.
+        """
+        with self._shutdown_lock:
+            self._shutdown_thread = True
+            staff = self._staff
+        if staff is None:
+            return
+        if cancel_futures:  # in the standard library some are with the workers already
+            staff.pump_once()
+            staff.cancel_waiting(spared=staff.free())
+        staff.close()
+        if wait and not self._force_shutting_down:
+            staff.join()
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool:
+        if kind is not None and issubclass(kind, KeyboardInterrupt) and self._staff is not None:
+            self._shutdown_thread = True
+            self._staff.end_soon()
+        self.shutdown(wait=True)
+        return False
+
+    def terminate_workers(self) -> None:
+        """End the workers by SIGTERM, and fail what they have not done."""
+        self._force_shutdown(operation="terminate")
+
+    def kill_workers(self) -> None:
+        """End the workers by SIGKILL, and fail what they have not done."""
+        self._force_shutdown(operation="kill")
+
+    def _force_shutdown(self, operation: str) -> None:
+        if operation not in ("terminate", "kill"):
+            raise ValueError(f"Unsupported operation: {operation!r}")
+        self._force_shutting_down = True
+        self.shutdown(wait=False, cancel_futures=True)
+        if self._staff is not None:
+            self._staff.give_up(std.BrokenProcessPool(LOST))
+            self._staff.send_all(operation)
+
+    # --- what programs read of the standard executor -------------------------------------------
+
+    @property
+    def _processes(self) -> dict[int, Any] | None:  # type: ignore[override]
+        """The workers by pid."""
+        if self._shutdown_thread:
+            return None
+        return {} if self._staff is None else self._staff.pids()
+
+    @property
+    def _broken(self) -> str | bool:  # type: ignore[override]
+        """Why it takes no tasks any more; False if it does."""
+        if self._staff is None or self._staff.broken is None:
+            return False
+        return BROKEN if self._strict else str(self._staff.broken)
+
+    @property
+    def _executor_manager_thread(self) -> _Manager | None:  # type: ignore[override]
+        if self._staff is None or self._shutdown_thread:
+            return None
+        return _Manager(self._staff)
+
+    @property
+    def _call_queue(self) -> _Manager | None:  # type: ignore[override]
+        return self._executor_manager_thread
+
+
+def _context_for(most_tasks: int | None) -> Any:
+    """The context of an executor that was given none."""
+    return default_context.get_context(None if most_tasks is None else "spawn")
+
+
+class _View(_base.Executor):
+    """An executor's workers, for tasks under rules of their own."""
+
+    def __init__(self, executor: ProcessPoolExecutor, rules: Rules) -> None:
+        self._executor, self._rules = executor, rules
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """As the executor's."""
+        return self._executor._submit(self._rules, fn, args, kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """As the executor's."""
+        return self._executor._map(self._rules, fn, iterables, timeout, chunksize, buffersize)
+
+    def options(self, *, timeout: Any = ..., retries: Any = ..., stop_running: Any = ...) -> _View:
+        """The same workers, under these rules with others among them."""
+        changes = {"timeout": timeout, "retries": retries, "stop_running": stop_running}
+        return _View(self._executor, self._rules.changed(**changes))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """The executor's."""
+        self._executor.shutdown(wait, cancel_futures=cancel_futures)
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool:
+        return self._executor.__exit__(kind, error, traceback)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._executor, name)
+
+
+dropin.complete(std.__name__)

@@ -1,0 +1,421 @@
+"""The future of a task: a standard Future whose result is fetched by whoever asks for it.
+
+    f.result(), f.exception()     the thread that calls takes results for the crew until its own is
+                                  there: no other thread, no switch
+    f.done(), f.running()         take what is there, without waiting
+    f.add_done_callback(), concurrent.futures.wait(), as_completed(), asyncio
+                                  somebody wants to be told: the crew's thread takes the results
+    nobody has f any more         the same, so that what the task holds is let go
+
+What a future needs only for those who want to be told (its condition, waiters and callbacks) is
+made when the first of them comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import os
+import threading
+import weakref
+from concurrent.futures import _base
+from concurrent.futures import process as std
+
+from . import _core, faults
+from .crew import Crew
+from .pump import TOLD, UNDECODED, WATCHED, Condition, Job
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["LOST", "Call", "Staff", "TaskFuture", "again", "with_cause"]
+
+_RemoteTraceback: Any = vars(std)["_RemoteTraceback"]
+
+# States; their stub leaves out what they are.
+PENDING: Any = _base.PENDING
+FINISHED: Any = _base.FINISHED
+CANCELLED = (_base.CANCELLED, _base.CANCELLED_AND_NOTIFIED)
+FINAL = (FINISHED, *CANCELLED)
+
+LOST = (
+    "A process in the process pool was terminated abruptly while the future was running or pending."
+)
+HEED_S = 0.4  # how long an interrupted worker has to come to its end
+
+# Between a future that finishes and somebody who is the first to ask for its condition: held for a
+# few instructions. A finalizer that runs among them may ask the same of another future.
+_first = threading.RLock()
+
+# Which cancel() was first: held while the board is asked, and never while anybody is told.
+_cancelling = threading.RLock()
+
+
+class Staff(Crew):
+    """A crew whose jobs may say later that they want to be told, and may be withdrawn."""
+
+    def tell(self, job: Any) -> None:
+        """JOB wants to be told of its results as they come, from now on."""
+        job.attention = TOLD
+        if not self._ended:  # otherwise it is, or will be, given up
+            self._attend_to(job)
+        if job.over:
+            self._forget(job)
+
+    def wake_done(self) -> None:
+        """Let those go on whose job is done."""
+        if self._waiters:
+            self._wake_done()
+
+    def is_claimed(self, number: int) -> bool:
+        """Whether a worker has the task of that NUMBER, or had it last."""
+        rows = map(self.board.look, list(self._members))
+        return any(seen is not None and self._has_claimed(seen, number) for seen in rows)
+
+    def cancel_waiting(self, spared: int = 0) -> None:
+        """Cancel what nobody has claimed, but for the first SPARED tasks of those."""
+        tasks = [(at, job, place) for job in list(self.jobs) for place, at in job.numbers()]
+        for number, job, place in sorted(tasks, key=operator.itemgetter(0)):
+            if spared <= 0:
+                job.cancel_place(place)
+            elif not self.is_claimed(number):
+                spared -= 1
+
+    def free(self) -> int:
+        """How many workers have nothing to do, or are being born."""
+        rows = map(self.board.look, list(self._members))
+        return sum(row is None or row[3] is None or not self.board.find(row[3]) for row in rows)
+
+    def give_up(self, error: BaseException) -> None:
+        """Tell all jobs that nothing will come of them; the workers are left to the caller."""
+        with self._mutex:
+            if self.broken is not None or self._ended:
+                return
+            self.broken = error
+        self._give_up(error)
+
+    def is_over(self) -> bool:
+        """Whether it was closed, and nobody works any more."""
+        return (self._closing or self._ended) and self._is_gone()
+
+    def await_end(self, timeout: float | None) -> None:
+        """Wait until it is closed, by somebody else, and over."""
+        if self.wait_for(Condition(self.is_over), timeout):
+            self.join()
+
+    def break_off(self, error: BaseException) -> None:
+        """Of a death that breaks it, everybody is told in the standard library's words."""
+        if self.strict and isinstance(error, faults.WorkerDied):
+            error = with_cause(faults.WorkerDied(LOST, *error.args[1:]))
+        super().break_off(error)
+
+    def end_soon(self) -> None:
+        """After Ctrl-C: what waits is cancelled, and what runs is interrupted; then it is ended.
+
+        From a terminal the workers have had the signal as well. Who has not gets it now.
+        """
+        self.cancel_waiting(0)
+        self.close()
+        if not self.wait_for(self._gone, HEED_S):
+            self.send_all("interrupt")
+        if not self.wait_for(self._gone, HEED_S):
+            self.terminate()
+        self.join()
+
+    def _fetch(self) -> bool:
+        """SystemExit may be what the decoding of a result raises, now and again; or a handler's."""
+        try:
+            return super()._fetch()
+        except SystemExit as error:
+            before = len(self._events)
+            super()._fetch()
+            fresh = list(self._events)[before:]
+            if not any(type(event) is tuple and event[2] == UNDECODED and type(event[3]) is type(error) for event in fresh):
+                raise
+            return True
+
+    def revived(self, value: Any, job: Any = None, place: int = 0) -> BaseException:
+        """A result that cannot be decoded is as lost as one whose worker died."""
+        if job is None or not isinstance(value, BaseException):
+            return super().revived(value, job, place)
+        lost = std.BrokenProcessPool(
+            f"the result of {job.describe(place)} could not be unpickled: "
+            f"{type(value).__qualname__}: {value}"
+        )
+        lost.__cause__ = value
+        return lost
+
+
+def _discarded(call: Call) -> None:
+    """Nobody has the future any more, so nobody will fetch the result."""
+    with contextlib.suppress(RuntimeError):  # no more threads, at the interpreter's exit
+        call.tell()
+
+
+class Call(weakref.ref, Job):  # type: ignore[type-arg]
+    """A task as the crew knows it: a reference to its future that does not keep it.
+
+    A future with a callback is kept, by this, until that was called.
+    """
+
+    attention = WATCHED
+    cancelled = False
+    number: int | None = None  # on the board; None: it could not be put there
+    kept: TaskFuture | None = None
+
+    # Two calls are never the same, whatever becomes of their futures.
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+    def __new__(cls, future: TaskFuture, *_: Any) -> Call:
+        return weakref.ref.__new__(cls, future, _discarded)
+
+    def __init__(
+        self, future: TaskFuture, staff: Staff, call: tuple[Any, Any, Any], rules: Any
+    ) -> None:
+        """CALL is (function, args, kwargs)."""
+        weakref.ref.__init__(self, future, _discarded)
+        self.staff = staff
+        self.call: tuple[Any, Any, Any] | None = call
+        self.task: tuple[Any, int, Any] | None = None
+        self.timeout, self.retries = rules.timeout, rules.retries
+        self.stops = rules.stop_running
+
+    def submit(self) -> bool:
+        """Put the task on the board; False: its future says why that is not possible."""
+        assert self.call is not None
+        function, args, kwargs = self.call
+        try:
+            encoded = self.staff.function(function)
+        except Exception as error:
+            self.fail(0, error)
+            return False
+        kind, argument = (_core.APPLY, (args, kwargs)) if kwargs else (_core.STAR, args)
+        self.task = encoded, kind, argument
+        number = self.staff.submit(encoded, kind, argument, self)
+        if self.number is None:  # its worker may have died already, and it has moved
+            self.number = number
+        return number is not None
+
+    def argument_of(self, place: int) -> tuple[Any, int, Any]:
+        if self.task is None:
+            raise RuntimeError("the task has its answer already")
+        return self.task
+
+    def describe(self, place: int) -> str:
+        return "a task" if self.call is None else faults.describe(*self.call)
+
+    def moved(self, place: int, number: int) -> None:
+        self.number = number
+
+    def tell(self) -> None:
+        """Have the crew's thread take the result."""
+        if self.attention != TOLD and not self.done:
+            self.staff.tell(self)
+
+    def is_claimed(self) -> bool:
+        """Whether a worker has the task."""
+        return self.number is not None and self.staff.is_claimed(self.number)
+
+    def cancel(self, stop: bool) -> bool:
+        """Cancel it if nobody has claimed it, or else STOP it; whether it is cancelled by this."""
+        with _cancelling:
+            number = self.number
+            if number is None or self.done or self.cancelled:
+                return False
+            self.cancelled = self.staff.cancel(number) or (stop and self.staff.stop(number))
+            if not self.cancelled:
+                return False
+        future = self()
+        if future is not None:
+            future._cancel()
+        self.let_go()
+        self.staff.poke(self)
+        return True
+
+    def numbers(self) -> list[tuple[int, int]]:
+        """(place, number) of what is on the board."""
+        return [] if self.number is None else [(0, self.number)]
+
+    def cancel_place(self, place: int) -> None:
+        """Cancel it if nobody has claimed it."""
+        self.cancel(False)
+
+    # --- the answer ----------------------------------------------------------------------------
+
+    def deliver(self, place: int, value: Any) -> None:
+        self._answer(value, None)
+
+    def fail(self, place: int, error: BaseException) -> None:
+        self._answer(None, with_cause(error))
+
+    def give_up(self, error: BaseException) -> None:
+        self._answer(None, with_cause(again(error)))
+
+    def _answer(self, result: Any, error: BaseException | None) -> None:
+        """Ctrl-C may come at any place in here: then this is called again."""
+        future = self()
+        if future is not None:
+            future._finish(result, error)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """It is over; nothing of the task is held any more."""
+        self.done = True
+        self.call = self.task = self.kept = None
+
+
+def with_cause(error: BaseException) -> BaseException:
+    """ERROR; of a dead worker, with the cause that the standard library gives."""
+    if isinstance(error, faults.WorkerDied) and error.__cause__ is None:
+        ended = f"Process {error.pid} terminated abruptly with exit code {error.exitcode}"
+        error.__cause__ = _RemoteTraceback(f"\n'''\n{ended}'''")
+    return error
+
+
+def again(error: BaseException) -> BaseException:
+    """ERROR once more, for another future: each has a traceback of its own."""
+    try:
+        copied: BaseException = type(error)(*error.args)
+    except Exception:
+        return error
+    copied.__cause__ = error.__cause__
+    return copied
+
+
+class _Waiters(list):  # type: ignore[type-arg]
+    """Those that concurrent.futures.wait() and as_completed() have wait for a future."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__()
+        self._call = call
+
+    def append(self, waiter: Any) -> None:
+        super().append(waiter)
+        self._call.tell()
+
+
+class TaskFuture(_base.Future):  # type: ignore[type-arg]
+    """The result of a task that is, or was, on the board."""
+
+    _state = PENDING
+    _result: Any = None
+    _exception: BaseException | None = None
+
+    _call: Call
+    _condition: threading.Condition
+    _waiters: list[Any]
+    _done_callbacks: list[Callable[[Any], object]]
+
+    def __init__(self, staff: Staff, call: tuple[Any, Any, Any], rules: Any) -> None:
+        self._call = Call(self, staff, call, rules)
+
+    def submit(self) -> bool:
+        """Put its task on the board."""
+        return self._call.submit()
+
+    def __getattr__(self, name: str) -> Any:
+        """Make what is needed for those who want to be told."""
+        if name not in ("_condition", "_waiters", "_done_callbacks"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        with _first:
+            made = vars(self)
+            if "_condition" not in made:
+                made["_waiters"], made["_done_callbacks"] = _Waiters(self._call), []
+                made["_condition"] = threading.Condition()
+            return made[name]
+
+    def __repr__(self) -> str:
+        text = super().__repr__()
+        return text.replace(" state=pending", " state=running") if self.running() else text
+
+    # --- by those who want to know -------------------------------------------------------------
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return what the task returned, or raise what it raised."""
+        self._await(timeout)
+        if self._exception is not None:
+            try:
+                raise self._exception
+            finally:
+                del self  # which the traceback of the exception would hold
+        return self._result
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the task raised, or None."""
+        self._await(timeout)
+        return self._exception
+
+    def _await(self, timeout: float | None) -> None:
+        """Wait until there is a result, or raise why there is none."""
+        if self._state == PENDING:
+            self._call.staff.wait_for(self._call, timeout)
+        if self._state in CANCELLED:
+            raise _base.CancelledError
+        if self._state != FINISHED:
+            raise TimeoutError
+
+    def done(self) -> bool:
+        """Whether it was cancelled, or its task is over."""
+        if self._state not in FINAL:
+            self._call.staff.pump_once()
+        return self._state in FINAL
+
+    def running(self) -> bool:
+        """Whether a worker has begun the task, or has it among those that it does next."""
+        return not self.done() and self._call.is_claimed()
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._state in CANCELLED
+
+    def add_done_callback(self, fn: Callable[[_base.Future[Any]], object]) -> None:
+        """Have FN called with this future when it is done; now if it is."""
+        call = self._call
+        call.kept = self
+        super().add_done_callback(fn)
+        call.tell()
+        if call.done:
+            call.kept = None
+
+    # --- by those who know ---------------------------------------------------------------------
+
+    def cancel(self) -> bool:
+        """Cancel it, if no worker has begun the task; with stop_running=True even then."""
+        call = self._call
+        return call.cancel(call.stops) or call.cancelled
+
+    def _cancel(self) -> None:
+        super().cancel()
+        super().set_running_or_notify_cancel()
+
+    def _finish(self, result: Any, error: BaseException | None) -> None:
+        """The task is over. Nothing is done a second time."""
+        with _first:
+            if self._state in FINAL:
+                return
+            if "_condition" not in vars(self):  # nobody wants to be told
+                self._result, self._exception, self._state = result, error, FINISHED
+                return
+        with contextlib.suppress(_base.InvalidStateError):  # it was cancelled just now
+            if error is None:
+                super().set_result(result)
+            else:
+                super().set_exception(error)
+
+    def _invoke_callbacks(self) -> None:
+        """Who waits for the result goes on before callbacks run, and whatever they do."""
+        self._call.done = True
+        self._call.staff.wake_done()
+        super()._invoke_callbacks()  # type: ignore[misc]
+
+
+def _forked() -> None:
+    """In a forked child: other threads, which may have held these, are not here."""
+    global _first, _cancelling
+    _first, _cancelling = threading.RLock(), threading.RLock()
+
+
+os.register_at_fork(after_in_child=_forked)
