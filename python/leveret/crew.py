@@ -40,7 +40,7 @@ RESTART_S = 1.0  # after a start that failed
 # status of their own; by a signal, within so many seconds.
 EARLY_EXITS, EARLY_KILLS, EARLY_S = 3, 20, 1.0
 
-READY = 2  # of an event without a job; UNFIT otherwise
+READY = _core.READY  # of an event without a job; UNFIT otherwise
 
 
 class _Member:

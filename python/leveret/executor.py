@@ -28,6 +28,7 @@ from . import _core, cpus, dropin, faults
 from .context import adopted, default_context
 from .futures import LOST, Staff, TaskFuture, again, with_cause
 from .pump import WATCHED, Job
+from .worker import let_go
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +99,9 @@ class _Initializer:
     def __call__(self, *args: Any) -> None:
         try:
             self._function(*args)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, MemoryError):
+                let_go(error)
             _base.LOGGER.critical("Exception in initializer:", exc_info=True)
             raise
 

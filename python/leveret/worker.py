@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["CANCEL", "TIMEOUT", "Faults", "Orders", "goes_by_name", "main"]
+__all__ = ["CANCEL", "TIMEOUT", "Faults", "Orders", "goes_by_name", "let_go", "main"]
 
 # Why a task is stopped: the second part of an order.
 TIMEOUT, CANCEL = 1, 2
@@ -156,6 +156,8 @@ def _stopped(why: int) -> BaseException:
 
 def failed(error: BaseException) -> tuple[str, str, str, bytes | None]:
     """(traceback, type, text, pickle) of the exception of a task."""
+    if isinstance(error, MemoryError):
+        let_go(error)
     import traceback
     from multiprocessing.reduction import ForkingPickler
 
@@ -165,6 +167,15 @@ def failed(error: BaseException) -> tuple[str, str, str, bytes | None]:
     except Exception:
         pickled = None
     return text, type_name(error), _text_of(error), pickled
+
+
+def let_go(error: BaseException) -> None:
+    """Empty the frames of a MemoryError's traceback: what has used up the memory may be theirs."""
+    trace = error.__traceback__
+    while trace is not None:
+        with contextlib.suppress(RuntimeError):  # it runs: it is one of ours
+            trace.tb_frame.clear()
+        trace = trace.tb_next
 
 
 def type_name(error: BaseException) -> str:
