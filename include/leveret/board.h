@@ -138,6 +138,14 @@ LVR_API LVR_MUST_CHECK int lvr_board_settle(lvr_board *b, uint32_t row);
 LVR_API LVR_MUST_CHECK int lvr_board_bury(lvr_board *b, uint32_t row,
                                           struct lvr_board_row *ret_row);
 
+/* lvr_board_revoke - take back what a worker has claimed and not begun, but for the first: a task
+ * that takes long should hold up nobody. The numbers [*ret_first, *ret_first + *ret_count) will not
+ * be run; the owner may put those tasks again.
+ * Crash:   killed at any instruction the claim is as it was, or without them.
+ * Returns: 0, -ENOENT (there is nothing to take back), -EINVAL (no such row), -ESTALE. */
+LVR_API LVR_MUST_CHECK int lvr_board_revoke(lvr_board *b, uint32_t row, uint32_t *ret_first,
+                                            uint32_t *ret_count);
+
 /* lvr_board_order - tell the worker of a row something, which it finds by lvr_board_ordered();
  * 0: nothing. */
 LVR_API void lvr_board_order(lvr_board *b, uint32_t row, uint64_t order);
@@ -162,8 +170,10 @@ LVR_API LVR_MUST_CHECK int lvr_board_claim_until(lvr_board *b, void *buf, size_t
 LVR_API LVR_MUST_CHECK int lvr_board_claim_block_until(lvr_board *b, struct lvr_message *ret_m,
                                                        int64_t deadline_ns, uint32_t *ret_number);
 
-/* lvr_board_begin - the worker runs that task of its claim from now on. */
-LVR_API void lvr_board_begin(lvr_board *b, uint32_t number);
+/* lvr_board_begin - the worker runs that task of its claim from now on; those before it are done
+ * with.
+ * Returns: 0, -ECANCELED (the owner took it back, and all behind it), -EINVAL (no worker), -ESTALE. */
+LVR_API LVR_MUST_CHECK int lvr_board_begin(lvr_board *b, uint32_t number);
 
 /* lvr_board_finish - put the result of the task that runs; there is always room.
  * Units:   what is in data is between worker and owner; it should say the number.

@@ -16,8 +16,8 @@ int lvri_batch_check(struct lvri_batch *b, Py_ssize_t place, Py_ssize_t count) {
     return -1;
   }
   if (place >= 0 && count <= places && place <= places - count) return 0;
-  PyErr_Format(PyExc_IndexError, "places %zd to %zd are not in a batch of %zd", place,
-               place + count - 1, places);
+  PyErr_Format(PyExc_IndexError, "a batch of %zd has no %zd places from %zd on", places, count,
+               place);
   return -1;
 }
 

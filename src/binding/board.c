@@ -157,10 +157,12 @@ PyDoc_STRVAR(cancel_doc,
 static PyObject *board_cancel(PyObject *self, PyObject *arg) {
   struct lvri_board_object *object = lvri_board_owned(self);
   uint32_t number;
+  int code;
 
   if (object == NULL || parse_u32(arg, &number) < 0) return NULL;
-  int code = lvr_board_cancel(object->board, number);
-
+  Py_BEGIN_ALLOW_THREADS /* a worker may hold the mutex of the tasks */
+  code = lvr_board_cancel(object->board, number);
+  Py_END_ALLOW_THREADS
   if (code == 0) (void)strike(object, number);
   if (code < 0 && code != -ENOENT) return lvri_board_raise(code, "cancel a task");
   return PyBool_FromLong(code == 0);
@@ -300,6 +302,36 @@ static PyObject *board_bury(PyObject *self, PyObject *arg) {
   int code = lvr_board_bury(object->board, number, &row);
 
   return code < 0 ? raise_row(code, "bury a worker", number) : row_as_tuple(&row, pid);
+}
+
+static PyObject *numbers_from(uint32_t first, uint32_t count) {
+  PyObject *list = PyList_New((Py_ssize_t)count);
+
+  for (uint32_t i = 0; list != NULL && i < count; i++) {
+    PyObject *number = PyLong_FromUnsignedLong(first + i);
+
+    if (number == NULL)
+      Py_CLEAR(list);
+    else
+      PyList_SET_ITEM(list, (Py_ssize_t)i, number);
+  }
+  return list;
+}
+
+PyDoc_STRVAR(revoke_doc,
+             "revoke($self, row, /)\n--\n\n"
+             "Take back what a row's worker has claimed and not begun, but for the first.\n\n"
+             "The numbers of these tasks, which will not be run and are not struck out.");
+
+static PyObject *board_revoke(PyObject *self, PyObject *arg) {
+  struct lvri_board_object *object = lvri_board_owned(self);
+  uint32_t row, first = 0, count = 0;
+
+  if (object == NULL || parse_row(object, arg, &row) < 0) return NULL;
+  int code = lvr_board_revoke(object->board, row, &first, &count);
+
+  if (code < 0 && code != -ENOENT) return raise_row(code, "take tasks back", row);
+  return numbers_from(first, code < 0 ? 0 : count);
 }
 
 PyDoc_STRVAR(order_doc,
@@ -469,6 +501,7 @@ static PyMethodDef board_methods[] = {
      "over($self, /)\n--\n\nThe rows whose workers are over and have to be buried."},
     {"settle", board_settle, METH_O, settle_doc},
     {"bury", board_bury, METH_O, bury_doc},
+    {"revoke", board_revoke, METH_O, revoke_doc},
     {"order", board_order, METH_VARARGS, order_doc},
     {"enlist", board_enlist, METH_O, enlist_doc},
     {"ready", lvri_board_ready, METH_O, lvri_board_ready_doc},

@@ -1,8 +1,8 @@
 /* function.c - Function: an encoded callable. And the ones that a worker has decoded.
  *
  * A worker decodes a Function once, whatever many tasks it is for; another Function of the same
- * callable is decoded anew. So what a callable keeps in itself lasts for one map(), as it lasts for
- * one chunk in the standard library. */
+ * callable is decoded anew. So what a callable keeps in itself lasts for one map() at most, as in
+ * the standard library it lasts for one chunk. */
 #include "binding/board.h"
 
 #include <stdatomic.h>

@@ -11,6 +11,7 @@
 #define PACKED_BYTES 32768u
 #define PACKED_COUNT 1024u
 #define FLUSHES      16u
+#define PLACE_MOST   (PY_SSIZE_T_MAX / 4)
 #define SMALL_BYTES  ((size_t)LVRI_TASK_START_BYTES + LVRI_ENCODING_BYTES)
 
 /* A task that is to be put, and for whom. */
@@ -52,9 +53,17 @@ static int count_args(const char *method, Py_ssize_t nargs, PyObject *kwnames) {
   return -1;
 }
 
+/* Not so far out that counting from there could go wrong. */
 static int parse_place(PyObject *number, Py_ssize_t *ret_place) {
-  *ret_place = PyNumber_AsSsize_t(number, PyExc_OverflowError);
-  return *ret_place == -1 && PyErr_Occurred() ? -1 : 0;
+  Py_ssize_t place = PyNumber_AsSsize_t(number, PyExc_OverflowError);
+
+  if (place == -1 && PyErr_Occurred()) return -1;
+  if (place < -PLACE_MOST || place > PLACE_MOST) {
+    PyErr_Format(PyExc_OverflowError, "%zd is no place of a result", place);
+    return -1;
+  }
+  *ret_place = place;
+  return 0;
 }
 
 /* Whether a job of many can have so many places. */

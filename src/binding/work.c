@@ -231,13 +231,18 @@ static int send_failure(struct worker *w, uint32_t number, PyObject *value) {
   return failed;
 }
 
-/* Takes the block. -1 with what is to come out of work(). */
+/* False: the owner took it back. */
+static bool begin_task(struct worker *w, uint32_t number) {
+  if (lvr_board_begin(w->object->board, number) != 0) return false;
+  w->object->running = (int64_t)number;
+  return true;
+}
+
+/* The task has begun. Takes the block. -1 with what is to come out of work(). */
 static int run_task(struct worker *w, uint32_t number, const unsigned char *data, size_t bytes,
                     lvr_block *block) {
   struct task t = {.block = block};
 
-  w->object->running = (int64_t)number;
-  lvr_board_begin(w->object->board, number);
   PyObject *value = read_task(w->state, data, bytes, &t) < 0 ? NULL : run(w, &t);
   int failed = value == NULL ? -1 : send(w, number, LVRI_RESULT_VALUE, value, lvr_board_finish);
 
@@ -254,7 +259,8 @@ static int run_task(struct worker *w, uint32_t number, const unsigned char *data
 static int run_message(struct worker *w, struct lvr_message *m, uint32_t number) {
   lvr_block *block = m->block;
 
-  if (!is_cancelled(m->data)) return run_task(w, number, m->data, m->bytes, block);
+  if (!is_cancelled(m->data) && begin_task(w, number))
+    return run_task(w, number, m->data, m->bytes, block);
   lvr_message_fini(m);
   return 0;
 }
@@ -268,7 +274,10 @@ static int run_claim(struct worker *w) {
 
     memcpy(&bytes, at, sizeof(bytes));
     at += sizeof(bytes);
-    if (!is_cancelled(at)) failed = run_task(w, w->first + i, at, bytes, NULL);
+    if (!is_cancelled(at)) {
+      if (!begin_task(w, w->first + i)) break;
+      failed = run_task(w, w->first + i, at, bytes, NULL);
+    }
     at += (bytes + 3u) & ~3u;
   }
   return failed;

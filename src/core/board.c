@@ -1,36 +1,16 @@
-#include "core/board.h"
-
 #include <errno.h>
 
-#include "base/assert.h"
-#include "base/crashpoint.h"
+#include "core/board_inner.h"
 #include "core/channel_inner.h"
-#include "core/repair.h"
-#include "core/slots.h"
-#include "core/wait.h"
-#include "os/os.h"
-
-/* Workers whose deaths one sleep can be woken by; of others the relook tells. */
-#define WATCH_MOST 126u
 
 #define TASK_BYTES_MIN 4u /* what lvr_board_cancel() writes */
-
-static struct lvr_board_shm *shm_of(const struct lvr_board *b) {
-  return (struct lvr_board_shm *)(void *)b->handle.object;
-}
-
-static struct lvri_row_shm *rows_of(struct lvr_board_shm *shm) {
-  return (struct lvri_row_shm *)(void *)(shm + 1);
-}
-
-static struct lvri_arena *arena_of(const struct lvr_board *b) { return &b->handle.session->arena; }
 
 /* --- handles ------------------------------------------------------------------------------- */
 
 static void describe(struct lvr_board *b, struct lvri_handle *h) {
   b->results.handle = b->tasks.handle = h;
-  b->results.shm = &shm_of(b)->bo_results;
-  b->tasks.shm = &shm_of(b)->bo_tasks;
+  b->results.shm = &lvri_board_shm(b)->bo_results;
+  b->tasks.shm = &lvri_board_shm(b)->bo_tasks;
   (void)pthread_mutex_init(&b->putting, NULL);
 }
 
@@ -45,7 +25,7 @@ static struct lvr_board *ready(struct lvri_handle *h) {
 }
 
 static int init(struct lvr_board *b, uint32_t rows) {
-  struct lvr_board_shm *shm = shm_of(b);
+  struct lvr_board_shm *shm = lvri_board_shm(b);
   shm->bo_owner = lvri_session_self(b->handle.session);
   shm->bo_rows = rows;
   int error = lvri_channel_init(&shm->bo_tasks, 0, 0, 0);
@@ -94,7 +74,7 @@ static bool is_closed(const struct lvr_board *b) {
 /* In a forked child a thread that it has not may hold the mutex. */
 static int owner_only(const struct lvr_board *b) {
   if (lvri_session_stale(b->handle.session)) return -ESTALE;
-  return lvri_session_self(b->handle.session) == shm_of(b)->bo_owner ? 0 : -EPERM;
+  return lvri_session_self(b->handle.session) == lvri_board_shm(b)->bo_owner ? 0 : -EPERM;
 }
 
 static bool is_task(size_t bytes) { return bytes >= TASK_BYTES_MIN && bytes <= LVR_MESSAGE_INLINE; }
@@ -147,125 +127,10 @@ int lvr_board_take_many_until(lvr_board *b, void *buf, size_t room, uint32_t mos
                                      ret_bytes);
 }
 
-static lvr_proc_id worker_of(const struct lvr_board *b, uint32_t row) {
-  return lvri_load_acquire_u64(&rows_of(shm_of(b))[row].ro_worker);
-}
-
-bool lvr_board_is_over(const lvr_board *b, uint32_t row) {
-  lvr_proc_id worker = row < shm_of(b)->bo_rows ? worker_of(b, row) : 0;
-  return worker && !lvri_slot_alive(arena_of(b), worker);
-}
-
-/* --- waiting --------------------------------------------------------------------------------- */
-
-/* A thread that waits for results and deaths, or watches for deaths alone. The bells' values are
- * taken before it looks: what comes after changes them. */
-struct watch {
-  struct lvr_board *board;
-  bool for_results;
-  uint32_t items, news;
-};
-
-static struct watch watch_from(struct lvr_board *b, bool for_results) {
-  return (struct watch){.board = b,
-                        .for_results = for_results,
-                        .items = for_results ? lvri_channel_arm(&b->results) : 0,
-                        .news = lvri_load_acquire_u32(&shm_of(b)->bo_news)};
-}
-
-/* Nothing rang: it was an alive word, or the relook. */
-static bool woke_by_itself(const struct watch *w) {
-  if (lvri_load_relaxed_u32(&shm_of(w->board)->bo_news) != w->news) return false;
-  return !w->for_results || lvri_load_relaxed_u32(&w->board->results.shm->ch_items) == w->items;
-}
-
-/* The alive words of the workers, to be slept on. False: one of them is over already. */
-static bool watch_workers(const struct lvr_board *b, struct lvri_os_word *words, uint32_t *count) {
-  uint32_t most = *count + WATCH_MOST;
-  for (uint32_t row = 0; row < shm_of(b)->bo_rows && *count < most; row++) {
-    lvr_proc_id worker = worker_of(b, row);
-    if (!worker) continue;
-    struct lvri_os_word *word = &words[*count];
-    word->word = lvri_slot_alive_word(arena_of(b), worker, &word->expected);
-    if (!word->word) return false;
-    ++*count;
-  }
-  return true;
-}
-
-static bool any_over(const struct lvr_board *b, bool (*alive)(struct lvri_arena *a, lvr_proc_id)) {
-  for (uint32_t row = 0; row < shm_of(b)->bo_rows; row++) {
-    lvr_proc_id worker = worker_of(b, row);
-    if (worker && !alive(arena_of(b), worker)) return true;
-  }
-  return false;
-}
-
-/* One load a worker. */
-static bool is_there(const struct watch *w) {
-  if (w->for_results && lvri_channel_size(w->board->results.shm) != 0) return true;
-  return any_over(w->board, lvri_slot_alive);
-}
-
-static int sleep_on_all(const struct watch *w, int64_t deadline_ns) {
-  struct lvr_board *b = w->board;
-  struct lvri_os_word words[WATCH_MOST + 2];
-  uint32_t count = 0;
-  if (w->for_results) words[count++] = (struct lvri_os_word){&b->results.shm->ch_items, w->items};
-  words[count++] = (struct lvri_os_word){&shm_of(b)->bo_news, w->news};
-  if (!watch_workers(b, words, &count)) return 0;
-  return lvri_wait_any(b->handle.session, words, count, deadline_ns);
-}
-
-/* The next one is told of later interrupts only; who waits now has his own mark. */
-static int cancelled(const struct lvr_board *b, _Atomic uint32_t *told) {
-  lvri_store_relaxed_u32(told, lvri_channel_mark(&b->results));
-  return -ECANCELED;
-}
-
-/* After a sleep that nobody ended it asks the kernel, which may have told nobody of a death. */
-static int wait_for(struct lvr_board *b, bool for_results, _Atomic uint32_t *told,
-                    int64_t deadline_ns) {
-  uint32_t mark = lvri_load_relaxed_u32(told);
-  for (;;) {
-    struct watch w = watch_from(b, for_results);
-    if (is_there(&w)) return 0;
-    if (lvri_channel_mark(&b->results) != mark) return cancelled(b, told);
-    if (deadline_ns == 0) return -ETIMEDOUT;
-    int error = sleep_on_all(&w, deadline_ns);
-    if (error == -EINTR) return error;
-    if (woke_by_itself(&w) && any_over(b, lvri_slot_alive_thoroughly)) return 0;
-    if (error) return error;
-  }
-}
-
-int lvr_board_wait_until(lvr_board *b, int64_t deadline_ns) {
-  if (lvri_session_stale(b->handle.session)) return -ESTALE;
-  if (lvri_channel_size(b->results.shm) != 0) return 0;
-  if (deadline_ns != 0 && lvri_channel_spin(&b->results)) return 0;
-  return wait_for(b, true, &b->told_waiters, deadline_ns);
-}
-
-int lvr_board_watch_until(lvr_board *b, int64_t deadline_ns) {
-  if (lvri_session_stale(b->handle.session)) return -ESTALE;
-  return wait_for(b, false, &b->told_watchers, deadline_ns);
-}
-
-/* Who sleeps looks anew, at which workers there are, too. */
-static void tell_news(struct lvr_board *b) {
-  (void)lvri_fetch_add_acq_rel_u32(&shm_of(b)->bo_news, 1);
-  (void)lvri_wake(&shm_of(b)->bo_news, INT32_MAX);
-}
-
-void lvr_board_interrupt(lvr_board *b) {
-  lvri_channel_interrupt(&b->results);
-  tell_news(b);
-}
-
 /* --- closing, looking ------------------------------------------------------------------------ */
 
 static void close_tasks(lvr_board *b) {
-  struct lvri_arena *a = arena_of(b);
+  struct lvri_arena *a = lvri_board_arena(b);
   struct lvri_guard *g = lvri_arena_guard(a);
   if (lvri_guard_enter(a, g) != 0) return;
   lvri_channel_close_locked(a, b->tasks.shm, LVRI_CHANNEL_NO_WRITER);
@@ -277,7 +142,7 @@ static void close_tasks(lvr_board *b) {
  * does not put, the mutex says nothing; a forked one's may be held by a thread that it has not. */
 void lvr_board_close(lvr_board *b) {
   lvr_proc_id self = lvri_session_self(b->handle.session);
-  bool puts = self == shm_of(b)->bo_owner;
+  bool puts = self == lvri_board_shm(b)->bo_owner;
   if (lvri_session_stale(b->handle.session)) return;
   if (puts) (void)pthread_mutex_lock(&b->putting);
   close_tasks(b);
@@ -285,149 +150,6 @@ void lvr_board_close(lvr_board *b) {
 }
 
 uint32_t lvr_board_waiting(const lvr_board *b) { return lvri_channel_size(b->tasks.shm); }
-
-/* --- rows ------------------------------------------------------------------------------------ */
-
-uint32_t lvr_board_rows(const lvr_board *b) { return shm_of(b)->bo_rows; }
-
-void lvr_board_look(const lvr_board *b, uint32_t row, struct lvr_board_row *ret_row) {
-  const struct lvri_row_shm *shm = &rows_of(shm_of(b))[row];
-  uint64_t claim = lvri_load_acquire_u64(&shm->ro_claim);
-  uint64_t running = lvri_load_acquire_u64(&shm->ro_running);
-  *ret_row = (struct lvr_board_row){
-      .worker = lvri_load_acquire_u64(&shm->ro_worker),
-      .first = (uint32_t)(claim >> 32),
-      .count = (uint32_t)claim,
-      .running = (uint32_t)running,
-      .is_running = running >> 32,
-      .since_ns = (int64_t)lvri_load_relaxed_u64(&shm->ro_since_ns),
-      .finished = lvri_load_relaxed_u32(&shm->ro_finished),
-      .order = lvri_load_relaxed_u64(&shm->ro_order),
-  };
-}
-
-/* Whoever takes a mutex from the dead finishes what that one had begun. */
-static int pass_through(struct lvr_board *b) {
-  struct lvri_arena *a = arena_of(b);
-  int error = lvri_channel_lock_get(a, b->tasks.shm, true);
-  if (error) return error;
-  lvri_channel_unlock(&b->tasks.shm->ch_get_mutex);
-  error = lvri_channel_lock_put(a, b->results.shm, true);
-  if (!error) lvri_channel_unlock(&b->results.shm->ch_put_mutex);
-  return error;
-}
-
-int lvr_board_settle(lvr_board *b, uint32_t row) {
-  lvr_proc_id worker = row < shm_of(b)->bo_rows ? worker_of(b, row) : 0;
-  if (lvri_session_stale(b->handle.session)) return -ESTALE;
-  if (worker && lvri_slot_alive_thoroughly(arena_of(b), worker)) return -EBUSY;
-  return pass_through(b);
-}
-
-static void clear(struct lvri_row_shm *row) {
-  lvri_store_relaxed_u64(&row->ro_claim, 0);
-  lvri_store_relaxed_u64(&row->ro_running, 0);
-  lvri_store_relaxed_u32(&row->ro_finished, 0);
-  lvri_store_relaxed_u64(&row->ro_order, 0);
-  LVR_CRASHPOINT("board.row.cleared");
-  lvri_store_release_u64(&row->ro_worker, 0); /* pairs with the swap in enlist */
-}
-
-int lvr_board_bury(lvr_board *b, uint32_t row, struct lvr_board_row *ret_row) {
-  if (lvri_session_stale(b->handle.session)) return -ESTALE;
-  if (row >= shm_of(b)->bo_rows || !worker_of(b, row)) return -EINVAL;
-  if (lvri_slot_alive_thoroughly(arena_of(b), worker_of(b, row))) return -EBUSY;
-  lvr_board_look(b, row, ret_row);
-  (void)lvri_slot_repair(arena_of(b), ret_row->worker);
-  clear(&rows_of(shm_of(b))[row]);
-  return 0;
-}
-
-void lvr_board_order(lvr_board *b, uint32_t row, uint64_t order) {
-  lvri_store_release_u64(&rows_of(shm_of(b))[row].ro_order, order);
-}
-
-/* --- a worker -------------------------------------------------------------------------------- */
-
-/* A forked child has a copy of the handle, and not the row. */
-static bool is_worker(const struct lvr_board *b) {
-  return b->row && b->worker == lvri_session_self(b->handle.session);
-}
-
-static int worker_only(const struct lvr_board *b) {
-  if (lvri_session_stale(b->handle.session)) return -ESTALE;
-  return is_worker(b) ? 0 : -EINVAL;
-}
-
-int lvr_board_enlist(lvr_board *b, uint32_t row) {
-  lvr_proc_id self = lvri_session_self(b->handle.session);
-  uint64_t nobody = 0;
-  if (lvri_session_stale(b->handle.session)) return -ESTALE;
-  if (row >= shm_of(b)->bo_rows || is_worker(b)) return -EINVAL;
-  struct lvri_row_shm *shm = &rows_of(shm_of(b))[row];
-  if (!lvri_cas_acquire_u64(&shm->ro_worker, &nobody, self)) return -EBUSY;
-  LVR_CRASHPOINT("board.row.enlisted");
-  b->row = shm;
-  b->worker = self;
-  b->tasks.claim = &shm->ro_claim;
-  lvri_store_relaxed_u64(&b->running, 0);
-  tell_news(b);
-  return 0;
-}
-
-static uint32_t claimed_first(const struct lvr_board *b) {
-  return (uint32_t)(lvri_load_relaxed_u64(&b->row->ro_claim) >> 32);
-}
-
-int lvr_board_claim_until(lvr_board *b, void *buf, size_t room, uint32_t most, int64_t deadline_ns,
-                          uint32_t *ret_count, size_t *ret_bytes, uint32_t *ret_first) {
-  int error = worker_only(b);
-  if (error) return error;
-  error =
-      lvri_channel_get_many_until(&b->tasks, buf, room, most, deadline_ns, ret_count, ret_bytes);
-  if (!error && *ret_count) *ret_first = claimed_first(b);
-  return error;
-}
-
-int lvr_board_claim_block_until(lvr_board *b, struct lvr_message *ret_m, int64_t deadline_ns,
-                                uint32_t *ret_number) {
-  int error = worker_only(b);
-  if (!error) error = lvri_channel_get_until(&b->tasks, ret_m, deadline_ns);
-  if (!error) *ret_number = claimed_first(b);
-  return error;
-}
-
-#define RUNS (UINT64_C(1) << 32)
-
-void lvr_board_begin(lvr_board *b, uint32_t number) {
-  if (!is_worker(b)) return;
-  lvri_store_relaxed_u64(&b->row->ro_since_ns, (uint64_t)lvri_os_now_ns());
-  lvri_store_release_u64(&b->row->ro_running, RUNS | number);
-  LVR_CRASHPOINT("board.task.begun");
-  lvri_store_relaxed_u64(&b->running, RUNS | number);
-}
-
-/* A signal from here on is not for the task, whose code has ended; but a death still is. */
-int lvr_board_finish(lvr_board *b, const void *data, size_t bytes, lvr_block *block) {
-  struct lvri_put put = {.data = data, .bytes = bytes, .block = block};
-  int error = bytes <= LVR_MESSAGE_INLINE ? worker_only(b) : -EINVAL;
-  if (error) return error;
-  lvri_store_relaxed_u64(&b->running, 0);
-  error = lvri_channel_try_put(&b->results, &put, true);
-  if (error) return error;
-  LVR_CRASHPOINT("board.task.finished");
-  lvri_store_relaxed_u32(&b->row->ro_finished, lvri_load_relaxed_u32(&b->row->ro_finished) + 1);
-  return 0;
-}
-
-uint64_t lvr_board_ordered(const lvr_board *b) {
-  return is_worker(b) ? lvri_load_acquire_u64(&b->row->ro_order) : 0;
-}
-
-int64_t lvr_board_running(const lvr_board *b) {
-  uint64_t running = is_worker(b) ? lvri_load_relaxed_u64(&b->running) : 0;
-  return running ? (int64_t)(uint32_t)running : -1;
-}
 
 /* --- for kinds.c ------------------------------------------------------------------------------ */
 

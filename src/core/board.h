@@ -13,7 +13,9 @@
  *   ro_worker    by who enlists, from 0, by compare-and-swap; back to 0 by the owner, who buries it
  *   ro_claim     first << 32 | count: by the worker, who holds the get mutex of the tasks, before
  *                it stores the head; taken back to 0 by whoever gets that mutex from it when it
- *                died between the two
+ *                died between the two. Its front moves when the worker begins a task that is not
+ *                the first; its end, when the owner takes back all but the first. Both by
+ *                compare-and-swap: who begins a task has it, or it was taken back
  *   ro_running   1 << 32 | number of what it runs, or ran last; release, after ro_since_ns: who reads
  *                it first, then when, may take a task for younger than it is, never for older
  *   ro_since_ns  when it began that one

@@ -1,54 +1,11 @@
-/* The board: tasks to workers and results back; a worker killed at every step of its work, and
- * whoever buries it, too. Each task is told of once: its result, or that its worker died; one that
- * was never begun is done by another. */
-#include "core/board.h"
+/* The board among the living: tasks to workers and results back, tasks that are not to be run, and
+ * who may do what. */
+#include "core/board_test.h"
 
-#include <errno.h>
-#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-#include "core/locking_test.h"
-#include "testing/fixture.h"
-
-enum { ROWS = 4, MANY = 500 };
-
-/* A task says a number to be squared; a result, which task it was, and the square. */
-struct answer {
-  uint32_t number, square;
-};
-
-static lvr_board *new_board(lvr_session *s) {
-  lvr_board *b;
-  CHECK_INT(lvr_board_create(s, ROWS, &b), 0);
-  return b;
-}
-
-static void put_tasks(lvr_board *b, uint32_t count) {
-  for (uint32_t i = 0; i < count; i++) {
-    uint32_t number;
-    CHECK_INT(lvr_board_put(b, &i, sizeof(i), NULL, &number), 0);
-    CHECK_INT(number, i);
-  }
-}
-
-static void work_on(lvr_board *b, uint32_t number, uint32_t task) {
-  lvr_board_begin(b, number);
-  struct answer a = {number, task * task};
-  CHECK_INT(lvr_board_finish(b, &a, sizeof(a), NULL), 0);
-}
-
-/* One claim, of up to `most`. 0, or why there was none. */
-static int work_some(lvr_board *b, uint32_t most, int64_t deadline_ns) {
-  unsigned char buf[2 * LVR_MESSAGE_INLINE];
-  uint32_t count, first;
-  size_t bytes;
-  int error = lvr_board_claim_until(b, buf, sizeof(buf), most, deadline_ns, &count, &bytes, &first);
-  for (uint32_t i = 0; !error && i < count; i++) {
-    uint32_t task;
-    memcpy(&task, buf + (size_t)i * 8 + 4, sizeof(task));
-    work_on(b, first + i, task);
-  }
-  return error;
-}
+#include "core/channel_inner.h"
 
 /* --- among the living ------------------------------------------------------------------------ */
 
@@ -77,8 +34,8 @@ TEST(works_alone) {
   CHECK_INT(work_some(b, 3, 0), 0);
   struct lvr_board_row row;
   lvr_board_look(b, 1, &row);
-  CHECK_INT(row.first, 0);
-  CHECK_INT(row.count, 3);
+  CHECK_INT(row.first, 2);
+  CHECK_INT(row.count, 1);
   CHECK(row.is_running);
   CHECK_INT(row.running, 2);
   CHECK_INT(row.finished, 3);
@@ -193,16 +150,92 @@ TEST(a_worker_knows_what_it_runs) {
   CHECK_INT(lvr_board_running(b), -1);
   CHECK_INT(lvr_board_enlist(b, 0), 0);
   CHECK_INT(lvr_board_running(b), -1);
-  lvr_board_begin(b, UINT32_MAX);
+  lvri_store_release_u64(&b->row->ro_claim, (uint64_t)UINT32_MAX << 32 | 2); /* that, and 0 */
+  CHECK_INT(lvr_board_begin(b, UINT32_MAX), 0);
   CHECK_INT(lvr_board_running(b), UINT32_MAX);
   CHECK_INT(lvr_board_finish(b, "done", 4, NULL), 0);
   CHECK_INT(lvr_board_running(b), -1);
   lvr_board_look(b, 0, &row);
   CHECK(row.is_running);
   CHECK_INT(row.running, UINT32_MAX);
-  lvr_board_begin(b, 0);
+  CHECK_INT(lvr_board_begin(b, 0), 0);
   CHECK_INT(lvr_board_running(b), 0);
+  CHECK_INT(lvr_board_begin(b, 1), -ECANCELED);
   lvr_board_detach(b);
+}
+
+/* --- what is taken back ---------------------------------------------------------------------- */
+
+static void claim_some(lvr_board *b, uint32_t most, uint32_t first_wanted) {
+  unsigned char buf[2 * LVR_MESSAGE_INLINE];
+  uint32_t count, first;
+  size_t bytes;
+  CHECK_INT(lvr_board_claim_until(b, buf, sizeof(buf), most, 0, &count, &bytes, &first), 0);
+  CHECK_INT(count, most);
+  CHECK_INT(first, first_wanted);
+}
+
+static void check_claim(const lvr_board *b, uint32_t first, uint32_t count) {
+  struct lvr_board_row row;
+  lvr_board_look(b, 0, &row);
+  CHECK_INT(row.first, first);
+  CHECK_INT(row.count, count);
+}
+
+TEST(takes_back_what_is_behind_the_one_that_runs) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  uint32_t first = 77, count = 77;
+  put_tasks(b, 8);
+  CHECK_INT(lvr_board_enlist(b, 0), 0);
+  CHECK_INT(lvr_board_revoke(b, 0, &first, &count), -ENOENT);
+  CHECK_INT(lvr_board_revoke(b, ROWS, &first, &count), -EINVAL);
+  claim_some(b, 5, 0);
+  CHECK_INT(lvr_board_begin(b, 0), 0);
+  check_claim(b, 0, 5);
+  CHECK_INT(lvr_board_begin(b, 2), 0);
+  check_claim(b, 2, 3);
+  CHECK_INT(lvr_board_begin(b, 1), -ECANCELED); /* it is done with */
+  CHECK_INT(lvr_board_revoke(b, 0, &first, &count), 0);
+  CHECK_INT(first, 3);
+  CHECK_INT(count, 2);
+  check_claim(b, 2, 1);
+  CHECK_INT(lvr_board_revoke(b, 0, &first, &count), -ENOENT);
+  CHECK_INT(lvr_board_begin(b, 3), -ECANCELED);
+  CHECK_INT(lvr_board_finish(b, "done", 4, NULL), 0);
+  claim_some(b, 3, 5);
+  CHECK_INT(lvr_board_revoke(b, 0, &first, &count), 0); /* before any of it has begun */
+  CHECK_INT(first, 6);
+  CHECK_INT(lvr_board_begin(b, 5), 0);
+  CHECK_INT(lvr_board_begin(b, 6), -ECANCELED);
+  lvr_board_detach(b);
+}
+
+static void claim_and_die(void *argument) {
+  struct crew *c = argument;
+  CHECK_INT(lvr_board_enlist(c->b, c->row), 0);
+  (void)work_some(c->b, 1, 0);
+}
+
+/* The one who claimed last lives, and some of its claim was taken back; then somebody dies with the
+ * mutex: what is left of that claim is no note of the dead one's. */
+TEST(what_is_left_of_a_claim_stays) {
+  struct crew c = {.s = new_session(), .row = 1};
+  uint32_t first, count;
+  c.b = new_board(c.s);
+  put_tasks(c.b, 6);
+  CHECK_INT(lvr_board_enlist(c.b, 0), 0);
+  claim_some(c.b, 3, 0);
+  CHECK_INT(lvr_board_begin(c.b, 0), 0);
+  CHECK_INT(lvr_board_revoke(c.b, 0, &first, &count), 0);
+  test_kill(crash_stop_at("channel.claim.placed", 1, claim_and_die, &c));
+  lvri_board_shm(c.b)->bo_tasks.ch_claim =
+      lvri_off_in(lvri_board_arena(c.b), &c.b->row->ro_claim); /* as if it had come less far */
+  CHECK_INT(lvr_board_settle(c.b, 1), 0);
+  check_claim(c.b, 0, 1);
+  CHECK(lvr_repair(c.s) >= 0);
+  lvr_board_detach(c.b);
+  CHECK_INT(lvr_session_check(c.s), 0);
 }
 
 TEST(refuses_what_is_no_task) {
@@ -256,7 +289,7 @@ static void act_as_the_parent(void *argument) {
   CHECK_INT(lvr_board_ordered(b), 0);
   CHECK_INT(work_some(b, 1, 0), -EINVAL);
   CHECK_INT(lvr_board_claim_block_until(b, &m, 0, &number), -EINVAL);
-  lvr_board_begin(b, 7);
+  CHECK_INT(lvr_board_begin(b, 7), -EINVAL);
   CHECK_INT(lvr_board_finish(b, "done", 4, NULL), -EINVAL);
 }
 
@@ -275,13 +308,13 @@ TEST(a_forked_child_of_a_worker_is_none) {
   put_tasks(b, 5);
   CHECK_INT(lvr_board_enlist(b, 0), 0);
   CHECK_INT(work_some(b, 3, 0), 0);
-  lvr_board_begin(b, 2);
+  CHECK_INT(lvr_board_begin(b, 2), 0);
   lvr_board_order(b, 0, 1);
   pid_t child = test_fork(be_a_worker_too, b);
   CHECK_INT(test_join(child), 0);
   lvr_board_look(b, 0, &row);
-  CHECK_INT(row.first, 0);
-  CHECK_INT(row.count, 3);
+  CHECK_INT(row.first, 2);
+  CHECK_INT(row.count, 1);
   CHECK_INT(row.running, 2);
   CHECK_INT(row.finished, 3);
   lvr_board_look(b, 1, &row);
@@ -291,6 +324,32 @@ TEST(a_forked_child_of_a_worker_is_none) {
   CHECK(lvr_repair(s) >= 0);
   lvr_board_detach(b);
   CHECK_INT(lvr_session_check(s), 0);
+}
+
+static int stale_worker(lvr_board *b) {
+  struct lvr_message m;
+  uint32_t number;
+  if (lvr_board_claim_block_until(b, &m, 0, &number) != -ESTALE) return 1;
+  if (lvr_board_begin(b, 7) != -ESTALE) return 6;
+  if (lvr_board_finish(b, "done", 4, NULL) != -ESTALE) return 2;
+  if (lvr_board_put(b, "aaaa", 4, NULL, &number) != -ESTALE) return 3;
+  if (lvr_board_enlist(b, 1) != -ESTALE) return 4;
+  return lvr_board_running(b) == -1 ? 0 : 5;
+}
+
+/* Past the fork handlers: nobody, with a copy of the handle of one who is owner and worker. */
+TEST(who_is_in_no_session_is_no_worker) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  put_tasks(b, 1);
+  CHECK_INT(lvr_board_enlist(b, 0), 0);
+  claim_some(b, 1, 0);
+  CHECK_INT(lvr_board_begin(b, 0), 0);
+  pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+  if (pid == 0) _exit(stale_worker(b));
+  CHECK_INT(test_join(pid), 0);
+  CHECK_INT(lvr_board_waiting(b), 0);
+  lvr_board_detach(b);
 }
 
 /* --- tasks that are not to be run ------------------------------------------------------------ */
@@ -364,12 +423,6 @@ TEST(finds_a_task_wherever_it_is) {
   CHECK_INT(lvr_session_check(s), 0);
 }
 
-struct crew {
-  lvr_session *s;
-  lvr_board *b;
-  uint32_t row;
-};
-
 static void serve(void *argument) {
   struct crew *c = argument;
   CHECK_INT(lvr_board_enlist(c->b, c->row), 0);
@@ -377,6 +430,8 @@ static void serve(void *argument) {
   }
   lvr_proc_announce(c->s, 0);
 }
+
+enum { MANY = 500 };
 
 TEST_WITHIN(many_workers_do_each_task_once, 60) {
   lvr_session *s = new_session();
@@ -400,346 +455,4 @@ TEST_WITHIN(many_workers_do_each_task_once, 60) {
   CHECK(lvr_repair(s) >= 0);
   lvr_board_detach(crew.b);
   CHECK_INT(lvr_session_check(s), 0);
-}
-
-static void sleep_for_ever(void *argument) {
-  struct crew *c = argument;
-  CHECK_INT(lvr_board_enlist(c->b, c->row), 0);
-  (void)work_some(c->b, 1, LVR_FOREVER);
-}
-
-/* Idle, and nobody else to tell of it but the kernel. */
-TEST(a_wait_ends_with_a_worker) {
-  lvr_session *s = new_session();
-  struct crew crew = {s, new_board(s), 3};
-  struct lvr_board_row row;
-  pid_t worker = test_fork(sleep_for_ever, &crew);
-  while (lvr_board_look(crew.b, 3, &row), row.worker == 0)
-    CHECK_INT(lvr_board_wait_until(crew.b, in_ns(SEC / 100)), -ETIMEDOUT);
-  CHECK_INT(lvr_board_wait_until(crew.b, in_ns(SEC / 100)), -ETIMEDOUT);
-  CHECK(!lvr_board_is_over(crew.b, 3));
-  test_kill(worker);
-  int64_t since_ns = lvri_os_now_ns();
-  CHECK_INT(lvr_board_wait_until(crew.b, in_ns(5 * SEC)), 0);
-  CHECK(lvri_os_now_ns() - since_ns < SEC);
-  CHECK(lvr_board_is_over(crew.b, 3));
-  CHECK_INT(lvr_board_settle(crew.b, 3), 0);
-  CHECK_INT(lvr_board_bury(crew.b, 3, &row), 0);
-  CHECK_INT(row.count, 0);
-  CHECK_INT(lvr_board_wait_until(crew.b, in_ns(SEC / 100)), -ETIMEDOUT);
-  CHECK_INT(lvr_board_enlist(crew.b, 3), 0);
-  lvr_board_detach(crew.b);
-}
-
-/* --- who waits ------------------------------------------------------------------------------- */
-
-TEST(a_watch_is_not_for_results) {
-  lvr_session *s = new_session();
-  lvr_board *b = new_board(s);
-  put_tasks(b, 1);
-  CHECK_INT(lvr_board_enlist(b, 0), 0);
-  CHECK_INT(lvr_board_wait_until(b, 0), -ETIMEDOUT);
-  CHECK_INT(work_some(b, 1, 0), 0);
-  CHECK_INT(lvr_board_wait_until(b, 0), 0);
-  CHECK_INT(lvr_board_watch_until(b, 0), -ETIMEDOUT);
-  CHECK_INT(lvr_board_watch_until(b, in_ns(SEC / 100)), -ETIMEDOUT);
-  lvr_board_detach(b);
-}
-
-/* It comes between the moment when they saw nothing to do and their sleep. */
-TEST(an_interrupt_that_comes_early_is_kept) {
-  lvr_session *s = new_session();
-  lvr_board *b = new_board(s);
-  lvr_board_interrupt(b);
-  lvr_board_interrupt(b);
-  CHECK_INT(lvr_board_wait_until(b, in_ns(10 * SEC)), -ECANCELED);
-  CHECK_INT(lvr_board_wait_until(b, 0), -ETIMEDOUT);
-  CHECK_INT(lvr_board_watch_until(b, 0), -ECANCELED);
-  CHECK_INT(lvr_board_watch_until(b, in_ns(SEC / 100)), -ETIMEDOUT);
-  lvr_board_detach(b);
-}
-
-enum { WAITERS = 4 };
-
-/* Threads of the owner, the first ones asleep when the last one does something. Nobody looks by
- * himself. */
-struct vigil {
-  struct crew crew;
-  int wanted; /* what the sleepers get */
-  bool watch[WAITERS];
-  void (*wake)(struct vigil *v);
-  _Atomic uint32_t threads, tids[WAITERS];
-  _Atomic uint32_t *may_enlist;
-  pid_t worker;
-};
-
-static void sleep_or_wake(void *argument) {
-  struct vigil *v = argument;
-  uint32_t me = lvri_fetch_add_relaxed_u32(&v->threads, 1);
-  int64_t deadline_ns = in_ns(15 * SEC);
-  if (me < WAITERS) {
-    lvri_store_release_u32(&v->tids[me], (uint32_t)lvri_os_tid());
-    CHECK_INT(v->watch[me] ? lvr_board_watch_until(v->crew.b, deadline_ns)
-                           : lvr_board_wait_until(v->crew.b, deadline_ns),
-              v->wanted);
-    CHECK(lvri_os_now_ns() < deadline_ns - 5 * SEC); /* not by a look at the end */
-    return;
-  }
-  for (uint32_t i = 0; i < WAITERS; i++) {
-    await_u32(&v->tids[i], 1);
-    await_asleep((pid_t)lvri_load_relaxed_u32(&v->tids[i]));
-  }
-  v->wake(v);
-}
-
-static void hold_vigil(struct vigil *v) {
-  lvri_relook_ns = 60 * SEC;
-  v->watch[1] = v->watch[3] = true;
-  test_threads(WAITERS + 1, sleep_or_wake, v);
-  lvr_board_detach(v->crew.b);
-}
-
-static void interrupt(struct vigil *v) { lvr_board_interrupt(v->crew.b); }
-
-TEST(an_interrupt_ends_all_waits) {
-  lvr_session *s = new_session();
-  struct vigil v = {.crew = {s, new_board(s), 0}, .wanted = -ECANCELED, .wake = interrupt};
-  hold_vigil(&v);
-}
-
-static void enlist_and_sleep(void *argument) {
-  struct vigil *v = argument;
-  await_u32(v->may_enlist, 1);
-  sleep_for_ever(&v->crew);
-}
-
-static void await_the_worker(struct vigil *v) {
-  struct lvr_board_row row;
-  while (lvr_board_look(v->crew.b, v->crew.row, &row), row.worker == 0)
-    (void)sched_yield();
-}
-
-static void kill_the_worker(struct vigil *v) { test_kill(v->worker); }
-
-static void hire(struct vigil *v) {
-  v->may_enlist = test_shared(sizeof(*v->may_enlist));
-  v->worker = test_fork(enlist_and_sleep, v);
-}
-
-TEST(a_death_ends_all_waits) {
-  lvr_session *s = new_session();
-  struct vigil v = {.crew = {s, new_board(s), 1}, .wake = kill_the_worker};
-  hire(&v);
-  lvri_store_release_u32(v.may_enlist, 1);
-  await_the_worker(&v);
-  hold_vigil(&v);
-}
-
-static void enlist_and_kill(struct vigil *v) {
-  lvri_store_release_u32(v->may_enlist, 1);
-  await_the_worker(v);
-  await_asleep(v->worker); /* behind its news */
-  test_kill(v->worker);
-}
-
-/* There was no such worker when they fell asleep. */
-TEST(a_death_of_who_came_later_ends_all_waits) {
-  lvr_session *s = new_session();
-  struct vigil v = {.crew = {s, new_board(s), 1}, .wake = enlist_and_kill};
-  hire(&v);
-  hold_vigil(&v);
-}
-
-/* --- deaths ---------------------------------------------------------------------------------- */
-
-enum { TASKS = 7 };
-
-/* What the owner has been told; it outlives repairers, as the owner's own table does. */
-struct ledger {
-  uint8_t result[TASKS], died[TASKS];
-  uint32_t task_of[64]; /* by number: tasks that are put again have a new one */
-};
-
-struct state {
-  lvr_session *s;
-  lvr_board *b;
-  struct ledger *l;
-  uint64_t blocks;
-};
-
-static void setup(void *state) {
-  struct state *x = state;
-  x->s = new_session();
-  x->blocks = fixture_stats(x->s).blocks;
-  x->b = new_board(x->s);
-  x->l = test_shared(sizeof(*x->l));
-  put_tasks(x->b, TASKS);
-  for (uint32_t i = 0; i < TASKS; i++)
-    x->l->task_of[i] = i;
-}
-
-static void be_a_worker(void *state) {
-  struct state *x = state;
-  CHECK_INT(lvr_board_enlist(x->b, 0), 0);
-  CHECK_INT(work_some(x->b, 1, 0), 0);
-  CHECK_INT(work_some(x->b, 3, 0), 0);
-  CHECK_INT(work_some(x->b, 2, 0), 0);
-}
-
-static void take_results(struct state *x) {
-  struct lvr_message m;
-  while (lvr_board_take_until(x->b, &m, 0) == 0) {
-    const struct answer *a = m.data;
-    uint32_t task = x->l->task_of[a->number];
-    CHECK_INT(a->square, task * task);
-    CHECK(!x->l->result[task] && !x->l->died[task]);
-    x->l->result[task] = 1;
-  }
-}
-
-static void put_again(struct state *x, uint32_t task) {
-  uint32_t number;
-  CHECK_INT(lvr_board_put(x->b, &task, sizeof(task), NULL, &number), 0);
-  x->l->task_of[number] = task;
-}
-
-static void judge(struct state *x, const struct lvr_board_row *row) {
-  for (uint32_t n = row->first; n != row->first + row->count; n++) {
-    uint32_t task = x->l->task_of[n];
-    if (x->l->result[task]) continue;
-    if (row->is_running && row->running == n)
-      x->l->died[task] = 1;
-    else
-      put_again(x, task);
-  }
-}
-
-/* Any process that goes on: the channels are in order, and the dead is repaired. */
-static void recover(void *state) {
-  struct state *x = state;
-  CHECK(lvr_repair(x->s) >= 0);
-  if (lvr_board_is_over(x->b, 0)) CHECK_INT(lvr_board_settle(x->b, 0), 0);
-  CHECK_INT(lvr_session_check(x->s), 0);
-}
-
-/* The owner buries it and hires another, who does the rest. */
-static void check(void *state, bool done) {
-  struct state *x = state;
-  struct lvr_board_row row;
-  uint32_t told = 0, dead = 0;
-  if (lvr_board_is_over(x->b, 0)) {
-    CHECK_INT(lvr_board_settle(x->b, 0), 0);
-    take_results(x);
-    CHECK_INT(lvr_board_bury(x->b, 0, &row), 0);
-    judge(x, &row);
-  }
-  CHECK_INT(lvr_board_enlist(x->b, 0), 0);
-  while (work_some(x->b, 3, 0) == 0) {
-  }
-  take_results(x);
-  for (uint32_t i = 0; i < TASKS; i++) {
-    told += x->l->result[i] + x->l->died[i];
-    dead += x->l->died[i];
-  }
-  CHECK_INT(told, TASKS);
-  CHECK(dead <= (done ? 0 : 1));
-}
-
-static void teardown(void *state) {
-  struct state *x = state;
-  lvr_board_detach(x->b);
-  CHECK_INT(lvr_session_check(x->s), 0);
-  CHECK_INT(fixture_stats(x->s).blocks, x->blocks);
-  lvr_session_detach(x->s);
-  test_unshare(x->l, sizeof(*x->l));
-}
-
-static const struct crash_scenario working = {
-    "board", sizeof(struct state), setup, be_a_worker, recover, check, teardown};
-
-TEST_WITHIN(survives_a_worker_at_each_step, 60) {
-  CHECK(crash_run(&working).deaths > 20);
-  CHECK_INT(crash_unvisited("channel.claim."), 1); /* struck: by who takes over, in the next test */
-}
-
-TEST_WITHIN(survives_who_buries_it, 120) {
-  CHECK(crash_run_repairer(&working, 3).repairer_deaths > 100);
-}
-
-/* --- deaths at random ------------------------------------------------------------------------- */
-
-static void work_until_killed(void *argument) {
-  struct crew *c = argument;
-  CHECK_INT(lvr_board_enlist(c->b, c->row), 0);
-  while (work_some(c->b, 16, LVR_FOREVER) == 0) {
-  }
-}
-
-struct random_run {
-  struct crew crew;
-  pid_t workers[ROWS];
-  uint8_t *told;
-  uint32_t *task_of; /* by number */
-  uint32_t tasks, left, died;
-};
-
-static void take_all(struct random_run *r) {
-  struct lvr_message m;
-  while (lvr_board_take_until(r->crew.b, &m, 0) == 0) {
-    const struct answer *a = m.data;
-    uint32_t task = r->task_of[a->number];
-    CHECK(!r->told[task]);
-    CHECK_INT(a->square, task * task);
-    r->told[task] = 1;
-    r->left--;
-  }
-}
-
-static void bury(struct random_run *r, uint32_t row_index) {
-  struct lvr_board_row row;
-  CHECK_INT(lvr_board_settle(r->crew.b, row_index), 0);
-  take_all(r);
-  CHECK_INT(lvr_board_bury(r->crew.b, row_index, &row), 0);
-  for (uint32_t n = row.first; n != row.first + row.count; n++) {
-    uint32_t task = r->task_of[n], number;
-    if (r->told[task]) continue;
-    if (row.is_running && row.running == n) r->died++;
-    CHECK_INT(lvr_board_put(r->crew.b, &task, sizeof(task), NULL, &number), 0);
-    r->task_of[number] = task;
-  }
-  r->crew.row = row_index;
-  r->workers[row_index] = test_fork(work_until_killed, &r->crew);
-}
-
-static void shoot(struct random_run *r, uint32_t row_index) {
-  struct lvr_board_row row;
-  lvr_board_look(r->crew.b, row_index, &row);
-  if (row.worker == 0) return; /* not there yet */
-  test_kill(r->workers[row_index]);
-  bury(r, row_index);
-}
-
-TEST_WITHIN(tells_of_each_task_once_whoever_is_killed, 60) {
-  enum { TASKS_MANY = 20000, NUMBERS = 60000 };
-  struct random_run r = {.crew = {.s = new_session()}, .tasks = TASKS_MANY, .left = TASKS_MANY};
-  uint64_t seed = test_seed();
-  uint32_t kills = 0;
-  r.crew.b = new_board(r.crew.s);
-  r.told = test_shared(TASKS_MANY);
-  r.task_of = test_shared(NUMBERS * sizeof(*r.task_of));
-  for (uint32_t i = 0; i < TASKS_MANY; i++)
-    r.task_of[i] = i;
-  for (; r.crew.row < ROWS; r.crew.row++)
-    r.workers[r.crew.row] = test_fork(work_until_killed, &r.crew);
-  put_tasks(r.crew.b, TASKS_MANY);
-  for (; r.left > 0; take_all(&r)) {
-    int error = lvr_board_wait_until(r.crew.b, in_ns(test_random(&seed) % (2 * MS)));
-    CHECK(error == 0 || error == -ETIMEDOUT);
-    if (test_random(&seed) % 4 == 0 && kills++ < 200) shoot(&r, test_random(&seed) % ROWS);
-  }
-  for (uint32_t i = 0; i < ROWS; i++)
-    test_kill(r.workers[i]);
-  CHECK(lvr_repair(r.crew.s) >= 0);
-  lvr_board_detach(r.crew.b);
-  CHECK_INT(lvr_session_check(r.crew.s), 0);
 }

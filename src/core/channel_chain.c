@@ -68,13 +68,15 @@ static void finish_taken(struct lvri_arena *a, struct lvri_channel_shm *shm) {
   lvri_store_release_u64(&shm->ch_taken, 0);
 }
 
-/* What the dead one noted as taken, and did not take, is not his. */
+/* What the dead one noted as taken, and did not take, is not his. A note that ends before the head is
+ * of an earlier claim, perhaps a living one's, whose tail was taken back. */
 static void strike_claim(struct lvri_arena *a, struct lvri_channel_shm *shm) {
   if (!shm->ch_claim) return;
   _Atomic uint64_t *place = lvri_at(a, shm->ch_claim);
   uint64_t claim = lvri_load_relaxed_u64(place);
   uint32_t end = (uint32_t)(claim >> 32) + (uint32_t)claim;
-  if (end != lvri_channel_count_of(lvri_load_relaxed_u64(&shm->ch_head)))
+  uint32_t gets = lvri_channel_count_of(lvri_load_relaxed_u64(&shm->ch_head));
+  if ((int32_t)(end - gets) > 0)
     lvri_store_release_u64(place, 0);
   LVR_CRASHPOINT("channel.claim.struck");
 }

@@ -7,9 +7,12 @@ wanted, workers are bare forks, as `forked.py` makes them, or leveret's processe
 import contextlib
 import functools
 import gc
+import importlib.util
 import itertools
 import os
+import pickle
 import random
+import resource
 import signal
 import sys
 import threading
@@ -20,7 +23,7 @@ from typing import Any
 
 import leveret
 import pytest
-from forked import Child, Thread, in_child, say
+from forked import Child, Thread, in_child, say, until
 from leveret import _core
 from leveret._core import (
     APPLY,
@@ -194,8 +197,6 @@ class Buffered:
         self.memory = memory
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        import pickle
-
         return Buffered, (pickle.PickleBuffer(self.memory),)
 
     def __eq__(self, other: object) -> bool:
@@ -277,6 +278,46 @@ def test_what_a_function_keeps_in_itself_lasts_for_one_function(padding: bytes) 
     assert batch.results == list(range(1, 11))
 
 
+class Holding:
+    """A function that holds much."""
+
+    def __init__(self) -> None:
+        self.held = Tracked(bytes(5000))
+
+    def __call__(self, _: Any) -> int:
+        return Tracked.alive
+
+
+def test_a_large_function_goes_when_there_is_nothing_to_do() -> None:
+    def watched(board: Board) -> None:
+        threading.Thread(target=lambda: (until(lambda: Tracked.alive == 0), say("!"))).start()
+        work(board)
+
+    board, function = Board(1), Function(Holding())
+    gc.collect()
+    board.put(function, ITEM, 0, "job")
+    with Child(watched, board) as child:
+        assert results_of(board, 1) == [("job", 0, VALUE, 1)]
+        assert child.heard() == "!"
+        board.put(function, ITEM, 0, "again")
+        assert results_of(board, 1) == [("again", 0, VALUE, 1)]
+        board.close()
+        child.result()
+
+
+def send_by_cloudpickle() -> Any:
+    base = 5
+    function = one(same, ITEM, lambda: base)[1]
+    return one(lambda x: x + base, CHUNK, [1, 2]), function()
+
+
+def test_a_function_that_cloudpickle_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(os.path.join(sys.prefix, "cloudpickle"))
+    if importlib.util.find_spec("cloudpickle") is None:
+        pytest.skip("it is not installed")
+    assert in_child(send_by_cloudpickle) == ((VALUE, [6, 7]), 5)
+
+
 # What cannot be sent
 
 
@@ -301,8 +342,9 @@ def make_undecodable(_: Any) -> Any:
     return Undecodable()
 
 
-def test_a_function_that_cannot_be_sent() -> None:
-    with pytest.raises(Exception, match="lambda|local"):
+def test_a_function_that_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    with pytest.raises((AttributeError, pickle.PicklingError), match="lambda"):
         Function(lambda: 0)
     with pytest.raises(LookupError, match="not me"):
         Function(functools.partial(same, Unpicklable()))
@@ -336,6 +378,55 @@ def test_an_interrupt_while_arguments_are_sent_comes_out() -> None:
     with pytest.raises(KeyboardInterrupt):
         board.put_many(Function(square), ITEM, [1, Interrupting(), 2], batch)
     assert board.outstanding() == 1
+
+
+def test_a_board_that_is_closed_while_arguments_are_sent() -> None:
+    """Each of them is put or told of."""
+    board, batch = Board(1), Batch(4)
+    Calling.hooks = (board.close, int)
+    try:
+        failures = board.put_many(Function(square), ITEM, [3, Calling(), 2, 1], batch)
+    finally:
+        Calling.hooks = (int, int)
+    assert [place for place, _ in failures] == [1, 2, 3]
+    assert {str(error) for _, error in failures} == {"cannot put a task: the board is closed"}
+    assert alone(board) == [] and batch.results[0] == 9 and batch.left == 3
+
+
+def put_without_memory() -> Any:
+    limit_files()
+    board, batch = Board(1), Batch(3)
+    with pytest.raises(MemoryError, match="cannot put a message into shared memory"):
+        board.put(Function(same), ITEM, bytes(600 * MIB), "job")
+    failures = board.put_many(Function(same), ITEM, [1, bytes(600 * MIB), 3], batch)
+    assert [(place, type(error)) for place, error in failures] == [(1, MemoryError)]
+    alone(board)
+    return batch.results, batch.left
+
+
+def limit_files() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, MIB))
+
+
+def test_an_argument_that_there_is_no_memory_for() -> None:
+    assert in_child(put_without_memory) == ([1, None, 3], 1)
+
+
+def work_without_memory(board: Board) -> str:
+    limit_files()
+    return work(board)
+
+
+def test_a_result_that_there_is_no_memory_for() -> None:
+    board, batch = Board(1), Batch(3)
+    board.put_many(Function(bytes), ITEM, [3, 600 * MIB, 4], batch)
+    with Child(work_without_memory, board) as child:
+        assert finished(board, batch) == [bytes(3), None, bytes(4)]
+        board.close()
+        assert child.result() == "closed"
+    [(place, (how, name, _, kind))] = batch.failures
+    assert (place, how, name, kind) == (1, "unsendable", "MemoryError", "bytes")
 
 
 def test_results_that_cannot_be_sent() -> None:
@@ -464,9 +555,12 @@ def test_a_batch_that_wants_to_be_told_of_each() -> None:
 
 def test_places_that_a_batch_does_not_have() -> None:
     board, batch = Board(1), Batch(3)
-    for place in (-1, 3, sys.maxsize):
-        with pytest.raises(IndexError, match="not in a batch of 3"):
+    for place in (-1, 3, sys.maxsize // 4):
+        with pytest.raises(IndexError, match="a batch of 3 has no 1 places from"):
             board.put(Function(square), ITEM, 1, batch, place)
+    for place in (sys.maxsize, -sys.maxsize, 1 << 80):
+        with pytest.raises(OverflowError):
+            board.put(Function(square), ITEM, 1, "job", place)
     for count, place in [(4, 0), (2, 2), (1, -1)]:
         with pytest.raises(IndexError):
             board.put_many(Function(square), ITEM, range(count), batch, place)
@@ -661,7 +755,7 @@ def test_a_signal_handler_that_raises_while_results_are_decoded() -> None:
 
 def test_a_result_that_interrupts_whenever_it_is_decoded() -> None:
     board = Board(1)
-    board.put(Function(same_code), ITEM, "raise_interrupt()", "job")
+    board.put(Function(make_interrupting), ITEM, 0, "job")
     board.put(Function(square), ITEM, 3, "next")
     board.close()
     board.enlist(0)
@@ -673,12 +767,15 @@ def test_a_result_that_interrupts_whenever_it_is_decoded() -> None:
     assert event == ("next", 0, VALUE, 9)
 
 
-def same_code(code: str) -> Any:
-    return Undecodable(f"__import__({__name__!r}).{code}")
+class Interrupting:
+    """Raises when it is unpickled; by no eval(), for that changes how the interpreter ends."""
+
+    def __reduce__(self) -> Any:
+        return interrupt_it, (0,)
 
 
-def raise_interrupt() -> None:
-    raise KeyboardInterrupt
+def make_interrupting(_: Any) -> Any:
+    return Interrupting()
 
 
 def test_memory_that_is_short_while_results_are_taken() -> None:
@@ -711,7 +808,7 @@ def test_memory_that_is_short_while_results_are_taken() -> None:
 
 def test_memory_that_is_short_while_tasks_are_put() -> None:
     testcapi = pytest.importorskip("_testcapi")
-    function, arguments = Function(same), list(range(70)) + [bytes(2000)]
+    function, arguments = Function(same), [*range(70), bytes(2000)]
     for late in range(60):
         board, batch, failures, raised = Board(1), Batch(71), [], False
         testcapi.set_nomemory(late, late + 1)
@@ -725,6 +822,32 @@ def test_memory_that_is_short_while_tasks_are_put() -> None:
         assert board.outstanding() + len(failures) == 71 or raised
         alone(board)
         assert batch.left == len(failures) or raised
+
+
+def test_threads_that_put_and_take_at_once() -> None:
+    board, function = Board(2), Function(same)
+    batches = [Batch(2000) for _ in range(3)]
+    arguments = [bytes(MIB + 1) if n % 1000 == 7 else n for n in range(2000)]
+
+    def put(batch: Batch) -> None:
+        for begin in range(0, 2000, 200):
+            board.put_many(function, ITEM, arguments[begin : begin + 100], batch, begin)
+            for place in range(begin + 100, begin + 200):
+                board.put(function, ITEM, arguments[place], batch, place)
+
+    def take() -> None:
+        while any(batch.left for batch in batches):
+            assert board.wait(PATIENCE_S) or not any(batch.left for batch in batches)
+            board.take()
+        board.interrupt()
+
+    with workers(board, 2):
+        threads = [Thread(put, batch) for batch in batches] + [Thread(take) for _ in range(2)]
+        for thread in threads:
+            thread.result()
+    for batch in batches:
+        assert batch.results == arguments and batch.failures == []
+    assert board.outstanding() == 0
 
 
 # Workers
@@ -928,7 +1051,7 @@ def test_results_and_events_that_nobody_took_go_with_the_board() -> None:
     board, batch = Board(1), Batch(2)
     before = _core.session_stats()["objects"]
     board.put_many(Function(same), ITEM, [bytes(MIB), 1], batch)
-    board.put(Function(same_code), ITEM, "raise_interrupt()", board)
+    board.put(Function(make_interrupting), ITEM, 0, board)
     board.put(Function(same), ITEM, bytes(MIB), "job")
     board.close()
     board.enlist(0)

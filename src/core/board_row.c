@@ -1,0 +1,192 @@
+#include <errno.h>
+
+#include "base/crashpoint.h"
+#include "core/board_inner.h"
+#include "core/channel_inner.h"
+#include "core/repair.h"
+#include "core/slots.h"
+#include "os/os.h"
+
+#define RUNS (UINT64_C(1) << 32) /* of ro_running and running, above the number */
+
+static uint64_t claim_of(uint32_t first, uint32_t count) { return (uint64_t)first << 32 | count; }
+
+static uint32_t first_of(uint64_t claim) { return (uint32_t)(claim >> 32); }
+
+/* --- the owner -------------------------------------------------------------------------------- */
+
+uint32_t lvr_board_rows(const lvr_board *b) { return lvri_board_shm(b)->bo_rows; }
+
+void lvr_board_look(const lvr_board *b, uint32_t row, struct lvr_board_row *ret_row) {
+  const struct lvri_row_shm *shm = lvri_board_row(b, row);
+  uint64_t claim = lvri_load_acquire_u64(&shm->ro_claim);
+  uint64_t running = lvri_load_acquire_u64(&shm->ro_running);
+  *ret_row = (struct lvr_board_row){
+      .worker = lvri_load_acquire_u64(&shm->ro_worker),
+      .first = (uint32_t)(claim >> 32),
+      .count = (uint32_t)claim,
+      .running = (uint32_t)running,
+      .is_running = running & RUNS,
+      .since_ns = (int64_t)lvri_load_relaxed_u64(&shm->ro_since_ns),
+      .finished = lvri_load_relaxed_u32(&shm->ro_finished),
+      .order = lvri_load_relaxed_u64(&shm->ro_order),
+  };
+}
+
+bool lvr_board_is_over(const lvr_board *b, uint32_t row) {
+  lvr_proc_id worker = lvri_board_worker(b, row);
+  return worker && !lvri_slot_alive(lvri_board_arena(b), worker);
+}
+
+/* Whoever takes a mutex from the dead finishes what that one had begun. */
+static int pass_through(struct lvr_board *b) {
+  struct lvri_arena *a = lvri_board_arena(b);
+  int error = lvri_channel_lock_get(a, b->tasks.shm, true);
+  if (error) return error;
+  lvri_channel_unlock(&b->tasks.shm->ch_get_mutex);
+  error = lvri_channel_lock_put(a, b->results.shm, true);
+  if (!error) lvri_channel_unlock(&b->results.shm->ch_put_mutex);
+  return error;
+}
+
+int lvr_board_settle(lvr_board *b, uint32_t row) {
+  lvr_proc_id worker = lvri_board_worker(b, row);
+  if (lvri_session_stale(b->handle.session)) return -ESTALE;
+  if (worker && lvri_slot_alive_thoroughly(lvri_board_arena(b), worker)) return -EBUSY;
+  return pass_through(b);
+}
+
+static void clear(struct lvri_row_shm *row) {
+  lvri_store_relaxed_u64(&row->ro_claim, 0);
+  lvri_store_relaxed_u64(&row->ro_running, 0);
+  lvri_store_relaxed_u32(&row->ro_finished, 0);
+  lvri_store_relaxed_u64(&row->ro_order, 0);
+  LVR_CRASHPOINT("board.row.cleared");
+  lvri_store_release_u64(&row->ro_worker, 0); /* pairs with the swap in enlist */
+}
+
+int lvr_board_bury(lvr_board *b, uint32_t row, struct lvr_board_row *ret_row) {
+  if (lvri_session_stale(b->handle.session)) return -ESTALE;
+  if (!lvri_board_worker(b, row)) return -EINVAL;
+  if (lvri_slot_alive_thoroughly(lvri_board_arena(b), lvri_board_worker(b, row))) return -EBUSY;
+  lvr_board_look(b, row, ret_row);
+  (void)lvri_slot_repair(lvri_board_arena(b), ret_row->worker);
+  clear(lvri_board_row(b, row));
+  return 0;
+}
+
+int lvr_board_revoke(lvr_board *b, uint32_t row, uint32_t *ret_first, uint32_t *ret_count) {
+  if (lvri_session_stale(b->handle.session)) return -ESTALE;
+  if (row >= lvr_board_rows(b)) return -EINVAL;
+  _Atomic uint64_t *word = &lvri_board_row(b, row)->ro_claim;
+  uint64_t claim = lvri_load_acquire_u64(word), kept;
+  do {
+    if ((uint32_t)claim <= 1) return -ENOENT;
+    kept = claim_of(first_of(claim), 1);
+  } while (!lvri_cas_acq_rel_u64(word, &claim, kept));
+  LVR_CRASHPOINT("board.claim.revoked");
+  *ret_first = first_of(claim) + 1;
+  *ret_count = (uint32_t)claim - 1;
+  return 0;
+}
+
+void lvr_board_order(lvr_board *b, uint32_t row, uint64_t order) {
+  lvri_store_release_u64(&lvri_board_row(b, row)->ro_order, order);
+}
+
+/* --- a worker -------------------------------------------------------------------------------- */
+
+/* A forked child has a copy of the handle, and not the row. */
+static bool is_worker(const struct lvr_board *b) {
+  return b->row && b->worker == lvri_session_self(b->handle.session);
+}
+
+static int worker_only(const struct lvr_board *b) {
+  if (lvri_session_stale(b->handle.session)) return -ESTALE;
+  return is_worker(b) ? 0 : -EINVAL;
+}
+
+int lvr_board_enlist(lvr_board *b, uint32_t row) {
+  lvr_proc_id self = lvri_session_self(b->handle.session);
+  uint64_t nobody = 0;
+  if (lvri_session_stale(b->handle.session)) return -ESTALE;
+  if (row >= lvri_board_shm(b)->bo_rows || is_worker(b)) return -EINVAL;
+  struct lvri_row_shm *shm = lvri_board_row(b, row);
+  if (!lvri_cas_acquire_u64(&shm->ro_worker, &nobody, self)) return -EBUSY;
+  LVR_CRASHPOINT("board.row.enlisted");
+  b->row = shm;
+  b->worker = self;
+  b->tasks.claim = &shm->ro_claim;
+  lvri_store_relaxed_u64(&b->running, 0);
+  lvri_board_tell_news(b);
+  return 0;
+}
+
+static uint32_t claimed_first(const struct lvr_board *b) {
+  return first_of(lvri_load_relaxed_u64(&b->row->ro_claim));
+}
+
+int lvr_board_claim_until(lvr_board *b, void *buf, size_t room, uint32_t most, int64_t deadline_ns,
+                          uint32_t *ret_count, size_t *ret_bytes, uint32_t *ret_first) {
+  int error = worker_only(b);
+  if (error) return error;
+  error =
+      lvri_channel_get_many_until(&b->tasks, buf, room, most, deadline_ns, ret_count, ret_bytes);
+  if (!error && *ret_count) *ret_first = claimed_first(b);
+  return error;
+}
+
+int lvr_board_claim_block_until(lvr_board *b, struct lvr_message *ret_m, int64_t deadline_ns,
+                                uint32_t *ret_number) {
+  int error = worker_only(b);
+  if (!error) error = lvri_channel_get_until(&b->tasks, ret_m, deadline_ns);
+  if (!error) *ret_number = claimed_first(b);
+  return error;
+}
+
+/* What is before number is done, and leaves the claim. False: number was taken back. */
+static bool advance_claim(struct lvr_board *b, uint32_t number) {
+  _Atomic uint64_t *word = &b->row->ro_claim;
+  uint64_t claim = lvri_load_relaxed_u64(word), rest;
+  do {
+    uint32_t done = number - first_of(claim);
+    if (done >= (uint32_t)claim) return false;
+    if (done == 0) return true; /* the first one stays */
+    rest = claim_of(number, (uint32_t)claim - done);
+  } while (!lvri_cas_acq_rel_u64(word, &claim, rest));
+  LVR_CRASHPOINT("board.claim.advanced");
+  return true;
+}
+
+int lvr_board_begin(lvr_board *b, uint32_t number) {
+  int error = worker_only(b);
+  if (error) return error;
+  if (!advance_claim(b, number)) return -ECANCELED;
+  lvri_store_relaxed_u64(&b->row->ro_since_ns, (uint64_t)lvri_os_now_ns());
+  lvri_store_release_u64(&b->row->ro_running, RUNS | number);
+  LVR_CRASHPOINT("board.task.begun");
+  lvri_store_relaxed_u64(&b->running, RUNS | number);
+  return 0;
+}
+
+/* A signal from here on is not for the task, whose code has ended; but a death still is. */
+int lvr_board_finish(lvr_board *b, const void *data, size_t bytes, lvr_block *block) {
+  struct lvri_put put = {.data = data, .bytes = bytes, .block = block};
+  int error = bytes <= LVR_MESSAGE_INLINE ? worker_only(b) : -EINVAL;
+  if (error) return error;
+  lvri_store_relaxed_u64(&b->running, 0);
+  error = lvri_channel_try_put(&b->results, &put, true);
+  if (error) return error;
+  LVR_CRASHPOINT("board.task.finished");
+  lvri_store_relaxed_u32(&b->row->ro_finished, lvri_load_relaxed_u32(&b->row->ro_finished) + 1);
+  return 0;
+}
+
+uint64_t lvr_board_ordered(const lvr_board *b) {
+  return is_worker(b) ? lvri_load_acquire_u64(&b->row->ro_order) : 0;
+}
+
+int64_t lvr_board_running(const lvr_board *b) {
+  uint64_t running = is_worker(b) ? lvri_load_relaxed_u64(&b->running) : 0;
+  return running ? (int64_t)(uint32_t)running : -1;
+}

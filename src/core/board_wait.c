@@ -1,0 +1,113 @@
+#include <errno.h>
+
+#include "core/board_inner.h"
+#include "core/channel.h"
+#include "core/slots.h"
+#include "core/wait.h"
+
+/* Workers whose deaths one sleep can be woken by; of others the relook tells. */
+#define WATCH_MOST 126u
+
+/* A thread that waits for results and deaths, or watches for deaths alone. The bells' values are
+ * taken before it looks: what comes after changes them. */
+struct watch {
+  struct lvr_board *board;
+  bool for_results;
+  uint32_t items, news;
+};
+
+static struct watch watch_from(struct lvr_board *b, bool for_results) {
+  return (struct watch){.board = b,
+                        .for_results = for_results,
+                        .items = for_results ? lvri_channel_arm(&b->results) : 0,
+                        .news = lvri_load_acquire_u32(&lvri_board_shm(b)->bo_news)};
+}
+
+/* Nothing rang: it was an alive word, or the relook. */
+static bool woke_by_itself(const struct watch *w) {
+  if (lvri_load_relaxed_u32(&lvri_board_shm(w->board)->bo_news) != w->news) return false;
+  return !w->for_results || lvri_load_relaxed_u32(&w->board->results.shm->ch_items) == w->items;
+}
+
+/* The alive words of the workers, to be slept on. False: one of them is over already. */
+static bool watch_workers(const struct lvr_board *b, struct lvri_os_word *words, uint32_t *count) {
+  uint32_t most = *count + WATCH_MOST;
+  for (uint32_t row = 0; row < lvri_board_shm(b)->bo_rows && *count < most; row++) {
+    lvr_proc_id worker = lvri_board_worker(b, row);
+    if (!worker) continue;
+    struct lvri_os_word *word = &words[*count];
+    word->word = lvri_slot_alive_word(lvri_board_arena(b), worker, &word->expected);
+    if (!word->word) return false;
+    ++*count;
+  }
+  return true;
+}
+
+static bool any_over(const struct lvr_board *b, bool (*alive)(struct lvri_arena *a, lvr_proc_id)) {
+  for (uint32_t row = 0; row < lvri_board_shm(b)->bo_rows; row++) {
+    lvr_proc_id worker = lvri_board_worker(b, row);
+    if (worker && !alive(lvri_board_arena(b), worker)) return true;
+  }
+  return false;
+}
+
+/* One load a worker. */
+static bool is_there(const struct watch *w) {
+  if (w->for_results && lvri_channel_size(w->board->results.shm) != 0) return true;
+  return any_over(w->board, lvri_slot_alive);
+}
+
+static int sleep_on_all(const struct watch *w, int64_t deadline_ns) {
+  struct lvr_board *b = w->board;
+  struct lvri_os_word words[WATCH_MOST + 2];
+  uint32_t count = 0;
+  if (w->for_results) words[count++] = (struct lvri_os_word){&b->results.shm->ch_items, w->items};
+  words[count++] = (struct lvri_os_word){&lvri_board_shm(b)->bo_news, w->news};
+  if (!watch_workers(b, words, &count)) return 0;
+  return lvri_wait_any(b->handle.session, words, count, deadline_ns);
+}
+
+/* The next one is told of later interrupts only; who waits now has his own mark. */
+static int cancelled(const struct lvr_board *b, _Atomic uint32_t *told) {
+  lvri_store_relaxed_u32(told, lvri_channel_mark(&b->results));
+  return -ECANCELED;
+}
+
+/* After a sleep that nobody ended it asks the kernel, which may have told nobody of a death. */
+static int wait_for(struct lvr_board *b, bool for_results, _Atomic uint32_t *told,
+                    int64_t deadline_ns) {
+  uint32_t mark = lvri_load_relaxed_u32(told);
+  for (;;) {
+    struct watch w = watch_from(b, for_results);
+    if (is_there(&w)) return 0;
+    if (lvri_channel_mark(&b->results) != mark) return cancelled(b, told);
+    if (deadline_ns == 0) return -ETIMEDOUT;
+    int error = sleep_on_all(&w, deadline_ns);
+    if (error == -EINTR) return error;
+    if (woke_by_itself(&w) && any_over(b, lvri_slot_alive_thoroughly)) return 0;
+    if (error) return error;
+  }
+}
+
+int lvr_board_wait_until(lvr_board *b, int64_t deadline_ns) {
+  if (lvri_session_stale(b->handle.session)) return -ESTALE;
+  if (lvri_channel_size(b->results.shm) != 0) return 0;
+  if (deadline_ns != 0 && lvri_channel_spin(&b->results)) return 0;
+  return wait_for(b, true, &b->told_waiters, deadline_ns);
+}
+
+int lvr_board_watch_until(lvr_board *b, int64_t deadline_ns) {
+  if (lvri_session_stale(b->handle.session)) return -ESTALE;
+  return wait_for(b, false, &b->told_watchers, deadline_ns);
+}
+
+/* Who sleeps looks anew, at which workers there are, too. */
+void lvri_board_tell_news(struct lvr_board *b) {
+  (void)lvri_fetch_add_acq_rel_u32(&lvri_board_shm(b)->bo_news, 1);
+  (void)lvri_wake(&lvri_board_shm(b)->bo_news, INT32_MAX);
+}
+
+void lvr_board_interrupt(lvr_board *b) {
+  lvri_channel_interrupt(&b->results);
+  lvri_board_tell_news(b);
+}

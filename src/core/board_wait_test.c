@@ -1,0 +1,142 @@
+/* Who waits for the board: for results, for the ends of workers; and who cuts that short. */
+#include "core/board_test.h"
+
+/* Idle, and nobody else to tell of it but the kernel. */
+TEST(a_wait_ends_with_a_worker) {
+  lvr_session *s = new_session();
+  struct crew crew = {s, new_board(s), 3};
+  struct lvr_board_row row;
+  pid_t worker = test_fork(sleep_for_ever, &crew);
+  while (lvr_board_look(crew.b, 3, &row), row.worker == 0)
+    CHECK_INT(lvr_board_wait_until(crew.b, in_ns(SEC / 100)), -ETIMEDOUT);
+  CHECK_INT(lvr_board_wait_until(crew.b, in_ns(SEC / 100)), -ETIMEDOUT);
+  CHECK(!lvr_board_is_over(crew.b, 3));
+  test_kill(worker);
+  int64_t since_ns = lvri_os_now_ns();
+  CHECK_INT(lvr_board_wait_until(crew.b, in_ns(5 * SEC)), 0);
+  CHECK(lvri_os_now_ns() - since_ns < SEC);
+  CHECK(lvr_board_is_over(crew.b, 3));
+  CHECK_INT(lvr_board_settle(crew.b, 3), 0);
+  CHECK_INT(lvr_board_bury(crew.b, 3, &row), 0);
+  CHECK_INT(row.count, 0);
+  CHECK_INT(lvr_board_wait_until(crew.b, in_ns(SEC / 100)), -ETIMEDOUT);
+  CHECK_INT(lvr_board_enlist(crew.b, 3), 0);
+  lvr_board_detach(crew.b);
+}
+
+TEST(a_watch_is_not_for_results) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  put_tasks(b, 1);
+  CHECK_INT(lvr_board_enlist(b, 0), 0);
+  CHECK_INT(lvr_board_wait_until(b, 0), -ETIMEDOUT);
+  CHECK_INT(work_some(b, 1, 0), 0);
+  CHECK_INT(lvr_board_wait_until(b, 0), 0);
+  CHECK_INT(lvr_board_watch_until(b, 0), -ETIMEDOUT);
+  CHECK_INT(lvr_board_watch_until(b, in_ns(SEC / 100)), -ETIMEDOUT);
+  lvr_board_detach(b);
+}
+
+/* It comes between the moment when they saw nothing to do and their sleep. */
+TEST(an_interrupt_that_comes_early_is_kept) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  lvr_board_interrupt(b);
+  lvr_board_interrupt(b);
+  CHECK_INT(lvr_board_wait_until(b, in_ns(10 * SEC)), -ECANCELED);
+  CHECK_INT(lvr_board_wait_until(b, 0), -ETIMEDOUT);
+  CHECK_INT(lvr_board_watch_until(b, 0), -ECANCELED);
+  CHECK_INT(lvr_board_watch_until(b, in_ns(SEC / 100)), -ETIMEDOUT);
+  lvr_board_detach(b);
+}
+
+enum { WAITERS = 4 };
+
+/* Threads of the owner, the first ones asleep when the last one does something. Nobody looks by
+ * himself. */
+struct vigil {
+  struct crew crew;
+  int wanted; /* what the sleepers get */
+  bool watch[WAITERS];
+  void (*wake)(struct vigil *v);
+  _Atomic uint32_t threads, tids[WAITERS];
+  _Atomic uint32_t *may_enlist;
+  pid_t worker;
+};
+
+static void sleep_or_wake(void *argument) {
+  struct vigil *v = argument;
+  uint32_t me = lvri_fetch_add_relaxed_u32(&v->threads, 1);
+  int64_t deadline_ns = in_ns(15 * SEC);
+  if (me < WAITERS) {
+    lvri_store_release_u32(&v->tids[me], (uint32_t)lvri_os_tid());
+    CHECK_INT(v->watch[me] ? lvr_board_watch_until(v->crew.b, deadline_ns)
+                           : lvr_board_wait_until(v->crew.b, deadline_ns),
+              v->wanted);
+    CHECK(lvri_os_now_ns() < deadline_ns - 5 * SEC); /* not by a look at the end */
+    return;
+  }
+  for (uint32_t i = 0; i < WAITERS; i++) {
+    await_u32(&v->tids[i], 1);
+    await_asleep((pid_t)lvri_load_relaxed_u32(&v->tids[i]));
+  }
+  v->wake(v);
+}
+
+static void hold_vigil(struct vigil *v) {
+  lvri_relook_ns = 60 * SEC;
+  v->watch[1] = v->watch[3] = true;
+  test_threads(WAITERS + 1, sleep_or_wake, v);
+  lvr_board_detach(v->crew.b);
+}
+
+static void interrupt(struct vigil *v) { lvr_board_interrupt(v->crew.b); }
+
+TEST(an_interrupt_ends_all_waits) {
+  lvr_session *s = new_session();
+  struct vigil v = {.crew = {s, new_board(s), 0}, .wanted = -ECANCELED, .wake = interrupt};
+  hold_vigil(&v);
+}
+
+static void enlist_and_sleep(void *argument) {
+  struct vigil *v = argument;
+  await_u32(v->may_enlist, 1);
+  sleep_for_ever(&v->crew);
+}
+
+static void await_the_worker(struct vigil *v) {
+  struct lvr_board_row row;
+  while (lvr_board_look(v->crew.b, v->crew.row, &row), row.worker == 0)
+    (void)sched_yield();
+}
+
+static void kill_the_worker(struct vigil *v) { test_kill(v->worker); }
+
+static void hire(struct vigil *v) {
+  v->may_enlist = test_shared(sizeof(*v->may_enlist));
+  v->worker = test_fork(enlist_and_sleep, v);
+}
+
+TEST(a_death_ends_all_waits) {
+  lvr_session *s = new_session();
+  struct vigil v = {.crew = {s, new_board(s), 1}, .wake = kill_the_worker};
+  hire(&v);
+  lvri_store_release_u32(v.may_enlist, 1);
+  await_the_worker(&v);
+  hold_vigil(&v);
+}
+
+static void enlist_and_kill(struct vigil *v) {
+  lvri_store_release_u32(v->may_enlist, 1);
+  await_the_worker(v);
+  await_asleep(v->worker); /* behind its news */
+  test_kill(v->worker);
+}
+
+/* There was no such worker when they fell asleep. */
+TEST(a_death_of_who_came_later_ends_all_waits) {
+  lvr_session *s = new_session();
+  struct vigil v = {.crew = {s, new_board(s), 1}, .wake = enlist_and_kill};
+  hire(&v);
+  hold_vigil(&v);
+}
