@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import sys
@@ -11,8 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["usable"]
+__all__ = ["quotas", "usable"]
 
+OURS = "/proc/self/cgroup"
 V1, V2 = "/sys/fs/cgroup/cpu", "/sys/fs/cgroup"
 
 
@@ -24,7 +26,7 @@ def usable() -> int:
         allowed = os.process_cpu_count() or 1
         if _told():
             return allowed
-    return max(1, min([allowed, *map(math.ceil, _quotas())]))
+    return max(1, min(allowed, _quota()))
 
 
 def _told() -> bool:
@@ -35,10 +37,16 @@ def _told() -> bool:
     return wish not in (None, "", "default")
 
 
-def _quotas() -> Iterator[float]:
+@functools.cache
+def _quota() -> int:
+    """The least that our cgroups allow, as it was when somebody asked first."""
+    return min(map(math.ceil, quotas()), default=sys.maxsize)
+
+
+def quotas() -> Iterator[float]:
     """Processors' time that each of our cgroups may take, where there is a limit."""
     with contextlib.suppress(OSError):
-        with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        with open(OURS, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read().splitlines()
         for line in lines:
             _, controllers, path = line.split(":", 2)

@@ -19,6 +19,7 @@ from math import inf
 from time import monotonic
 
 from . import _core, worker
+from .process import bind
 from .pump import ALONE, TOLD, UNDECODED, WATCHED, Condition, Job, Pump
 
 TYPE_CHECKING = False
@@ -91,7 +92,7 @@ class Crew(Pump):
         self._make = make or context.Process
         self._daemon, self._on_demand = daemon, on_demand
         self._pid = os.getpid()
-        self._function: tuple[Any, Any] = (None, None)
+        self._function: tuple[Any, Any] = self, None
         self._members: dict[int, _Member] = {}
         self._early: list[int] = []  # statuses of those that did nothing, one after another
         self._rest = -inf  # until when none is started
@@ -321,6 +322,7 @@ class Crew(Pump):
             return
         process = self._make(target=worker.main, args=(self.board, row, self._orders))
         process.daemon = self._daemon
+        bind(process)
         process.start()
         if self._ended:  # by the garbage collector, in this thread
             self._signal(process, "kill")

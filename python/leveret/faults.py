@@ -11,7 +11,11 @@ from __future__ import annotations
 import pickle
 import reprlib
 import signal
-from concurrent.futures.process import BrokenProcessPool
+
+try:
+    from concurrent.futures.process import BrokenProcessPool
+except RuntimeError:  # too late: it registers what it does at the interpreter's exit
+    from concurrent.futures import BrokenExecutor as BrokenProcessPool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -188,14 +188,14 @@ class MapResult(Result, _core.Batch, _MapResult):
         attention: int = ALONE,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-        progress: Callable[[int], object] | None = None,
+        progress: Callable[[int | None], object] | None = None,
     ) -> None:
         chunked = chunksize is not None and chunksize > 1
         self.kind = (STARCHUNK if star else CHUNK) if chunked else (STAR if star else ITEM)
         self.tasks = list(chunks(iter(items), chunksize or 1)) if chunked else items
         self.attention = attention
         self._function: Any = function
-        self._chunked = chunked
+        self._chunked, self._size, self._total = chunked, chunksize or 1, len(items)
         self._progress = progress
         self._begin(crew, callback, error_callback, limits)
         _core.Batch.__init__(self, len(self.tasks))
@@ -251,7 +251,7 @@ class MapResult(Result, _core.Batch, _MapResult):
         if self.done:
             return
         if self._progress is not None:
-            self._tell_progress(len(self.results) - self.left)
+            self._tell_progress(self._progress)
         if self.left > 0:
             return
         if self.failures:
@@ -266,9 +266,11 @@ class MapResult(Result, _core.Batch, _MapResult):
             return self.results
         return list(itertools.chain.from_iterable(self.results))
 
-    def _tell_progress(self, count: int) -> None:
-        assert self._progress is not None
-        self._progress(count * len(self.tasks[0]) if self._chunked and self.left else count)
+    def _tell_progress(self, progress: Callable[[int | None], object]) -> None:
+        count = (len(self.results) - self.left) * self._size
+        progress(min(count, self._total) if self.left else self._total)
+        if self.left == 0:
+            progress(None)
 
 
 def chunks(iterator: Iterator[Any], size: int) -> Iterator[list[Any]]:
@@ -399,7 +401,7 @@ class Stream(Job):
         return not self.ended
 
     def _has_room(self) -> bool:
-        return self.ended or self._free() * 2 >= self._bound
+        return self.ended or self._free() >= (self._bound / 2 if self._grows else 1)
 
     def _end(self, error: BaseException | None) -> None:
         if not self.ended:

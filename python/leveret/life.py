@@ -13,6 +13,7 @@ import os
 import sys
 
 from . import _core
+from .process import is_bound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def live_forked(
     if _core.proc_self() != child:  # the start has been undone, or the parent is over
         os._exit(1)
     try:
-        if process_obj.daemon:
+        if is_bound(process_obj):
             _follow(parent_pid, parent, parent_thread)
         sentinel = _core.proc_sentinel(parent, parent_pid)
     except BaseException:

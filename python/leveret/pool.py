@@ -125,9 +125,9 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         self._pool = crew.processes
         # At the interpreter's exit; and when the program has dropped the pool.
         self._terminate = util.Finalize(None, crew.terminate, exitpriority=15)
-        retire = weakref.finalize(self, crew.retire)
-        retire.atexit = False
-        crew.at_end = functools.partial(_let_go, self._terminate, retire)
+        dropped = weakref.finalize(self, crew.retire)
+        dropped.atexit = False
+        crew.at_end = functools.partial(_forget, self._terminate, dropped)
         self._state = RUN
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
@@ -414,10 +414,10 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
 Pool.register(ThreadPool)
 
 
-def _let_go(terminate: Any, retire: Any) -> None:
-    """Forget a crew that has ended: an error it was given leads, by its traceback, to the pool."""
-    terminate.cancel()
-    retire.detach()
+def _forget(at_exit: Any, dropped: Any) -> None:
+    """A crew is at its end: nobody needs to end it."""
+    at_exit.cancel()
+    dropped.detach()
 
 
 def _make_worker(process: Any, context: Any, **arguments: Any) -> Any:

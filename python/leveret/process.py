@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Process", "active_children"]
+__all__ = ["Process", "active_children", "bind", "is_bound"]
 
 TWICE = "cannot start a process twice"
 FOREIGN = "can only start a process object created by current process"
@@ -35,6 +35,16 @@ def _startable(process: Any) -> None:
     config = vars(std.current_process())["_config"]
     if config.get("daemon") and not config.get("leveret_worker"):
         raise AssertionError(DAEMONIC)
+
+
+def bind(process: Any) -> None:
+    """Have a process that is not started yet end with this one, as daemons do."""
+    vars(process)["_bound"] = True
+
+
+def is_bound(process: Any) -> bool:
+    """Whether a process ends with its parent."""
+    return bool(process.daemon or vars(process).get("_bound"))
 
 
 def active_children() -> list[std.BaseProcess]:

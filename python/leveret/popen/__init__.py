@@ -20,6 +20,7 @@ import signal
 import threading
 
 from .. import _core
+from ..process import is_bound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def explained(error: OSError) -> OSError:
 
 def flags_of(process_obj: Any) -> int:
     """What the process table is to know of a process that is about to be born."""
-    return WATCHED | (DAEMON if process_obj.daemon else 0)
+    return WATCHED | (DAEMON if is_bound(process_obj) else 0)
 
 
 class Popen:

@@ -17,6 +17,7 @@ import os
 import signal
 
 from .. import _core, dropin
+from ..process import is_bound
 from . import flags_of
 
 TYPE_CHECKING = False
@@ -56,7 +57,7 @@ class _Ticket:
     def __reduce__(self) -> tuple[Any, ...]:
         popen = self._popen
         fd = popen.DupFd(popen.duplicate_for_child(_core.session_fd()))
-        mourned = _core.proc_self() if self._process_obj.daemon else 0
+        mourned = _core.proc_self() if is_bound(self._process_obj) else 0
         ticket = self._process_obj.name, fd, popen._id, mourned, dropin.state()
         return eval, (BOARD, {"ours": OURS, "ticket": ticket})
 

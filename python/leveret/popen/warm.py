@@ -21,6 +21,7 @@ import sys
 from multiprocessing import reduction, spawn
 
 from .. import _core, dropin, zygote
+from ..process import is_bound
 from . import Popen as _Popen
 from . import flags_of
 
@@ -120,7 +121,7 @@ class Popen(_Popen):
                     flags, fds = flags | flag, [*fds, fd]
         if tracker := sys.modules.get("multiprocessing.resource_tracker"):
             flags, fds = flags | TRACKER, [*fds, tracker.getfd()]
-        if process_obj.daemon:
+        if is_bound(process_obj):
             flags |= WATCHED if mother.desk.watches else FOLLOW
         name = process_obj.name.encode("utf-8", "surrogatepass")
         changes = _pickle_changes(world, mother.world)

@@ -1,0 +1,941 @@
+"""Pool: what the standard library promises of it, and what it offers besides."""
+
+import contextlib
+import io
+import itertools
+import math
+import multiprocessing
+import multiprocessing.pool as std
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import leveret
+import pytest
+from forked import Child, PATIENCE_S, in_child, until
+from leveret import cpus, progress
+from leveret.pool import Pool
+
+METHODS = ("fork", "warm", "spawn", "forkserver")
+
+pytestmark = [
+    # The standard library's, of a fork beside threads: a pool forks when a worker has died.
+    pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
+]
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def add(x: int, y: int = 0) -> int:
+    return x + y
+
+
+def worker_pid(_: object = None) -> int:
+    return os.getpid()
+
+
+def fail(x: int) -> None:
+    raise ValueError(f"no {x}")
+
+
+def fail_at_three(x: int) -> int:
+    if x == 3:
+        raise ValueError("it is three")
+    return x
+
+
+def wait_for_file(path: str) -> str:
+    """Returns when there is such a file."""
+    until(lambda: os.path.exists(path))
+    return path
+
+
+def begin_and_wait(begun: str, path: str) -> str:
+    pathlib.Path(begun).touch()
+    return wait_for_file(path)
+
+
+@pytest.fixture(params=METHODS)
+def any_pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    with leveret.get_context(request.param).Pool(2) as pool:
+        yield pool
+    pool.join()
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    with leveret.get_context("fork").Pool(2) as pool:
+        yield pool
+    pool.join()
+
+
+# As it is there.
+
+
+def test_all_methods(any_pool: Pool) -> None:
+    pool = any_pool
+    assert pool.apply(add, (1,), {"y": 2}) == 3
+    assert pool.map(square, range(30)) == [x * x for x in range(30)]
+    assert pool.map(square, range(30), chunksize=7) == [x * x for x in range(30)]
+    assert pool.starmap(add, [(1, 2), (3, 4)]) == [3, 7]
+    assert pool.starmap(add, [(1, 2), (3, 4), (5, 6)], chunksize=2) == [3, 7, 11]
+    assert pool.apply_async(add, (1, 2)).get(PATIENCE_S) == 3
+    assert pool.map_async(square, (1, 2)).get(PATIENCE_S) == [1, 4]
+    assert pool.starmap_async(add, [(1, 2)]).get(PATIENCE_S) == [3]
+    assert list(pool.imap(square, range(300))) == [x * x for x in range(300)]
+    assert list(pool.imap(square, range(30), chunksize=7)) == [x * x for x in range(30)]
+    assert sorted(pool.imap_unordered(square, range(300))) == [x * x for x in range(300)]
+    assert sorted(pool.imap_unordered(square, iter(range(30)), 7)) == [x * x for x in range(30)]
+
+
+def test_nothing_to_do(pool: Pool) -> None:
+    assert pool.map(square, []) == []
+    assert pool.map(square, [], 5) == []
+    assert pool.map_async(square, iter(())).get(PATIENCE_S) == []
+    assert list(pool.imap(square, ())) == []
+    assert list(pool.imap_unordered(square, iter(()))) == []
+
+
+def test_it_is_a_standard_pool(pool: Pool) -> None:
+    assert isinstance(pool, std.Pool)
+    assert isinstance(pool.apply_async(worker_pid), std.AsyncResult)
+    assert isinstance(pool.map_async(square, [1]), std.MapResult)
+    assert isinstance(pool.imap(square, [1]), std.IMapIterator)
+    assert isinstance(pool.imap_unordered(square, [1]), std.IMapUnorderedIterator)
+    assert repr(pool) == "<leveret.pool.Pool state=RUN pool_size=2>"
+    assert len(pool._pool) == pool._processes == 2
+    assert all(process.daemon and "PoolWorker" in process.name for process in pool._pool)
+
+
+def test_a_result_is_not_there_at_once(pool: Pool, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "go"
+    result = pool.apply_async(wait_for_file, (str(path),))
+    assert not result.ready()
+    with pytest.raises(ValueError, match="not ready"):
+        result.successful()
+    with pytest.raises(leveret.TimeoutError):
+        result.get(0.01)
+    result.wait(0.01)
+    path.touch()
+    assert result.get(PATIENCE_S) == str(path)
+    assert result.ready() and result.successful()
+    assert result.get() == str(path)
+
+
+def test_ready_comes_true_without_waiting(pool: Pool) -> None:
+    result = pool.apply_async(square, (3,))
+    until(result.ready)
+    assert result.get(0) == 9
+    failed = pool.apply_async(fail, (3,))
+    until(failed.ready)
+    assert not failed.successful()
+
+
+def test_an_exception_has_its_traceback(any_pool: Pool) -> None:
+    with pytest.raises(ValueError, match="no 1") as caught:
+        any_pool.apply(fail, (1,))
+    cause = caught.value.__cause__
+    assert type(cause) is std.RemoteTraceback
+    assert 'raise ValueError(f"no {x}")' in str(cause)
+
+
+def test_a_map_fails_when_all_is_done(pool: Pool, tmp_path: pathlib.Path) -> None:
+    def items() -> Iterator[str]:
+        yield str(tmp_path / "absent" / "file")
+        yield from (str(tmp_path / str(number)) for number in range(20))
+
+    with pytest.raises(FileNotFoundError):
+        pool.map(pathlib.Path.touch, map(pathlib.Path, items()))
+    assert len(list(tmp_path.iterdir())) == 20
+
+
+def test_a_failure_in_a_stream_is_in_its_place(pool: Pool) -> None:
+    results = pool.imap(fail_at_three, range(6))
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(results)
+    assert list(results) == [4, 5]
+
+
+def test_callbacks_come_in_a_thread_of_the_pool(pool: Pool) -> None:
+    told: list[Any] = []
+
+    def tell(value: object) -> None:
+        told.append((value, threading.current_thread().name))
+
+    pool.apply_async(square, (3,), callback=tell).wait(PATIENCE_S)
+    pool.map_async(square, [1, 2], callback=tell).wait(PATIENCE_S)
+    pool.map_async(square, [], callback=tell).wait(PATIENCE_S)  # nobody is told, as there
+    pool.apply_async(fail, (3,), callback=tell, error_callback=tell).wait(PATIENCE_S)
+    assert [value for value, _ in told[:2]] == [9, [1, 4]]
+    assert str(told[2][0]) == "no 3" and len(told) == 3
+    assert all(name.startswith("leveret-pool") for _, name in told)
+
+
+def test_a_callback_that_raises_is_reported_once(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+
+    def refuse(value: int) -> None:
+        raise KeyError(value)
+
+    result = pool.apply_async(square, (3,), callback=refuse)
+    assert result.get(PATIENCE_S) == 9
+    assert pool.apply_async(square, (4,), callback=reported.append).get(PATIENCE_S) == 16
+    assert reported[0].exc_type is KeyError and reported[1:] == [16]
+
+
+def test_a_callback_may_use_the_pool(pool: Pool) -> None:
+    told: list[Any] = []
+
+    def go_on(value: int) -> None:
+        told.append(pool.apply(square, (value,)))
+        told.append(pool.map(square, range(3)))
+        told.append(result.get())
+
+    result = pool.apply_async(square, (3,), callback=go_on)
+    more = [pool.apply_async(square, (x,), callback=told.append) for x in range(10)]
+    assert [one.get(PATIENCE_S) for one in more] == [x * x for x in range(10)]
+    assert result.get(PATIENCE_S) == 9
+    until(lambda: len(told) == 13)
+    assert told.index(81) < told.index([0, 1, 4]) < told.index(9, told.index([0, 1, 4]))
+
+
+def test_callbacks_go_beside_a_caller_that_waits(pool: Pool) -> None:
+    told: list[int] = []
+    main = threading.current_thread()
+    for x in range(200):
+        pool.apply_async(
+            square, (x,), callback=lambda v: told.append(threading.current_thread() is not main)
+        )
+        pool.map(square, range(5))
+    until(lambda: len(told) == 200)
+    assert all(told)
+
+
+def test_many_threads_use_one_pool(pool: Pool) -> None:
+    wrong: list[object] = []
+
+    def use(seed: int) -> None:
+        for x in range(50):
+            if pool.apply(square, (x + seed,)) != (x + seed) ** 2:
+                wrong.append(x)
+            if pool.map(square, range(seed)) != [y * y for y in range(seed)]:
+                wrong.append(x)
+            if pool.apply_async(add, (x, seed), callback=id).get(PATIENCE_S) != x + seed:
+                wrong.append(x)
+
+    threads = [threading.Thread(target=use, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+    assert not wrong
+
+
+def test_a_pool_may_be_used_after_its_results_were_dropped(pool: Pool) -> None:
+    for x in range(100):
+        pool.apply_async(square, (x,))
+    assert pool.apply(square, (3,)) == 9
+    until(lambda: pool.apply(square, (3,)) == 9 and not pool._cache)
+
+
+# Ends.
+
+
+def test_a_closed_pool_takes_nothing(pool: Pool) -> None:
+    with pytest.raises(ValueError, match="still running"):
+        pool.join()
+    early = pool.map_async(square, range(100))
+    pool.close()
+    for call in (
+        lambda: pool.apply(square, (1,)),
+        lambda: pool.apply_async(square, (1,)),
+        lambda: pool.map(square, [1]),
+        lambda: pool.imap(square, [1]),
+        lambda: pool.imap_unordered(square, [1]),
+        lambda: pool.starmap(add, [(1, 2)]),
+        pool.__enter__,
+    ):
+        with pytest.raises(ValueError, match="Pool not running"):
+            call()
+    pool.join()
+    assert early.get(0) == [x * x for x in range(100)]
+    assert pool._pool == []
+
+
+def test_join_waits_for_what_nobody_waits_for(tmp_path: pathlib.Path) -> None:
+    pool = leveret.get_context("fork").Pool(2)
+    results = [pool.apply_async(square, (x,)) for x in range(50)]
+    told: list[int] = []
+    pool.apply_async(square, (7,), callback=told.append)
+    unread = pool.imap(square, (x for x in range(500)), buffersize=4)
+    plain = pool.imap_unordered(square, range(500), buffersize=4)
+    pool.close()
+    pool.join()
+    assert [result.get(0) for result in results] == [x * x for x in range(50)]
+    assert told == [49]
+    assert list(unread) == [x * x for x in range(500)]
+    assert sorted(plain) == [x * x for x in range(500)]
+
+
+def test_a_closed_pool_ends_though_nobody_joins_it(tmp_path: pathlib.Path) -> None:
+    pool = leveret.get_context("fork").Pool(2)
+    result = pool.apply_async(wait_for_file, (str(tmp_path / "go"),))
+    pool.close()
+    (tmp_path / "go").touch()
+    until(lambda: not pool._pool)
+    assert result.get(PATIENCE_S)
+    pool.join()
+
+
+def test_terminate_tells_who_waits(tmp_path: pathlib.Path) -> None:
+    pool = leveret.get_context("fork").Pool(2)
+    begun = tmp_path / "begun"
+    never = str(tmp_path / "never")
+    results = [pool.apply_async(begin_and_wait, (str(begun), never)) for _ in range(3)]
+    results.append(pool.map_async(wait_for_file, [never] * 3))
+    stream = pool.imap(wait_for_file, itertools.repeat(never))
+    waiting = threading.Thread(target=lambda: results[0].wait())
+    waiting.start()
+    until(begun.exists)
+    before = time.monotonic()
+    pool.terminate()
+    pool.join()
+    assert time.monotonic() - before < 5
+    waiting.join(PATIENCE_S)
+    for result in results:
+        with pytest.raises(RuntimeError, match="terminated"):
+            result.get(PATIENCE_S)
+    with pytest.raises(RuntimeError, match="terminated"):
+        next(stream)
+    assert list(stream) == []
+    pool.terminate()
+
+
+def test_terminate_ends_stopped_workers(pool: Pool) -> None:
+    pids = [process.pid for process in pool._pool]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    before = time.monotonic()
+    pool.terminate()
+    pool.join()
+    assert time.monotonic() - before < 5
+    assert not any(os.path.exists(f"/proc/{pid}/exe") for pid in pids)
+
+
+def test_an_exception_leaves_nothing(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(KeyError), leveret.get_context("fork").Pool(2) as pool:
+        pool.map_async(wait_for_file, [str(tmp_path / "never")] * 10)
+        raise KeyError
+    assert all(process.exitcode is not None for process in pool._pool)
+
+
+def test_a_dropped_pool_ends() -> None:
+    pool = leveret.get_context("fork").Pool(2)
+    assert pool.map(square, [1]) == [1]
+    pids = [process.pid for process in pool._pool]
+    with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
+        del pool
+    assert not any(os.path.exists(f"/proc/{pid}/exe") for pid in pids)
+
+
+def test_a_dropped_pool_does_what_was_begun(tmp_path: pathlib.Path) -> None:
+    pool = leveret.get_context("fork").Pool(2)
+    pids = [process.pid for process in pool._pool]
+    result = pool.apply_async(wait_for_file, (str(tmp_path / "go"),))
+    with pytest.warns(ResourceWarning):
+        del pool
+    (tmp_path / "go").touch()
+    assert result.get(PATIENCE_S)
+    until(lambda: not any(os.path.exists(f"/proc/{pid}/exe") for pid in pids))
+
+
+def test_a_stream_keeps_its_pool() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        results = leveret.get_context("fork").Pool(2).imap(square, (x for x in range(500)))
+        assert list(results) == [x * x for x in range(500)]
+        del results
+
+
+def test_a_pool_cannot_be_sent(pool: Pool) -> None:
+    with pytest.raises(NotImplementedError, match="cannot be passed"):
+        pool.apply(id, (pool,))
+
+
+# In other processes.
+
+
+def use_in_child(pool: Pool, result: Any) -> list[str]:
+    said = []
+    for call in (
+        lambda: pool.apply(square, (1,)),
+        lambda: pool.map(square, [1]),
+        lambda: pool.imap(square, [1]),
+        lambda: result.get(),
+        pool.close,
+        pool.terminate,
+        pool.join,
+    ):
+        try:
+            call()
+        except RuntimeError as error:
+            said.append(str(error))
+    return said
+
+
+def test_a_forked_child_is_told_whose_the_pool_is(pool: Pool, tmp_path: pathlib.Path) -> None:
+    result = pool.apply_async(wait_for_file, (str(tmp_path / "go"),))
+    said = in_child(use_in_child, pool, result)
+    assert len(said) == 7
+    assert all(f"this pool belongs to process {os.getpid()}" in text for text in said)
+    (tmp_path / "go").touch()
+    assert result.get(PATIENCE_S)
+
+
+_own: list[Pool] = []
+
+
+def use_own_pool(x: int) -> int:
+    return _own[0].apply(square, (x,))
+
+
+def test_a_task_cannot_use_its_own_pool() -> None:
+    with leveret.get_context("fork").Pool(2) as first:
+        pass
+    first.join()
+    _own[:] = [first]
+    with leveret.get_context("fork").Pool(1) as pool:
+        with pytest.raises(RuntimeError, match="a task cannot use the pool that runs it"):
+            pool.apply(use_own_pool, (3,))
+    pool.join()
+    _own.clear()
+
+
+def pool_of_its_own(x: int) -> list[int]:
+    with leveret.get_context("fork").Pool(2) as pool:
+        return pool.map(square, range(x))
+
+
+def test_a_task_may_have_a_pool_of_its_own(any_pool: Pool) -> None:
+    assert any_pool.map(pool_of_its_own, [2, 3]) == [[0, 1], [0, 1, 4]]
+
+
+def is_daemon() -> bool:
+    return multiprocessing.current_process().daemon
+
+
+def test_workers_are_daemons(pool: Pool) -> None:
+    assert pool.apply(is_daemon)
+
+
+# What cannot be sent.
+
+
+class Unpicklable:
+    def __reduce__(self) -> Any:
+        raise RuntimeError("cannot pickle it")
+
+
+class Undecodable:
+    def __reduce__(self) -> Any:
+        return int, ("x",)
+
+
+class DemandingError(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+class LockedError(Exception):
+    def __init__(self) -> None:
+        super().__init__("locked")
+        self.lock = threading.Lock()
+
+
+def give(name: str) -> Any:
+    return {"unpicklable": Unpicklable, "undecodable": Undecodable, "lock": threading.Lock}[name]()
+
+
+def raise_it(name: str) -> Any:
+    raise DemandingError(1, 2) if name == "demanding" else LockedError
+
+
+def test_what_cannot_be_encoded(pool: Pool) -> None:
+    told: list[BaseException] = []
+    for call in (
+        lambda: pool.map(square, [1, Unpicklable()]),
+        lambda: pool.apply(square, (Unpicklable(),)),
+        lambda: pool.apply_async(square, (Unpicklable(),), error_callback=told.append).get(9),
+        lambda: pool.map_async(square, [Unpicklable()] * 3, error_callback=told.append).get(9),
+        lambda: list(pool.imap(square, [1, Unpicklable(), 2])),
+        lambda: list(pool.imap_unordered(square, iter([Unpicklable()]))),
+    ):
+        with pytest.raises(RuntimeError, match="cannot pickle it"):
+            call()
+    assert [str(error) for error in told] == ["cannot pickle it"] * 2
+    assert pool.map(square, [2]) == [4]
+
+
+def test_functions_that_cannot_be_encoded(pool: Pool) -> None:
+    told: list[BaseException] = []
+    with pytest.raises(Exception, match="pickle|local"):
+        pool.apply(threading.Lock().acquire)
+    result = pool.map_async(threading.Lock().acquire, [1, 2], error_callback=told.append)
+    with pytest.raises(Exception, match="pickle|local"):
+        result.get(PATIENCE_S)
+    assert len(told) == 1
+    with pytest.raises(Exception, match="pickle|local"):
+        next(pool.imap(threading.Lock().acquire, [1, 2]))
+
+
+def test_results_that_cannot_be_encoded(pool: Pool) -> None:
+    with pytest.raises(std.MaybeEncodingError, match="cannot pickle it") as caught:
+        pool.apply(give, ("unpicklable",))
+    assert "Unpicklable" in caught.value.value and "cannot pickle it" in caught.value.exc
+    with pytest.raises(std.MaybeEncodingError):
+        pool.map(give, ["lock"])
+
+
+def test_results_that_cannot_be_decoded(pool: Pool) -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        pool.apply(give, ("undecodable",))
+    with pytest.raises(ValueError, match="invalid literal"):
+        pool.map(give, ["undecodable", "undecodable"])
+
+
+def test_exceptions_that_cannot_be_sent(pool: Pool) -> None:
+    with pytest.raises(leveret.RemoteError, match="DemandingError: 1 and 2.*unpickling") as one:
+        pool.apply(raise_it, ("demanding",))
+    assert one.value.type.endswith("DemandingError") and one.value.text == "1 and 2"
+    assert "raise DemandingError" in one.value.traceback
+    with pytest.raises(leveret.RemoteError, match=r"LockedError: locked.*cannot be pickled"):
+        pool.map(raise_it, ["lock"])
+
+
+def test_what_is_not_callable(pool: Pool) -> None:
+    for call in (
+        lambda: pool.apply(5),  # type: ignore[arg-type]
+        lambda: pool.map(5, [1]),  # type: ignore[arg-type]
+        lambda: list(pool.imap(None, [1])),  # type: ignore[arg-type]
+        lambda: pool.apply_async(square, 5).get(PATIENCE_S),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError, match="callable|iterable"):
+            call()
+
+
+def test_pickling_may_use_the_pool_and_its_lock(pool: Pool) -> None:
+    lock = threading.RLock()
+
+    class Argument:
+        def __reduce__(self) -> Any:
+            with lock:
+                return int, (str(pool.apply(square, (3,))),)
+
+    with lock:
+        assert pool.apply(square, (Argument(),)) == 81
+        assert pool.map(square, [Argument(), Argument()]) == [81, 81]
+
+
+# Streams.
+
+
+def counted(count: list[int], limit: int | None = None) -> Iterator[int]:
+    for number in itertools.count() if limit is None else range(limit):
+        count.append(number)
+        yield number
+
+
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+def test_an_endless_input_is_read_as_results_are_taken(pool: Pool, name: str) -> None:
+    read: list[int] = []
+    results = getattr(pool, name)(square, counted(read), buffersize=8)
+    for taken in range(1, 50):
+        next(results)
+        assert len(read) <= taken + 8
+    results = getattr(pool, name)(square, counted(read))
+    assert len({next(results) for _ in range(3000)}) == 3000
+    assert len(read) < 3000 + 50 + 70_000
+
+
+def test_a_bounded_list_is_read_no_further(pool: Pool, tmp_path: pathlib.Path) -> None:
+    paths = [str(tmp_path / str(number)) for number in range(20)]
+    results = pool.imap(pathlib.Path.touch, map(pathlib.Path, paths), buffersize=3)
+    until(lambda: len(list(tmp_path.iterdir())) == 3)
+    next(results)
+    until(lambda: len(list(tmp_path.iterdir())) >= 4)
+    assert len(list(tmp_path.iterdir())) <= 5
+    list(results)
+    assert len(list(tmp_path.iterdir())) == 20
+
+
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_an_input_that_raises_delivers_what_came_before(
+    pool: Pool, name: str, chunksize: int
+) -> None:
+    def items() -> Iterator[int]:
+        yield from range(9)
+        raise KeyError("no more")
+
+    results = getattr(pool, name)(square, items(), chunksize)
+    assert sorted(next(results) for _ in range(9)) == [x * x for x in range(9)]
+    with pytest.raises(KeyError, match="no more"):
+        next(results)
+    assert list(results) == []
+
+
+def test_an_input_may_wait_for_the_results(pool: Pool) -> None:
+    back: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            until(lambda number=number: len(back) >= number)
+            yield number
+
+    for result in pool.imap(square, items()):
+        back.append(result)
+    assert back == [x * x for x in range(20)]
+
+
+def test_next_may_time_out(pool: Pool, tmp_path: pathlib.Path) -> None:
+    path = str(tmp_path / "go")
+    results = pool.imap(wait_for_file, [path])
+    with pytest.raises(leveret.TimeoutError):
+        results.next(0.01)
+    pathlib.Path(path).touch()
+    assert results.next(PATIENCE_S) == path
+    with pytest.raises(StopIteration):
+        results.next(0)
+
+
+def test_a_dropped_stream_reads_no_more(pool: Pool) -> None:
+    read: list[int] = []
+    results = pool.imap(square, counted(read), buffersize=4)
+    next(results)
+    del results
+    until(lambda: not any("imap" in thread.name for thread in threading.enumerate()))
+    assert len(read) <= 6
+    until(lambda: pool.apply(square, (2,)) == 4 and not pool._cache)
+
+
+def test_two_threads_take_from_one_stream(pool: Pool) -> None:
+    results = pool.imap_unordered(square, iter(range(5000)))
+    taken: list[int] = []
+    threads = [threading.Thread(target=lambda: taken.extend(results)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert sorted(taken) == [x * x for x in range(5000)]
+
+
+def test_an_input_that_cannot_be_iterated(pool: Pool) -> None:
+    with pytest.raises(TypeError):
+        pool.map(square, 5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        next(pool.imap(square, 5))  # type: ignore[arg-type]
+
+
+# Arguments.
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"processes": 0}, "at least 1"),
+        ({"processes": -3}, "at least 1"),
+        ({"processes": 10**6}, "at most 4096"),
+        ({"maxtasksperchild": 0}, "positive int or None"),
+        ({"maxtasksperchild": 0.5}, "positive int or None"),
+        ({"timeout": 0}, "positive number of seconds"),
+        ({"timeout": float("nan")}, "positive number of seconds"),
+        ({"timeout": float("inf")}, "positive number of seconds"),
+        ({"retries": -1}, "at least 0"),
+        ({"retries": 1.5}, "at least 0"),
+        ({"max_memory_per_child": 0}, "positive number of bytes"),
+        ({"max_memory_per_child": (2, 1)}, "positive number of bytes"),
+        ({"threads": 0}, "positive int or None"),
+        ({"threads": "some"}, "positive int or None"),
+    ],
+)
+def test_bad_arguments(options: dict[str, Any], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        leveret.get_context("fork").Pool(**options)
+
+
+def test_bad_initializer() -> None:
+    with pytest.raises(TypeError, match="initializer must be a callable"):
+        leveret.get_context("fork").Pool(1, initializer=5)
+
+
+def test_bad_arguments_of_calls(pool: Pool) -> None:
+    for call, error in (
+        (lambda: pool.map(square, [1], 0), "Chunksize"),
+        (lambda: pool.imap(square, [1], 0), "Chunksize"),
+        (lambda: pool.imap(square, [1], buffersize=0), "buffersize"),
+        (lambda: pool.map(square, [1], timeout=-1), "timeout"),
+        (lambda: pool.apply(square, (1,), retries=-1), "retries"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            call()
+    with pytest.raises(TypeError, match="progress"):
+        pool.map(square, [1], progress=5)
+
+
+# What subclasses do.
+
+
+class WithQueues(Pool):
+    """As joblib's PicklingPool: queues of its own."""
+
+    def _setup_queues(self) -> None:
+        self.set_up = True
+        super()._setup_queues()
+
+
+def test_a_subclass_with_its_own_queues_has_a_standard_pool() -> None:
+    with WithQueues(2, context=leveret.get_context("fork")) as pool:
+        assert pool.set_up and pool._crew is None
+        assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+        assert pool.apply(square, (3,)) == 9
+        assert list(pool.imap(square, range(3))) == [0, 1, 4]
+        assert pool._cache == {}
+        assert repr(pool).startswith("<test_pool.WithQueues state=RUN")
+    pool.join()
+
+
+class NotDaemons(Pool):
+    """As programs do that want children of workers."""
+
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:  # noqa: N802 - the standard name
+        process = ctx.Process(*args, **kwds)
+        process.made_by = "us"
+        return process
+
+
+def test_a_subclass_may_make_the_processes() -> None:
+    with NotDaemons(2, context=leveret.get_context("fork")) as pool:
+        assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+        assert [process.made_by for process in pool._pool] == ["us", "us"]
+    pool.join()
+
+
+# Progress.
+
+
+def test_progress_is_told(pool: Pool) -> None:
+    told: list[tuple[int, int | None]] = []
+
+    def tell(done: int, total: int | None) -> None:
+        told.append((done, total))
+
+    pool.map(square, range(100), progress=tell)
+    assert told[-1] == (100, 100) and told == sorted(told)
+    pool.map(square, range(100), 7, progress=tell)
+    assert told[-1] == (100, 100)
+    del told[:]
+    list(pool.imap(square, range(5), progress=tell))
+    assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+    del told[:]
+    list(pool.imap_unordered(square, iter(range(5)), 2, progress=tell))
+    assert told == [(count, None) for count in range(1, 6)]
+
+
+def test_progress_that_raises_is_reported_once(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+
+    def refuse(done: int, total: int | None) -> None:
+        raise KeyError(done)
+
+    assert pool.map(square, range(100), progress=refuse) == [x * x for x in range(100)]
+    assert len(reported) == 1 and reported[0].exc_type is KeyError
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_a_line_on_a_terminal(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    list(pool.imap(square, range(5), progress=True))
+    assert "\r5 of 5, 100 %" in stream.getvalue() and stream.getvalue().endswith("s\n")
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    pool.map(square, range(5), progress=True)
+    assert "\r5 of 5, 100 %" in stream.getvalue() and stream.getvalue().endswith("s\n")
+    monkeypatch.setattr(sys, "stderr", quiet := io.StringIO())
+    pool.map(square, range(5), progress=True)
+    assert quiet.getvalue() == ""
+
+
+def test_progress_is_tqdms_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bar:
+        def __init__(self, total: int | None) -> None:
+            self.n, self.total, self.closed = 0, total, False
+            bars.append(self)
+
+        def update(self, count: int) -> None:
+            self.n += count
+
+        def close(self) -> None:
+            self.closed = True
+
+    bars: list[Bar] = []
+    module = type(sys)("tqdm")
+    module.tqdm = Bar  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tqdm", module)
+    shown = progress.shown(True, 5)
+    assert shown is not None
+    shown(2)
+    shown(5)
+    shown(None)
+    assert (bars[0].n, bars[0].total, bars[0].closed) == (5, 5, True)
+
+
+# How many.
+
+
+def test_default_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    with leveret.get_context("fork").Pool() as pool:
+        assert pool._processes == cpus.usable()
+    pool.join()
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "expected"),
+    [
+        ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "150000 100000"}, 2),
+        ("0::/a/b", {"a/b/cpu.max": "50000 100000", "a/cpu.max": "150000 100000"}, 1),
+        ("0::/gone", {"cpu.max": "300000 100000"}, 3),
+        ("3:cpu,cpuacct:/a", {"a/cpu.cfs_quota_us": "-1", "a/cpu.cfs_period_us": "100000"}, 9),
+        (
+            "3:cpu,cpuacct:/a\n2:memory:/",
+            {"a/cpu.cfs_quota_us": "400000", "a/cpu.cfs_period_us": "100000"},
+            4,
+        ),
+        ("0::/a", {"a/cpu.max": "what"}, 9),
+    ],
+)
+def test_quotas_of_cgroups(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+    lines: str,
+    files: dict[str, str],
+    expected: int,
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "cgroup").write_text(lines)
+    monkeypatch.setattr(cpus, "OURS", str(tmp_path / "cgroup"))
+    monkeypatch.setattr(cpus, "V1", str(tmp_path))
+    monkeypatch.setattr(cpus, "V2", str(tmp_path))
+    assert min([9, *map(math.ceil, cpus.quotas())]) == expected
+
+
+def blas_threads() -> dict[str, str | None]:
+    return {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+def test_threads_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    share = str(max(1, cpus.usable() // 2))
+
+    def told(**options: Any) -> Any:
+        with leveret.get_context("fork").Pool(2, **options) as pool:
+            return tuple(pool.apply(blas_threads).values())
+
+    assert told() == (share, share)
+    assert told(threads=3) == ("3", "3")
+    assert told(threads=None) == (None, None)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    assert told(threads=3) == ("3", "7")
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert told(threads=3) == ("5", "7")
+
+
+# After install().
+
+
+def run(program: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    options = {"capture_output": True, "text": True, "timeout": 50, **options}
+    text = textwrap.dedent(program)
+    return subprocess.run([sys.executable, *arguments, "-c", text], check=False, **options)
+
+
+def test_install_replaces_the_standard_pool() -> None:
+    said = run(
+        """
+        import multiprocessing, sys
+        from multiprocessing.pool import ThreadPool
+        import leveret
+        leveret.install()
+        import multiprocessing.pool
+        assert multiprocessing.pool.Pool.__module__ == "leveret.pool"
+        assert multiprocessing.pool.ThreadPool is ThreadPool
+        with ThreadPool(2) as threads:
+            assert isinstance(threads, multiprocessing.pool.Pool)
+            assert threads.map(abs, [-1, 2]) == [1, 2]
+        with multiprocessing.get_context("fork").Pool(2, timeout=30) as pool:
+            assert type(pool) is multiprocessing.pool.Pool
+            assert pool.map(abs, [-1, 2]) == [1, 2]
+        class Own(multiprocessing.pool.Pool):
+            def _setup_queues(self):
+                super()._setup_queues()
+        with Own(2, context=multiprocessing.get_context("fork")) as pool:
+            assert pool.map(abs, [-1, 2]) == [1, 2]
+        """,
+        "-W",
+        "error",
+    )
+    assert (said.stderr, said.returncode) == ("", 0)
+
+
+def test_importing_the_package_imports_no_pool() -> None:
+    said = run(
+        """
+        import sys, leveret
+        assert not {"multiprocessing", "leveret.pool", "leveret.crew"} & set(sys.modules)
+        import leveret.pool
+        assert "concurrent.futures" not in sys.modules
+        """
+    )
+    assert (said.stderr, said.returncode) == ("", 0)
+
+
+def test_contexts_make_pools(tmp_path: pathlib.Path) -> None:
+    made: list[Callable[..., Any]] = [leveret.Pool, Pool, leveret.get_context("warm").Pool]
+    for make in made:
+        with make(1, timeout=30, retries=1) as pool:
+            assert pool.apply(square, (3,)) == 9
+        pool.join()
+
+
+def test_a_child_that_waits_is_told() -> None:
+    """A process that is forked while a thread of the pool sleeps can make a pool itself."""
+    with leveret.get_context("fork").Pool(1) as pool, contextlib.ExitStack() as stack:
+        pool.apply_async(square, (1,), callback=id).wait(PATIENCE_S)
+        child = stack.enter_context(Child(pool_of_its_own, 3))
+        assert child.result() == [0, 1, 4]
+    pool.join()
