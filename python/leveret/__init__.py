@@ -47,7 +47,7 @@ _OURS = (
     "sharedctypes",
     "synchronize",
 )
-_FAULTS = ("RemoteError", "TaskTimeout", "WorkerDied")
+_FAULTS = {"RemoteError": "faults", "TaskTimeout": "faults", "WorkerDied": "deaths"}
 _STANDARD = (
     "dummy",
     "dummy.connection",
@@ -117,7 +117,7 @@ def __getattr__(name: str) -> Any:
 
         return ProcessPoolExecutor
     if name in _FAULTS:
-        return getattr(importlib.import_module("leveret.faults"), name)
+        return getattr(importlib.import_module(f"leveret.{_FAULTS[name]}"), name)
     if name in __all__:
         from .context import default_context
 

@@ -14,6 +14,7 @@ the end are under the mutex, so that nobody is born after the end.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 from math import inf
 from time import monotonic
@@ -36,12 +37,13 @@ GRACE_S = 1.0  # from the interrupt of a task to the end of its worker
 END_S = 0.5  # from SIGTERM to SIGKILL, for all workers together
 BIRTH_LOOK_S = 0.05  # while a worker is not enlisted, only its process tells of its death
 RESTART_S = 1.0  # after a start that failed
+HELD_S, HELD_MOST_S = 0.02, 1.0  # between two looks at what is claimed and not begun
 
 # So many workers in a row that end before they have done anything, and the crew gives up: by a
 # status of their own; by a signal, within so many seconds.
 EARLY_EXITS, EARLY_KILLS, EARLY_S = 3, 20, 1.0
 
-READY = _core.READY  # of an event without a job; UNFIT otherwise
+READY = _core.READY  # what an event without a job is; UNFIT otherwise
 
 
 class _Member:
@@ -52,7 +54,15 @@ class _Member:
         self.process = process
         self.ready = ready  # initialised
         self.born = False  # seen enlisted
+        self.killed = False  # by us, for a task that could not be stopped
         self.since = monotonic()
+
+
+def _again(error: BaseException) -> BaseException:
+    """A copy, to be raised: the frames that it comes through may have the pool."""
+    copied = copy.copy(error)
+    copied.__cause__ = error.__cause__
+    return copied
 
 
 class Crew(Pump):
@@ -96,7 +106,13 @@ class Crew(Pump):
         self._members: dict[int, _Member] = {}
         self._early: list[int] = []  # statuses of those that did nothing, one after another
         self._rest = -inf  # until when none is started
-        self._stopping: dict[int, tuple[int, int, float]] = {}  # number: row, finished, until
+        # Tasks to be stopped: number: row, how many the worker had finished when the task was
+        # seen to run (None: not yet), until when it has time.
+        self._stopping: dict[int, tuple[int, int | None, float]] = {}
+        self._looking = False  # an alarm is set for looking at claims
+        self._pause = HELD_S
+        self._claims: dict[int, int] = {}  # row: the first number of its claim, when we looked
+        self._finished = 0  # all tasks, by then
         self._gone = Condition(self._is_gone)
         self._faults = worker.Faults.create()
         self._orders = worker.Orders(
@@ -138,7 +154,7 @@ class Crew(Pump):
         """Raise what is to be said of this crew instead of taking a task."""
         self.check_owner()
         if self.broken is not None:
-            raise self.broken
+            raise _again(self.broken)
 
     def submit(self, function: Any, kind: int, argument: Any, job: Any, place: int = 0) -> Any:
         """Put a task, whose result JOB gets; its number, or None if it could not be encoded."""
@@ -181,13 +197,21 @@ class Crew(Pump):
         if self._on_demand and len(self._members) < self.size:
             self._grow()
         if job in self._jobs:
+            self._look_soon()
             return
         self._jobs.add(job)
         try:
             self._attend_to(job)
+            self._look_soon()
         except BaseException:
             self._forget(job)
             raise
+
+    def _look_soon(self) -> None:
+        """Tasks are put: somebody may claim several, and be held up by the first."""
+        if not self._looking:
+            self._looking, self._pause = True, HELD_S
+            self._ring_at(monotonic() + HELD_S)
 
     def cancel(self, number: int) -> bool:
         """Whether the task of that NUMBER will not be run: nobody had claimed it."""
@@ -205,11 +229,20 @@ class Crew(Pump):
             seen = self.board.look(row)
             if seen is not None and self._has_claimed(seen, number):
                 self.board.order(row, number, why)
-                self._stopping[number] = row, seen[5], monotonic() + GRACE_S
-                self._signal(member.process, "interrupt")
-                self._ring_at(monotonic() + GRACE_S)
+                self._stopping[number] = row, None, monotonic() + GRACE_S
+                self._interrupt(number, seen, member)
                 self.want_thread()
         return True
+
+    def _interrupt(self, number: int, seen: tuple[Any, ...], member: _Member) -> None:
+        """Interrupt a task that runs; one that does not shall not begin."""
+        until = monotonic() + GRACE_S
+        if seen[3] == number:
+            self._stopping[number] = member.row, seen[5], until
+            self._signal(member.process, "interrupt")
+        else:
+            self._take_back(member.row)
+        self._ring_at(until)
 
     @staticmethod
     def _has_claimed(seen: tuple[Any, ...], number: int) -> bool:
@@ -246,6 +279,8 @@ class Crew(Pump):
             self._kill_stopping(now)
         if self._timed:
             self._look_at_limits(now)
+        if self._looking:
+            self._look_at_claims(now)
         if len(self._members) < self.size:
             self._fill()
 
@@ -276,15 +311,47 @@ class Crew(Pump):
     def _kill_stopping(self, now: float) -> None:
         """Kill who still runs what it was told to stop."""
         for number, (row, finished, until) in list(self._stopping.items()):
-            seen = self.board.look(row)
-            if seen is None or seen[3] != number or seen[5] != finished:
+            seen, member = self.board.look(row), self._members.get(row)
+            runs = seen is not None and self._has_claimed(seen, number)
+            if seen is None or member is None or not runs or seen[5] != (finished or seen[5]):
                 del self._stopping[number]
+            elif finished is None and seen[3] == number:
+                self._interrupt(number, seen, member)  # it has begun since
             elif until <= now:
                 del self._stopping[number]
-                if member := self._members.get(row):
-                    self._signal(member.process, "kill")
+                member.killed = True
+                self._signal(member.process, "kill")
             else:
                 self._alarm = min(self._alarm, until)
+
+    def _look_at_claims(self, now: float) -> None:
+        """Take back what is held up by a task that takes long.
+
+        Claims of many are made by who is quick, and tells of it: as long as nothing moves, we look
+        less and less often.
+        """
+        claims, finished = {}, 0
+        for row in list(self._members):
+            if seen := self.board.look(row):
+                finished += seen[5]
+                if seen[2] > 1:
+                    claims[row] = seen[1]
+        for row, first in claims.items():
+            if self._claims.get(row) == first:
+                self._take_back(row)
+        moves = claims or finished != self._finished
+        self._claims, self._finished = claims, finished
+        self._pause = HELD_S if moves else min(self._pause * 2, HELD_MOST_S)
+        self._looking = bool(claims) or self.board.waiting() > 0
+        if self._looking:
+            self._alarm = min(self._alarm, now + self._pause)
+
+    def _take_back(self, row: int) -> None:
+        """What a worker has claimed and not begun is for others."""
+        for number in self.board.revoke(row):
+            found = self.board.find(number)
+            if found is not None and self.board.strike(number):
+                self._put_again(*found)
 
     # --- births and deaths ---------------------------------------------------------------------
 
@@ -417,7 +484,7 @@ class Crew(Pump):
         self, member: _Member, last: tuple[Any, ...], orphans: Iterable[tuple[Any, int, bool]]
     ) -> None:
         """Say what becomes of a dead worker's tasks, and of the crew."""
-        from_itself = member.process.exitcode == 0 and not orphans
+        from_itself = member.killed or (member.process.exitcode == 0 and not orphans)
         if not member.ready:
             self.break_off(self._died(member, "", initializing=True))
         elif self.strict and not from_itself:
@@ -435,9 +502,9 @@ class Crew(Pump):
                 self._put_again(job, place)
 
     def _died(self, member: _Member, task: str, **circumstances: Any) -> BaseException:
-        from . import faults
+        from . import deaths
 
-        return faults.worker_died(
+        return deaths.worker_died(
             member.process.pid,
             member.process.exitcode,
             task,
@@ -465,6 +532,7 @@ class Crew(Pump):
             job.fail(place, error)
             self._settle(job)
         else:
+            self._look_soon()
             job.moved(place, number)
 
     def _note_early_end(self, member: _Member) -> None:
@@ -492,9 +560,9 @@ class Crew(Pump):
             if member := self._members.get(row):
                 member.born = member.ready = True
         else:
-            from . import faults
+            from . import deaths
 
-            self.break_off(faults.unfit(self._orders.initializer, self.revived(value)))
+            self.break_off(deaths.unfit(self._orders.initializer, self.revived(value)))
 
     # --- ends ----------------------------------------------------------------------------------
 
@@ -514,7 +582,7 @@ class Crew(Pump):
 
     def _give_up(self, error: BaseException) -> None:
         for job in list(self._jobs):
-            job.give_up(error)
+            job.give_up(_again(error))
             self._forget(job)
         self._wake_done()
 
@@ -560,10 +628,12 @@ class Crew(Pump):
                 self.terminate()
 
     def _finish(self) -> None:
-        """Nobody is left."""
-        self._faults.close()
-        if self.at_end is not None:
-            self.at_end()
+        """Nobody is left. By the thread, and by who joins."""
+        with self._mutex:
+            self._faults.close()
+            at_end, self.at_end = self.at_end, None
+        if at_end is not None:
+            at_end()
 
     def _kill_all(self) -> None:
         processes = list(self.processes)

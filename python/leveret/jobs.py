@@ -14,6 +14,7 @@ thread of its own, as it is the standard library's way: it may wait for the very
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import sys
 import threading
@@ -44,6 +45,7 @@ APPLY = _core.APPLY
 ITEM, CHUNK = _core.ITEM, _core.CHUNK
 STAR, STARCHUNK = _core.STAR, _core.STARCHUNK
 
+NOTHING = object()
 WHOLE = -1  # no place, but all of a job
 
 # Iterating over these runs no code of anybody's, and waits for nothing.
@@ -240,10 +242,7 @@ class MapResult(Result, _core.Batch, _MapResult):
         if place == WHOLE:
             self.failures.append((place, error))
             self.left = 0
-        if self.left > 0:
-            self.failures.append((place, error))
-            self.left -= 1
-        if self.left == 0:
+        if self.left == 0 or _core.Batch.fail(self, place, error):
             self.finish()
 
     def finish(self) -> None:
@@ -508,11 +507,10 @@ class Stream(Job):
             left = None if deadline is None else max(0.0, deadline - monotonic())
             if not self._crew.wait_for(self, left):
                 raise std.TimeoutError
-            try:
+            with contextlib.suppress(LookupError):
                 return self.pop()
-            except LookupError:
-                if self.over and not self.items:
-                    return self._last()
+            if self.over and not self.items:
+                return self._last()
 
     def _last(self) -> Any:
         error, self.error = self.error, None
@@ -563,6 +561,8 @@ class IMapIterator(_IMapIterator):  # type: ignore[misc]
         try:
             value = stream.pop()
         except LookupError:
+            value = NOTHING
+        if value is NOTHING:
             value = self._await(timeout)
         if stream.hungry:
             stream.eat()

@@ -276,6 +276,7 @@ class Pump:
         return len(self._events) > before
 
     def _tell_jobs(self) -> None:
+        """Tell the jobs what was fetched."""
         if not self._events:
             return
         if self._thread is not None and self._is_thread():

@@ -310,7 +310,7 @@ class Faults:
         said = os.pread(self._fd, FAULT_BYTES, row * FAULT_BYTES).partition(b"\0")[0]
         if said:
             os.pwrite(self._fd, bytes(len(said)), row * FAULT_BYTES)
-        return said.decode(errors="replace")
+        return _without_our_frames(said.decode(errors="replace"))
 
     def close(self) -> None:
         """In the owner: there is nobody any more who would say something."""
@@ -320,3 +320,13 @@ class Faults:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _without_our_frames(text: str) -> str:
+    """A traceback down to the task: below it is how the worker came to run it."""
+    lines, below = [], False
+    for line in text.splitlines(keepends=True):
+        below = below or f'"{__file__}"' in line
+        if not (below and line.startswith('  File "')):
+            lines.append(line)
+    return "".join(lines)

@@ -53,6 +53,22 @@ int lvri_batch_store(struct lvri_batch *b, Py_ssize_t place, enum lvri_result wh
   return 0;
 }
 
+PyDoc_STRVAR(fail_doc,
+             "fail($self, place, exception, /)\n--\n\n"
+             "What was struck out failed: count it, and tell whether it was the last one.");
+
+static PyObject *batch_fail(PyObject *self, PyObject *args) {
+  struct lvri_batch *b = batch_of(self);
+  PyObject *exception;
+  Py_ssize_t place;
+
+  if (!PyArg_ParseTuple(args, "nO:fail", &place, &exception) || lvri_batch_check(b, place, 1) < 0 ||
+      append_failure(b->failures, place, exception) < 0)
+    return NULL;
+  b->left--;
+  return PyBool_FromLong(b->left == 0);
+}
+
 /* --- life ---------------------------------------------------------------------------------- */
 
 static PyObject *new_results(Py_ssize_t count) {
@@ -119,6 +135,11 @@ static PyMemberDef batch_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
+static PyMethodDef batch_methods[] = {
+    {"fail", batch_fail, METH_VARARGS, fail_doc},
+    {NULL, NULL, 0, NULL},
+};
+
 PyDoc_STRVAR(batch_doc,
              "Batch(count)\n--\n\n"
              "Waits for the results of many tasks, and keeps them by place.");
@@ -129,6 +150,7 @@ static PyType_Slot batch_slots[] = {
     {Py_tp_dealloc, batch_dealloc},
     {Py_tp_traverse, batch_traverse},
     {Py_tp_clear, batch_clear},
+    {Py_tp_methods, batch_methods},
     {Py_tp_members, batch_members},
     {0, NULL},
 };

@@ -20,9 +20,25 @@ from typing import Any
 
 import leveret
 import pytest
+import tasks
 from forked import Child, PATIENCE_S, in_child, until
 from leveret import cpus, progress
 from leveret.pool import Pool
+from tasks import (
+    add,
+    begin_and_wait,
+    blas_threads,
+    DemandingError,
+    fail,
+    fail_at_three,
+    give,
+    is_daemon,
+    raise_it,
+    square,
+    Unpicklable,
+    wait_for_file,
+    worker_pid,
+)
 
 METHODS = ("fork", "warm", "spawn", "forkserver")
 
@@ -32,37 +48,11 @@ pytestmark = [
 ]
 
 
-def square(x: int) -> int:
-    return x * x
 
 
-def add(x: int, y: int = 0) -> int:
-    return x + y
 
 
-def worker_pid(_: object = None) -> int:
-    return os.getpid()
 
-
-def fail(x: int) -> None:
-    raise ValueError(f"no {x}")
-
-
-def fail_at_three(x: int) -> int:
-    if x == 3:
-        raise ValueError("it is three")
-    return x
-
-
-def wait_for_file(path: str) -> str:
-    """Returns when there is such a file."""
-    until(lambda: os.path.exists(path))
-    return path
-
-
-def begin_and_wait(begun: str, path: str) -> str:
-    pathlib.Path(begun).touch()
-    return wait_for_file(path)
 
 
 @pytest.fixture(params=METHODS)
@@ -407,36 +397,25 @@ def test_a_forked_child_is_told_whose_the_pool_is(pool: Pool, tmp_path: pathlib.
     assert result.get(PATIENCE_S)
 
 
-_own: list[Pool] = []
 
 
-def use_own_pool(x: int) -> int:
-    return _own[0].apply(square, (x,))
 
-
-def test_a_task_cannot_use_its_own_pool() -> None:
+def test_a_task_cannot_use_itstasks.own_pool() -> None:
     with leveret.get_context("fork").Pool(2) as first:
         pass
     first.join()
-    _own[:] = [first]
+    tasks.own[:] = [first]
     with leveret.get_context("fork").Pool(1) as pool:
         with pytest.raises(RuntimeError, match="a task cannot use the pool that runs it"):
-            pool.apply(use_own_pool, (3,))
+            pool.apply(usetasks.own_pool, (3,))
     pool.join()
-    _own.clear()
+    tasks.own.clear()
 
 
-def pool_of_its_own(x: int) -> list[int]:
-    with leveret.get_context("fork").Pool(2) as pool:
-        return pool.map(square, range(x))
 
+def test_a_task_may_have_a_pool_of_itstasks.own(any_pool: Pool) -> None:
+    assert any_pool.map(pool_of_itstasks.own, [2, 3]) == [[0, 1], [0, 1, 4]]
 
-def test_a_task_may_have_a_pool_of_its_own(any_pool: Pool) -> None:
-    assert any_pool.map(pool_of_its_own, [2, 3]) == [[0, 1], [0, 1, 4]]
-
-
-def is_daemon() -> bool:
-    return multiprocessing.current_process().daemon
 
 
 def test_workers_are_daemons(pool: Pool) -> None:
@@ -446,33 +425,10 @@ def test_workers_are_daemons(pool: Pool) -> None:
 # What cannot be sent.
 
 
-class Unpicklable:
-    def __reduce__(self) -> Any:
-        raise RuntimeError("cannot pickle it")
 
 
-class Undecodable:
-    def __reduce__(self) -> Any:
-        return int, ("x",)
 
 
-class DemandingError(Exception):
-    def __init__(self, one: int, two: int) -> None:
-        super().__init__(f"{one} and {two}")
-
-
-class LockedError(Exception):
-    def __init__(self) -> None:
-        super().__init__("locked")
-        self.lock = threading.Lock()
-
-
-def give(name: str) -> Any:
-    return {"unpicklable": Unpicklable, "undecodable": Undecodable, "lock": threading.Lock}[name]()
-
-
-def raise_it(name: str) -> Any:
-    raise DemandingError(1, 2) if name == "demanding" else LockedError
 
 
 def test_what_cannot_be_encoded(pool: Pool) -> None:
@@ -708,7 +664,7 @@ class WithQueues(Pool):
         super()._setup_queues()
 
 
-def test_a_subclass_with_its_own_queues_has_a_standard_pool() -> None:
+def test_a_subclass_with_itstasks.own_queues_has_a_standard_pool() -> None:
     with WithQueues(2, context=leveret.get_context("fork")) as pool:
         assert pool.set_up and pool._crew is None
         assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
@@ -853,9 +809,6 @@ def test_quotas_of_cgroups(
     assert min([9, *map(math.ceil, cpus.quotas())]) == expected
 
 
-def blas_threads() -> dict[str, str | None]:
-    return {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-
 
 def test_threads_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -936,6 +889,6 @@ def test_a_child_that_waits_is_told() -> None:
     """A process that is forked while a thread of the pool sleeps can make a pool itself."""
     with leveret.get_context("fork").Pool(1) as pool, contextlib.ExitStack() as stack:
         pool.apply_async(square, (1,), callback=id).wait(PATIENCE_S)
-        child = stack.enter_context(Child(pool_of_its_own, 3))
+        child = stack.enter_context(Child(pool_of_itstasks.own, 3))
         assert child.result() == [0, 1, 4]
     pool.join()

@@ -23,7 +23,17 @@ from typing import Any
 
 import leveret
 import pytest
-from pooled import KINDS, METHODS, PATIENCE_S, Pooled, answer, double, eventually, is_there, state_of
+from pooled import (
+    KINDS,
+    METHODS,
+    PATIENCE_S,
+    Pooled,
+    answer,
+    double,
+    eventually,
+    is_there,
+    state_of,
+)
 
 INTERRUPTED_WITHIN_S = 2.0  # after Ctrl-C, all processes
 ORPHANS_GONE_WITHIN_S = 1.0  # after the death of their owner
@@ -358,7 +368,9 @@ def counts(task: str) -> tuple[int, float]:
 
 def threads_of(pooled: Pooled) -> list[str]:
     """Of the workers, and the crew's in this process."""
-    tasks = [f"{pid}/task/{tid}" for pid in pooled.pids() for tid in os.listdir(f"/proc/{pid}/task")]
+    tasks = [
+        f"{pid}/task/{tid}" for pid in pooled.pids() for tid in os.listdir(f"/proc/{pid}/task")
+    ]
     if pooled.crew._thread is not None:
         tasks.append(f"self/task/{pooled.crew._thread.native_id}")
     return tasks

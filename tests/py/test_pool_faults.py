@@ -10,6 +10,7 @@ goes on, ends in the orderly way, and leaves nothing behind (conftest.py counts)
 what is waited for: PATIENCE_S is how long one may last that is over at once on an idle machine.
 """
 
+import contextlib
 import errno
 import faulthandler
 import os
@@ -18,7 +19,7 @@ import re
 import resource
 import signal
 import threading
-import time
+
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NoReturn
@@ -438,7 +439,9 @@ def try_to_be_claimed(case: Case) -> tuple[Any, bool]:
 
 def behind(pooled: Pooled) -> int:
     """How many tasks a worker has claimed behind the one that it runs."""
-    _, first, many, running, *_ = eventually(lambda: [r for r in pooled.rows() if r[3] is not None])[0]
+    _, first, many, running, *_ = eventually(
+        lambda: [r for r in pooled.rows() if r[3] is not None]
+    )[0]
     return first + many - 1 - running
 
 
@@ -532,3 +535,139 @@ def check_initializer(fault: str, kind: str, method: str, expected: str) -> None
         assert first == expected
         with pytest.raises(BrokenProcessPool):
             pooled.submit(double, 2).get(PATIENCE_S)
+
+
+# No more processes.
+
+
+class NoProcessError(OSError):
+    """What a start raises, for a while."""
+
+
+@contextlib.contextmanager
+def no_births(method: str, after: int = 0) -> Iterator[None]:
+    """So many processes can be started, and no more."""
+    process: Any = leveret.get_context(method).Process
+    born, left = process._Popen, [after]
+
+    def fail(process_obj: Any) -> Any:
+        if left[0] == 0:
+            raise NoProcessError(errno.EAGAIN, "cannot start a process: there are too many")
+        left[0] -= 1
+        return born(process_obj)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "_Popen", staticmethod(fail))
+        yield
+
+
+def on_all_kinds(test: Any) -> Any:
+    test = pytest.mark.parametrize("method", METHODS)(test)
+    return pytest.mark.parametrize("kind", KINDS)(test)
+
+
+@on_all_kinds
+@pytest.mark.parametrize("after", [0, 1])
+def test_no_process_at_first(after: int, kind: str, method: str) -> None:
+    """Who makes the pool is told; an executor, who gives it the first task, and may try again."""
+    context = leveret.get_context(method)
+    if kind == "pool":
+        with no_births(method, after), pytest.raises(NoProcessError):
+            context.Pool(2)
+        return
+    with Pooled(kind, context) as pooled:
+        if method == "fork" or after == 0:
+            with no_births(method, after), pytest.raises(NoProcessError):
+                pooled.submit(double, 1)
+        assert answer(pooled.submit(double, 4)) == "8"
+
+
+@on_all_kinds
+def test_no_process_in_place_of_a_dead_one(kind: str, method: str) -> None:
+    """The others do its work, and it is replaced as soon as that is possible."""
+    with Pooled(kind, leveret.get_context(method)) as pooled:
+        both_at_work(pooled)
+        with no_births(method):
+            assert answer(pooled.submit(run, "kill")) == "WorkerDied SIGKILL"
+            assert [answer(pooled.submit(double, at)) for at in range(20)] == [
+                str(2 * at) for at in range(20)
+            ]
+            assert len(pooled.pids()) == 1
+        both_at_work(pooled)
+
+
+def both_at_work(pooled: Pooled) -> None:
+    """Return once both workers have met."""
+    gate = leveret.Barrier(2)
+    results = [pooled.submit(gate.wait) for _ in range(2)]
+    assert sorted(answer(result) for result in results) == ["0", "1"]
+
+
+@on_all_kinds
+def test_no_process_in_place_of_the_last_one(kind: str, method: str) -> None:
+    """Nobody will do what there is to do: all are told, at once."""
+    with Pooled(kind, leveret.get_context(method), 1) as pooled:
+        assert answer(pooled.submit(double, 1)) == "2"
+        with no_births(method):
+            begun, go, really = leveret.Event(), leveret.Event(), leveret.RawValue("b", 1)
+            killed = pooled.submit(run_when_told, "kill", begun, go, really)
+            waiting = [pooled.submit(double, at) for at in range(3)]
+            go.set()
+            assert answer(killed) in ("WorkerDied SIGKILL", "NoProcessError")
+            assert [answer(result) for result in waiting] == ["NoProcessError"] * 3
+            with pytest.raises((NoProcessError, BrokenProcessPool)):
+                pooled.submit(double, 1).get(PATIENCE_S)
+
+
+# Retries, strictness, a limit of memory.
+
+
+def fault_until(counters: Any, fault: str, good_at: int) -> int:
+    counters[0] += 1
+    if counters[0] < good_at:
+        commit(fault)
+    return int(counters[0])
+
+
+RETRIED = """
+kill       1   value
+kill       2   value
+kill       3   WorkerDied SIGKILL
+_exit      2   value
+segfault   2   value
+raise      1   Planned
+"""
+RETRIES = [re.split(r"  +", line.strip()) for line in RETRIED.strip().splitlines()]
+
+
+@on_all_kinds
+@pytest.mark.parametrize(("fault", "times", "expected"), RETRIES)
+def test_retries(fault: str, times: str, expected: str, kind: str, method: str) -> None:
+    """Two of them: for deaths, not for exceptions. Nobody else is run again."""
+    with Pooled(kind, leveret.get_context(method), retries=2) as pooled:
+        counters, others = leveret.RawArray("q", 1), leveret.RawArray("q", NEIGHBOURS)
+        result = pooled.submit(fault_until, counters, fault, int(times) + 1)
+        neighbours = [pooled.submit(count, others, at) for at in range(NEIGHBOURS)]
+        got = answer(result)
+        assert got == (str(int(times) + 1) if expected == VALUE else expected)
+        assert counters[0] == (1 if fault == "raise" else min(int(times) + 1, 3))
+        assert [answer(neighbour) for neighbour in neighbours] == [
+            str(n) for n in range(NEIGHBOURS)
+        ]
+        assert list(others) == [1] * NEIGHBOURS
+
+
+@on_all_kinds
+@pytest.mark.parametrize("fault", ["kill", "_exit", "segfault"])
+def test_strict(fault: str, kind: str, method: str) -> None:
+    """A death breaks the pool: all that have no answer yet are told, and who comes later."""
+    with Pooled(kind, leveret.get_context(method), strict=True) as pooled:
+        begun, go, really = leveret.Event(), leveret.Event(), leveret.RawValue("b", 1)
+        holder = pooled.submit(run_when_told, "raise", begun, go, really)
+        assert begun.wait(PATIENCE_S)
+        died = pooled.submit(run, fault)
+        for result in (died, holder):
+            with pytest.raises(leveret.WorkerDied):
+                result.get(PATIENCE_S)
+        with pytest.raises(BrokenProcessPool):
+            pooled.submit(double, 1).get(PATIENCE_S)
