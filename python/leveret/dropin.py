@@ -208,6 +208,8 @@ def _adopt_executor(module: Any) -> None:
 
     What has the standard class goes on with it, over our queues: the class stays as it is.
     """
+    if not hasattr(module, "ProcessPoolExecutor"):
+        return  # it is being imported, and imports multiprocessing just now
     if not issubclass(module._SafeQueue, _ours("queues", "Queue")):  # MODULE was imported before
         module._StandardSafeQueue = module._SafeQueue
         module._SafeQueue = _ours("queues", "SafeQueue")

@@ -179,14 +179,16 @@ class _Results(Job):
         for place in list(self._tasks):
             self.fail(place, again(error))
 
-    def cancel_waiting(self) -> None:
-        """Cancel what nobody has claimed; the iterator is told."""
-        for place in self._withdraw_waiting():
-            self.fail(place, _base.CancelledError())
-        self._staff.poke(self)
+    def numbers(self) -> list[tuple[int, int]]:
+        """(place, number) of what is on the board."""
+        return list(self._numbers.items())
 
-    def _withdraw_waiting(self) -> list[int]:
-        return [place for place, number in list(self._numbers.items()) if self._staff.cancel(number)]
+    def cancel_place(self, place: int) -> None:
+        """Cancel that task if nobody has claimed it; the iterator is told."""
+        number = self._numbers.get(place)
+        if number is not None and self._staff.cancel(number):
+            self.fail(place, _base.CancelledError())
+            self._staff.poke(self)
 
     # --- by the iterator -----------------------------------------------------------------------
 
@@ -241,12 +243,9 @@ class _Results(Job):
 
     def _cancel(self) -> None:
         """Nobody wants the rest."""
-        for place in self._withdraw_waiting():
-            self.deliver(place, None)
-        if self._stops:
-            for place, number in list(self._numbers.items()):
-                if self._staff.stop(number):
-                    self.deliver(place, None)
+        for place, number in self.numbers():
+            if self._staff.cancel(number) or (self._stops and self._staff.stop(number)):
+                self.deliver(place, None)
         self._staff.poke(self)
 
     def _dropped(self, _: object) -> None:
@@ -282,7 +281,7 @@ def _in_chunks(items: Iterator[Any], size: int) -> Iterator[tuple[Any, ...]]:
 
 
 class _Manager:
-    """Stands for the standard executor's thread: it is over when the workers are."""
+    """Stands for the standard executor's thread and queue: they are over when the workers are."""
 
     def __init__(self, staff: Staff) -> None:
         self._staff = staff
@@ -293,6 +292,8 @@ class _Manager:
     def join(self, timeout: float | None = None) -> None:
         """Wait until the executor was shut down, its tasks are done and its workers are over."""
         self._staff.await_end(timeout)
+
+    join_thread = join
 
 
 class ProcessPoolExecutor(std.ProcessPoolExecutor):
@@ -465,9 +466,9 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
             staff = self._staff
         if staff is None:
             return
-        if cancel_futures:
-            for job in list(staff.jobs):
-                job.cancel_waiting()
+        if cancel_futures:  # in the standard library some are with the workers already
+            staff.pump_once()
+            staff.cancel_waiting(spared=staff.free())
         staff.close()
         if wait and not self._force_shutting_down:
             staff.join()
@@ -517,6 +518,10 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         if self._staff is None or self._shutdown_thread:
             return None
         return _Manager(self._staff)
+
+    @property
+    def _call_queue(self) -> _Manager | None:  # type: ignore[override]
+        return self._executor_manager_thread
 
 
 def _context_for(most_tasks: int | None) -> Any:

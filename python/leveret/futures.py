@@ -14,6 +14,7 @@ made when the first of them comes.
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import threading
 import weakref
@@ -22,7 +23,7 @@ from concurrent.futures import process as std
 
 from . import _core, faults
 from .crew import Crew
-from .pump import TOLD, WATCHED, Condition, Job
+from .pump import TOLD, UNDECODED, WATCHED, Condition, Job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,6 +74,20 @@ class Staff(Crew):
         rows = map(self.board.look, list(self._members))
         return any(seen is not None and self._has_claimed(seen, number) for seen in rows)
 
+    def cancel_waiting(self, spared: int = 0) -> None:
+        """Cancel what nobody has claimed, but for the first SPARED tasks of those."""
+        tasks = [(at, job, place) for job in list(self.jobs) for place, at in job.numbers()]
+        for number, job, place in sorted(tasks, key=operator.itemgetter(0)):
+            if spared <= 0:
+                job.cancel_place(place)
+            elif not self.is_claimed(number):
+                spared -= 1
+
+    def free(self) -> int:
+        """How many workers have nothing to do, or are being born."""
+        rows = map(self.board.look, list(self._members))
+        return sum(row is None or row[3] is None or not self.board.find(row[3]) for row in rows)
+
     def give_up(self, error: BaseException) -> None:
         """Tell all jobs that nothing will come of them; the workers are left to the caller."""
         with self._mutex:
@@ -101,14 +116,25 @@ class Staff(Crew):
 
         From a terminal the workers have had the signal as well. Who has not gets it now.
         """
-        for job in list(self.jobs):
-            job.cancel_waiting()
+        self.cancel_waiting(0)
         self.close()
         if not self.wait_for(self._gone, HEED_S):
             self.send_all("interrupt")
         if not self.wait_for(self._gone, HEED_S):
             self.terminate()
         self.join()
+
+    def _fetch(self) -> bool:
+        """SystemExit may be what the decoding of a result raises, now and again; or a handler's."""
+        try:
+            return super()._fetch()
+        except SystemExit as error:
+            before = len(self._events)
+            super()._fetch()
+            fresh = list(self._events)[before:]
+            if not any(type(event) is tuple and event[2] == UNDECODED and type(event[3]) is type(error) for event in fresh):
+                raise
+            return True
 
     def revived(self, value: Any, job: Any = None, place: int = 0) -> BaseException:
         """A result that cannot be decoded is as lost as one whose worker died."""
@@ -209,7 +235,11 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
         self.staff.poke(self)
         return True
 
-    def cancel_waiting(self) -> None:
+    def numbers(self) -> list[tuple[int, int]]:
+        """(place, number) of what is on the board."""
+        return [] if self.number is None else [(0, self.number)]
+
+    def cancel_place(self, place: int) -> None:
         """Cancel it if nobody has claimed it."""
         self.cancel(False)
 

@@ -94,6 +94,7 @@ def main(board: _core.Board, row: int, orders: Orders) -> None:
         orders.most_tasks or 0,
         orders.workers,
         Memory(*orders.memory) if orders.memory else None,
+        None if orders.rules == "pool" else _undecodable,
     )
 
 
@@ -200,6 +201,18 @@ def _fail_in_pool(error: BaseException) -> tuple[Any, ...]:
 
 def _unsendable(error: BaseException, value: object) -> tuple[Any, ...]:
     return failed(error)
+
+
+def _undecodable(error: BaseException) -> tuple[Any, ...]:
+    """In the standard library's executor a worker dies of this."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    broken = BrokenProcessPool(
+        f"the task could not be unpickled in worker {os.getpid()}: {type_name(error)}: "
+        f"{_text_of(error)}"
+    )
+    broken.__cause__ = error
+    return failed(broken)
 
 
 def _unsendable_in_pool(error: BaseException, value: object) -> tuple[Any, ...]:
@@ -312,11 +325,11 @@ class Faults:
             os.pwrite(self._fd, bytes(len(said)), row * FAULT_BYTES)
         return _without_our_frames(said.decode(errors="replace"))
 
-    def close(self) -> None:
+    def close(self, _os: Any = os) -> None:
         """In the owner: there is nobody any more who would say something."""
         fd, self._fd = self._fd, -1  # one of several threads closes it
-        if fd >= 0 and os.getpid() == self._pid:
-            os.close(fd)
+        if fd >= 0 and _os.getpid() == self._pid:
+            _os.close(fd)
 
     def __del__(self) -> None:
         self.close()

@@ -30,6 +30,8 @@ struct worker {
   struct lvri_board_object *object;
   struct lvri_state *state;
   PyObject *fail, *unsendable;
+  PyObject *undecodable; /* NULL: as fail */
+  bool is_decoding;      /* the task, or that is as far as it came */
   PyObject *between; /* NULL: none */
   Py_ssize_t left;   /* tasks to be run; PY_SSIZE_T_MAX: no limit */
   uint32_t workers;
@@ -203,6 +205,8 @@ static int read_task(struct lvri_state *state, const unsigned char *data, size_t
 /* The block goes when the argument is decoded. */
 static PyObject *run(struct worker *w, struct task *t) {
   struct lvri_known *known = &w->object->known;
+
+  w->is_decoding = true;
   PyObject *function = lvri_known_find(known, w->state, &t->head, t->function);
 
   if (function == NULL) return NULL;
@@ -211,6 +215,7 @@ static PyObject *run(struct worker *w, struct task *t) {
 
   lvr_block_detach(t->block);
   t->block = NULL;
+  w->is_decoding = argument == NULL;
   if (argument != NULL) value = call(t->head.kind, function, argument);
   Py_DECREF(function);
   return value;
@@ -221,7 +226,8 @@ static PyObject *run(struct worker *w, struct task *t) {
 static int send_failure(struct worker *w, uint32_t number, PyObject *value) {
   PyObject *raised = lvri_take_exception();
   PyObject *args[] = {raised, value};
-  PyObject *told = value == NULL ? PyObject_Vectorcall(w->fail, args, 1, NULL)
+  PyObject *fail = w->is_decoding && w->undecodable != NULL ? w->undecodable : w->fail;
+  PyObject *told = value == NULL ? PyObject_Vectorcall(fail, args, 1, NULL)
                                  : PyObject_Vectorcall(w->unsendable, args, 2, NULL);
 
   Py_DECREF(raised);
@@ -430,28 +436,31 @@ static PyObject *work_claiming(struct worker *w) {
 }
 
 const char lvri_board_work_doc[] =
-    "work($self, /, fail, unsendable, most=0, workers=1, between=None)\n--\n\n"
+    "work($self, /, fail, unsendable, most=0, workers=1, between=None, undecodable=None)\n--\n\n"
     "Claim and run tasks until the board is closed and empty, or its owner is gone: 'closed';\n"
     "until so many were run (0: no limit): 'enough'; or until between() is true: 'between'.\n\n"
     "fail(exception) is what is sent for a task that raised, unsendable(exception, value) for a\n"
-    "result that could not be sent. What they raise comes out of here, and what a signal handler\n"
-    "raises while no task runs.";
+    "result that could not be sent, undecodable(exception), if there is one, for a task that could\n"
+    "not be decoded. What they raise comes out of here, and what a signal handler raises while no\n"
+    "task runs.";
 
 PyObject *lvri_board_work(PyObject *self, PyObject *args, PyObject *kwargs) {
-  static char *keywords[] = {"fail", "unsendable", "most", "workers", "between", NULL};
+  static char *keywords[] = {"fail",    "unsendable",  "most", "workers",
+                             "between", "undecodable", NULL};
   struct worker w = {.object = lvri_board_working(self),
                      .state = lvri_state_of_type(Py_TYPE(self))};
-  PyObject *between = Py_None;
+  PyObject *between = Py_None, *undecodable = Py_None;
   Py_ssize_t most = 0, workers = 1;
 
   if (w.object == NULL || w.state == NULL ||
-      !PyArg_ParseTupleAndKeywords(args, kwargs, "OO|nnO:work", keywords, &w.fail, &w.unsendable,
-                                   &most, &workers, &between))
+      !PyArg_ParseTupleAndKeywords(args, kwargs, "OO|nnOO:work", keywords, &w.fail, &w.unsendable,
+                                   &most, &workers, &between, &undecodable))
     return NULL;
   if (most < 0 || workers < 1 || workers > (Py_ssize_t)LVR_BOARD_ROWS_MAX)
     return PyErr_Format(PyExc_ValueError, "most is at least 0, workers 1 to %u",
                         LVR_BOARD_ROWS_MAX);
   w.between = between == Py_None ? NULL : between;
+  w.undecodable = undecodable == Py_None ? NULL : undecodable;
   w.left = most == 0 ? PY_SSIZE_T_MAX : most;
   w.one_by_one = most > 0 || w.between != NULL;
   w.workers = (uint32_t)workers;

@@ -34,9 +34,10 @@ class CmdLineTest(suite.MultiProcessingCmdLineMixin, unittest.TestCase):
     )
 """
 
-# The classes of the suite for one method; those for the fork server stand for warm as well.
+# The classes of the suite for one method; those for the fork server stand for warm as well. Where a
+# test wants a worker's death to break the executor, ours is told to.
 CONCURRENT_FUTURES = """\
-import importlib, unittest
+import importlib, os, unittest
 try:
     from test.test_concurrent_futures import util
     names = ["as_completed", "deadlock", "init", "process_pool", "shutdown", "wait"]
@@ -46,6 +47,13 @@ except ImportError:
     names = ["test.test_concurrent_futures"]
 if {method!r} == "warm":
     util.ProcessPoolForkserverMixin.ctx = "warm"
+set_up = util.ExecutorMixin.setUp
+def setUp(self):
+    if self._testMethodName in ("test_killed_child", "test_broken_process_pool_traceback"):
+        self.executor_kwargs = {{**self.executor_kwargs, "strict": True}}
+    set_up(self)
+if "LEVERET_SUITE_INSTALL" in os.environ:
+    util.ExecutorMixin.setUp = setUp
 for name in names:
     for key, value in vars(importlib.import_module(name)).items():
         if isinstance(value, type) and issubclass(value, unittest.TestCase):
