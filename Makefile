@@ -78,8 +78,8 @@ $(VENV)/.test: tools/requirements-test.txt $(VENV)/.made
 	@$(PIP) install --upgrade --target $(VENV)/cloudpickle 'cloudpickle>=3,<4'
 	@touch $@
 
-$(VENV)/.bench: tools/requirements-bench.txt $(VENV)/.made
-	@tools/install_bench.sh $(BIN)
+$(VENV)/.bench: tools/requirements-bench.txt tools/requirements-rivals.txt $(VENV)/.made
+	@tools/install_bench.sh $(VENV)
 	@touch $@
 
 $(VENV)/.lint: tools/requirements-lint.txt $(VENV)/.made

@@ -5,7 +5,7 @@
 
 Both sides are measured in processes of their own that take turns; a figure is the median of the
 medians of the rounds, and in brackets are the least and the greatest of them. The standard library
-is shown with its best start method. WORDs choose rows.
+is shown with its best start method. WORDs choose rows; --rivals has those of Queue and Pool.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import pathlib
 import platform
 import statistics
 import sys
+from collections.abc import Iterable
 
 from bench import rivalry
 from bench.report import Result, markdown, table
@@ -22,17 +23,18 @@ from bench.rows import ROWS, Row
 from bench.run import FailedError, HungError, measure
 
 
-def run_row(row: Row, rounds: int, seconds: float) -> Result:
-    """Each round asks every start method of the standard library, then us."""
+def run_row(row: Row, rounds: int, seconds: float) -> list[Result]:
+    """Each round asks every start method of the standard library, then ours."""
     std: dict[str, list[float]] = {method: [] for method in row.std}
-    ours: list[float] = []
+    ours: dict[str, list[float]] = {method: [] for method in row.ours}
     for _ in range(rounds):
         for method, medians in std.items():
             if found := measure(row.std_work or row.work, "std", method, seconds):
                 medians.append(statistics.median(found))
-        if found := measure(row.work, "ours", row.ours, seconds):
-            ours.append(statistics.median(found))
-    return Result.of(row, std, ours)
+        for method, medians in ours.items():
+            if found := measure(row.work, "ours", method, seconds):
+                medians.append(statistics.median(found))
+    return [Result.of(row, std, method, medians) for method, medians in ours.items()]
 
 
 def arguments() -> argparse.Namespace:
@@ -44,7 +46,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="of each side; default: the row's own, 3 to 5")
     parser.add_argument("--seconds", type=float, default=0.4, help="of each side in a round")
     parser.add_argument("--markdown", type=pathlib.Path, help="write the table to this file")
-    parser.add_argument("--rivals", action="store_true", help="other packages' queues, too")
+    parser.add_argument("--rivals", action="store_true", help="other packages, too")
     parser.add_argument("words", nargs="*", help="rows that contain one of these")
     return parser.parse_args()
 
@@ -66,13 +68,23 @@ def run_rows(rows: list[Row], args: argparse.Namespace) -> tuple[list[Result], i
             print(f"{row.what}: not measured, {row.needs} is not installed", flush=True)
             continue
         try:
-            results.append(run_row(row, args.rounds or row.rounds, args.seconds))
+            found = run_row(row, args.rounds or row.rounds, args.seconds)
         except (FailedError, HungError) as trouble:
             print(f"{row.what}: FAILED: {trouble}", flush=True)
             failed += 1
         else:
-            print(table([results[-1]], heading=len(results) == 1), flush=True)
+            print(table(found, heading=not results), flush=True)
+            results += found
     return results, failed
+
+
+def told(lines: Iterable[str]) -> str:
+    """Them together, after each was printed when it came."""
+    kept = []
+    for line in lines:
+        print(line, flush=True)
+        kept.append(line)
+    return "\n".join(kept)
 
 
 def main() -> int:
@@ -80,8 +92,7 @@ def main() -> int:
     head = about()
     print(head, flush=True)
     if args.rivals:
-        text, failed = rivalry.compare(args.words, args.rounds or 3, args.seconds), 0
-        print(text)
+        text, failed = told(rivalry.compare(args.words, args.rounds, args.seconds)), 0
     else:
         rows = [r for r in ROWS if not args.words or any(w in r.what for w in args.words)]
         results, failed = run_rows(rows, args)

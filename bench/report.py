@@ -5,8 +5,9 @@ import statistics
 
 from bench.rows import Row
 
-COLUMNS = ("work", "std, best", "leveret", "ratio", "aim", "met")
-WIDTHS = (50, 32, 26, 8, 28, 5)
+JUDGED = ("ratio", "aim", "met")
+COLUMNS = ("work", "std, best", "leveret", *JUDGED)
+WIDTHS = (56, 32, 26, 8, 28, 5)
 
 
 UNITS = {"s": 1e9, "ms": 1e6, "µs": 1e3, "ns": 1.0}
@@ -19,15 +20,31 @@ def duration(ns: float) -> str:
     return f"{ns:.3g} ns"
 
 
-def spread(medians: list[float]) -> str:
+def figure(value: float, unit: str = "") -> str:
+    """VALUE in UNIT; without one it is a duration."""
+    return f"{value:.4g} {unit}" if unit else duration(value)
+
+
+def spread(medians: list[float], unit: str = "") -> str:
     """Their median, and between which they lie."""
     if not medians:
         return "never"
     middle, least, most = statistics.median(medians), min(medians), max(medians)
     if len(medians) == 1:
-        return duration(middle)
-    unit = next((u for u in UNITS if middle >= UNITS[u]), "ns")
-    return f"{duration(middle)} [{least / UNITS[unit]:.3g}-{most / UNITS[unit]:.3g}]"
+        return figure(middle, unit)
+    size = 1.0 if unit else next((n for n in UNITS.values() if middle >= n), 1.0)
+    return f"{figure(middle, unit)} [{least / size:.3g}-{most / size:.3g}]"
+
+
+def best(std: dict[str, list[float]]) -> str:
+    """The start method with the least median; empty: it never ends with any."""
+    medians = {method: statistics.median(found) for method, found in std.items() if found}
+    return min(medians, key=medians.__getitem__, default="")
+
+
+def std_cell(row: Row, method: str, medians: list[float]) -> str:
+    said = f" ({method})" if len(row.std) > 1 and medians else ""
+    return spread(medians, row.unit) + said
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,15 +52,20 @@ class Result:
     row: Row
     std_method: str
     std: list[float]  # medians of the rounds; none: it never ends
+    method: str
     ours: list[float]
 
     @classmethod
-    def of(cls, row: Row, std: dict[str, list[float]], ours: list[float]) -> "Result":
+    def of(cls, row: Row, std: dict[str, list[float]], method: str, ours: list[float]) -> "Result":
+        """The best of STD beside what our METHOD has."""
         if not ours:
             raise RuntimeError("leveret never ended")
-        medians = {method: statistics.median(found) for method, found in std.items() if found}
-        best = min(medians, key=medians.__getitem__, default="")
-        return cls(row, best, std.get(best, []), ours)
+        fastest = best(std)
+        return cls(row, fastest, std.get(fastest, []), method, ours)
+
+    @property
+    def what(self) -> str:
+        return f"{self.row.what}, {self.method}" if len(self.row.ours) > 1 else self.row.what
 
     @property
     def ours_ns(self) -> float:
@@ -75,18 +97,20 @@ class Result:
         if row.factor:
             said.append(f"{row.factor:.2g}x")
         if row.aim:
-            said.append(f"at most {duration(row.aim)}")
+            said.append(f"at most {figure(row.aim, row.unit)}")
         if row.over_ns:
             said.append(f"at most {duration(row.over_ns)} over std")
         return ", ".join(said)
 
-    def cells(self) -> tuple[str, ...]:
-        one = len(self.row.std) == 1 or not self.std
-        std = spread(self.std) + ("" if one else f" ({self.std_method})")
-        ratio = f"{self.ratio:.2f}x" if self.ratio else ""
+    def judgement(self) -> tuple[str, str, str]:
+        """The columns JUDGED."""
         verdicts = self.verdicts()
         met = "" if not verdicts else "yes" if all(verdicts) else "NO"
-        return (self.row.what, std, spread(self.ours), ratio, self.aims(), met)
+        return f"{self.ratio:.2f}x" if self.ratio else "", self.aims(), met
+
+    def cells(self) -> tuple[str, ...]:
+        std = std_cell(self.row, self.std_method, self.std)
+        return (self.what, std, spread(self.ours, self.row.unit), *self.judgement())
 
 
 def table(results: list[Result], heading: bool) -> str:

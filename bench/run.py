@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 
+from bench.measure import pool_rivals
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LIMIT_S = 120.0
 
@@ -19,9 +21,11 @@ class HungError(RuntimeError):
     """A work did not end."""
 
 
-def environment() -> dict[str, str]:
+def environment(side: str) -> dict[str, str]:
     """Without what would change the sides, and without the threads that numpy starts and spins."""
     env = {k: v for k, v in os.environ.items() if k != "LEVERET_START_METHOD"}
+    if side in pool_rivals.RIVALS:
+        env["PYTHONPATH"] = str(pool_rivals.FOLDER)
     return {**env, "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -39,7 +43,7 @@ def measure(
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        env=environment(),
+        env=environment(side),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

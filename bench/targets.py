@@ -23,6 +23,31 @@ def note_time(path: str) -> None:
         file.write(str(now))
 
 
+def negative(number: int) -> int:
+    """The cheapest task that is Python."""
+    return -number
+
+
+def same(item: Any) -> Any:
+    return item
+
+
+def work_for(ns: int) -> None:
+    """By the clock: so the work is the same wherever it is done, and what is beside it shows."""
+    now = time.monotonic_ns
+    end = now() + ns
+    while now() < end:
+        pass
+
+
+def say_pid_and_stay(path: str) -> None:
+    """Through a fifo, so that whoever reads it knows that the task has begun."""
+    with open(path, "w") as fifo:
+        fifo.write(str(os.getpid()))
+    while True:
+        time.sleep(60)
+
+
 def hold_for_ever(lock: Any, ready: Any) -> None:
     lock.acquire()
     ready.send_bytes(b"held")

@@ -6,9 +6,11 @@ from collections.abc import Callable
 WARM_UP = 3
 
 
-def samples_for(seconds: float, sample: Callable[[], float], at_least: int = 3) -> list[float]:
+def samples_for(
+    seconds: float, sample: Callable[[], float], at_least: int = 3, warm_up: int = WARM_UP
+) -> list[float]:
     """Sample until the time is over, after a warm-up that is not counted."""
-    for _ in range(WARM_UP):
+    for _ in range(warm_up):
         sample()
     found: list[float] = []
     end = time.monotonic() + seconds

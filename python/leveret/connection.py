@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+LONGEST_S = 1_000_000  # of one poll(): the kernel takes no more than 2**31 ms
+
 __all__ = ["Client", "Connection", "Listener", "Pipe", "PipeConnection", "wait"]
 
 
@@ -111,7 +113,9 @@ class _Selector:
         self._selector.close()
 
     def select(self, timeout: float | None) -> list[Any]:
-        """Return what is ready; a descriptor of ours may have said too much."""
+        """Return what is ready, if anything; a descriptor of ours may have said too much."""
+        if timeout is not None:
+            timeout = min(timeout, LONGEST_S)
         return [
             obj
             for key, _ in self._selector.select(timeout)

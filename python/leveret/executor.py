@@ -446,7 +446,9 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
                     name="leveret-executor",
                 )
                 _staffs.add(staff)
-                weakref.finalize(self, staff.close).atexit = False
+                dropped = weakref.finalize(self, staff.close)
+                dropped.atexit = False
+                staff.at_end = dropped.detach  # its errors' tracebacks may lead to us
             return self._staff
 
     def _broken_error(self, error: BaseException) -> BaseException:

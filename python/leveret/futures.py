@@ -21,7 +21,7 @@ import weakref
 from concurrent.futures import _base
 from concurrent.futures import process as std
 
-from . import _core, faults
+from . import _core, deaths, faults
 from .crew import Crew
 from .pump import TOLD, UNDECODED, WATCHED, Condition, Job
 
@@ -107,8 +107,8 @@ class Staff(Crew):
 
     def break_off(self, error: BaseException) -> None:
         """Of a death that breaks it, everybody is told in the standard library's words."""
-        if self.strict and isinstance(error, faults.WorkerDied):
-            error = with_cause(faults.WorkerDied(LOST, *error.args[1:]))
+        if self.strict and isinstance(error, deaths.WorkerDied):
+            error = with_cause(deaths.WorkerDied(LOST, *error.args[1:]))
         super().break_off(error)
 
     def end_soon(self) -> None:
@@ -269,7 +269,7 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
 
 def with_cause(error: BaseException) -> BaseException:
     """ERROR; of a dead worker, with the cause that the standard library gives."""
-    if isinstance(error, faults.WorkerDied) and error.__cause__ is None:
+    if isinstance(error, deaths.WorkerDied) and error.__cause__ is None:
         ended = f"Process {error.pid} terminated abruptly with exit code {error.exitcode}"
         error.__cause__ = _RemoteTraceback(f"\n'''\n{ended}'''")
     return error

@@ -304,7 +304,7 @@ def rehearse(desk: _core.Zygote, nothing: bytes) -> NoReturn:
     util._logger = None
     life.last_act = leave
     get_ready()
-    task = HEAD.pack(os.getppid(), 0, _core.umask(), 0, 0, 0) + nothing
+    task = HEAD.pack(os.getppid(), 0, 0, _core.umask(), 0, 0, 0) + nothing
     view = memoryview(task)
     process_obj, sentinel = _unpack(view, [], {})
     view.release()
@@ -349,13 +349,14 @@ def be_born(world: dict[str, Any], proc_id: int, error: int, fds: Iterable[int])
 def _unpack(view: memoryview, fds: list[int], world: dict[str, Any]) -> tuple[Any, int]:
     """The process object, and the sentinel of its parent."""
     global received
-    parent_pid, parent, umask, flags, name_bytes, changes_bytes = HEAD.unpack_from(view)
+    parent_pid, parent, ignored, umask, flags, name_bytes, changes_bytes = HEAD.unpack_from(view)
     name_end = HEAD.size + name_bytes
     changes_end = name_end + changes_bytes
     process.current_process()._name = bytes(view[HEAD.size : name_end]).decode(
         "utf-8", "surrogatepass"
     )
     os.umask(umask)
+    _ignore(ignored & ~_core.signals_ignored())
     _take_special(flags, fds, parent)
     received = fds
     if changes_bytes:
@@ -368,6 +369,14 @@ def _unpack(view: memoryview, fds: list[int], world: dict[str, Any]) -> tuple[An
         return _load(view[changes_end:], world), sentinel
     finally:
         del process.current_process()._inheriting
+
+
+def _ignore(signals: int) -> None:
+    """Ignore what the parent does: an interpreter that is executed inherits that as well."""
+    while signals:
+        number = signals.bit_length()
+        signal.signal(number, signal.SIG_IGN)
+        signals &= ~(1 << number - 1)
 
 
 def _take_special(flags: int, fds: list[int], parent: int) -> None:

@@ -44,19 +44,24 @@ class _End:
         self.closed = True
 
 
+class _Side:
+    """An attribute of a queue: one side of it, unless a program has put something else there."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, queue: Any, kind: Any = None) -> Any:
+        return self if queue is None else _End(queue, self._name)
+
+
 class Queue(_core.Queue):
     """Objects from any number of processes to any number of processes, in order."""
 
+    _reader: Any = _Side("reader")
+    _writer: Any = _Side("writer")
+
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.{type(self).__qualname__} object at {id(self):#x}>"
-
-    @property
-    def _reader(self) -> _End:
-        return _End(self, "reader")
-
-    @property
-    def _writer(self) -> _End:
-        return _End(self, "writer")
 
     def put_nowait(self, obj: Any) -> None:
         """put(obj, False)."""
@@ -122,8 +127,8 @@ class SimpleQueue:
         """Whether nothing is in it."""
         return not self._poll()
 
-    def _poll(self) -> bool:
-        return bool(self._reader.poll())
+    def _poll(self, timeout: float | None = 0.0) -> bool:
+        return bool(self._reader.poll(timeout))
 
     def close(self) -> None:
         """This process will not use it any more."""

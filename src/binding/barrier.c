@@ -230,6 +230,7 @@ static PyGetSetDef barrier_getset[] = {
     {"parties", barrier_parties, NULL, "How many go on together.", NULL},
     {"n_waiting", barrier_n_waiting, NULL, "How many have arrived and wait for the others.", NULL},
     {"broken", barrier_broken, NULL, "Whether nobody can pass until a reset().", NULL},
+    LVRI_GETSET_DICT,
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -494,6 +494,14 @@ static PyObject *signals_block(PyObject *Py_UNUSED(module), PyObject *arg) {
   return PyLong_FromUnsignedLongLong(before);
 }
 
+PyDoc_STRVAR(signals_ignored_doc,
+             "signals_ignored($module, /)\n--\n\n"
+             "The signals that this process ignores (bit n-1 is signal n).");
+
+static PyObject *signals_ignored(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
+  return PyLong_FromUnsignedLongLong(lvri_os_signals_ignored());
+}
+
 /* Other threads may still be in the arena: then the kernel tells of the death, not we. */
 static void say_farewell(lvr_session *session, int32_t status) {
   if (lvr_proc_self(session) == 0) return;
@@ -550,6 +558,7 @@ static PyMethodDef birth_functions[] = {
     {"pidfd_status", pidfd_status, METH_O, pidfd_status_doc},
     {"reap", reap, METH_O, reap_doc},
     {"signals_block", signals_block, METH_O, signals_block_doc},
+    {"signals_ignored", signals_ignored, METH_NOARGS, signals_ignored_doc},
     {"umask", umask_now, METH_NOARGS, umask_doc},
     {"end", end, METH_O, end_doc},
     {NULL, NULL, 0, NULL},

@@ -296,6 +296,7 @@ static PyObject *condition_get_lock(PyObject *self, void *Py_UNUSED(closure)) {
 
 static PyGetSetDef condition_getset[] = {
     {"_lock", condition_get_lock, NULL, "The lock that goes with it.", NULL},
+    LVRI_GETSET_DICT,
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -687,6 +687,7 @@ static PyGetSetDef connection_getset[] = {
     {"_handle", connection_handle, NULL, NULL, NULL},
     {"_readable", connection_is_readable, NULL, NULL, NULL},
     {"_writable", connection_is_writable, NULL, NULL, NULL},
+    LVRI_GETSET_DICT,
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -132,6 +132,11 @@ static PyMethodDef event_methods[] = {
 PyDoc_STRVAR(event_doc,
              "Event(*, ctx=None)\n--\n\nA flag that processes and threads wait for; not set.");
 
+static PyGetSetDef event_getset[] = {
+    LVRI_GETSET_DICT,
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot event_slots[] = {
     {Py_tp_doc, (void *)event_doc},
     {Py_tp_new, PyType_GenericNew},
@@ -142,6 +147,7 @@ static PyType_Slot event_slots[] = {
     {Py_tp_repr, event_repr},
     {Py_tp_members, lvri_shared_members},
     {Py_tp_methods, event_methods},
+    {Py_tp_getset, event_getset},
     {0, NULL},
 };
 

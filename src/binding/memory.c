@@ -129,6 +129,7 @@ static PyMethodDef memory_methods[] = {
 
 static PyGetSetDef memory_getset[] = {
     {"nbytes", memory_nbytes, NULL, "How many bytes it has.", NULL},
+    LVRI_GETSET_DICT,
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -697,6 +697,7 @@ static PyMethodDef joinable_methods[] = {
 static PyGetSetDef queue_getset[] = {
     {"_maxsize", queue_get_maxsize, NULL, NULL, NULL},
     {"_closed", queue_get_closed, NULL, NULL, NULL},
+    LVRI_GETSET_DICT,
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -102,6 +102,7 @@ static PyMethodDef semlock_methods[] = {
 
 static PyGetSetDef semlock_getset[] = {
     {"_semlock", semlock_self, NULL, "The object itself.", NULL},
+    LVRI_GETSET_DICT,
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -25,6 +25,9 @@ struct lvri_shared {
 
 /* The slots and the members of every such type. */
 extern PyMemberDef lvri_shared_members[];
+/* An entry of every table of attributes: vars(), and what subclasses do with it. */
+#define LVRI_GETSET_DICT \
+  { "__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL }
 extern const char lvri_reduce_doc[];
 PyObject *lvri_shared_reduce(PyObject *self, PyObject *none);
 int lvri_shared_traverse(PyObject *self, visitproc visit, void *arg);

@@ -235,6 +235,7 @@ static PyGetSetDef getset[] = {
     {"release", lock_method, NULL, "The lock's method.", "release"},
     {"_obj", obj_attribute, NULL, "get_obj()", NULL},
     {"_lock", lock_attribute, NULL, "get_lock()", NULL},
+    LVRI_GETSET_DICT,
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -13,7 +13,7 @@ static uint64_t claim_of(uint32_t first, uint32_t count) { return (uint64_t)firs
 
 static uint32_t first_of(uint64_t claim) { return (uint32_t)(claim >> 32); }
 
-/* --- the owner -------------------------------------------------------------------------------- */
+/* --- the owner ------------------------------------------------------------------------------ */
 
 uint32_t lvr_board_rows(const lvr_board *b) { return lvri_board_shm(b)->bo_rows; }
 
@@ -94,7 +94,7 @@ void lvr_board_order(lvr_board *b, uint32_t row, uint64_t order) {
   lvri_store_release_u64(&lvri_board_row(b, row)->ro_order, order);
 }
 
-/* --- a worker -------------------------------------------------------------------------------- */
+/* --- a worker ------------------------------------------------------------------------------- */
 
 /* A forked child has a copy of the handle, and not the row. */
 static bool is_worker(const struct lvr_board *b) {

@@ -6,42 +6,27 @@
 #include "core/wait.h"
 
 /* Workers whose deaths one sleep can be woken by; of others the relook tells. */
-#define WATCH_MOST 126u
+#define WATCH_MOST 127u
 
-/* A thread that waits for results and deaths, or watches for deaths alone. The bells' values are
- * taken before it looks: what comes after changes them. */
+/* A thread that waits for results and deaths, or watches for deaths alone. It sleeps at the results'
+ * bell, or at the board's news. The value there is taken before it looks: what comes after changes
+ * it. */
 struct watch {
   struct lvr_board *board;
   bool for_results;
-  uint32_t items, news;
+  _Atomic uint32_t *bell;
+  uint32_t seen;
 };
 
 static struct watch watch_from(struct lvr_board *b, bool for_results) {
-  return (struct watch){.board = b,
-                        .for_results = for_results,
-                        .items = for_results ? lvri_channel_arm(&b->results) : 0,
-                        .news = lvri_load_acquire_u32(&lvri_board_shm(b)->bo_news)};
+  struct watch w = {.board = b, .for_results = for_results};
+  w.bell = for_results ? &b->results.shm->ch_items : &lvri_board_shm(b)->bo_news;
+  w.seen = for_results ? lvri_channel_arm(&b->results) : lvri_load_acquire_u32(w.bell);
+  return w;
 }
 
-/* Nothing rang: it was an alive word, or the relook. */
-static bool woke_by_itself(const struct watch *w) {
-  if (lvri_load_relaxed_u32(&lvri_board_shm(w->board)->bo_news) != w->news) return false;
-  return !w->for_results || lvri_load_relaxed_u32(&w->board->results.shm->ch_items) == w->items;
-}
-
-/* The alive words of the workers, to be slept on. False: one of them is over already. */
-static bool watch_workers(const struct lvr_board *b, struct lvri_os_word *words, uint32_t *count) {
-  uint32_t most = *count + WATCH_MOST;
-  for (uint32_t row = 0; row < lvri_board_shm(b)->bo_rows && *count < most; row++) {
-    lvr_proc_id worker = lvri_board_worker(b, row);
-    if (!worker) continue;
-    struct lvri_os_word *word = &words[*count];
-    word->word = lvri_slot_alive_word(lvri_board_arena(b), worker, &word->expected);
-    if (!word->word) return false;
-    ++*count;
-  }
-  return true;
-}
+/* Nothing rang: it was a death, or the relook. */
+static bool woke_by_itself(const struct watch *w) { return lvri_load_relaxed_u32(w->bell) == w->seen; }
 
 static bool any_over(const struct lvr_board *b, bool (*alive)(struct lvri_arena *a, lvr_proc_id)) {
   for (uint32_t row = 0; row < lvri_board_shm(b)->bo_rows; row++) {
@@ -58,13 +43,12 @@ static bool is_there(const struct watch *w) {
 }
 
 static int sleep_on_all(const struct watch *w, int64_t deadline_ns) {
-  struct lvr_board *b = w->board;
-  struct lvri_os_word words[WATCH_MOST + 2];
-  uint32_t count = 0;
-  if (w->for_results) words[count++] = (struct lvri_os_word){&b->results.shm->ch_items, w->items};
-  words[count++] = (struct lvri_os_word){&lvri_board_shm(b)->bo_news, w->news};
-  if (!watch_workers(b, words, &count)) return 0;
-  return lvri_wait_any(b->handle.session, words, count, deadline_ns);
+  const struct lvr_board *b = w->board;
+  lvr_proc_id workers[WATCH_MOST];
+  unsigned count = 0;
+  for (uint32_t row = 0; row < lvri_board_shm(b)->bo_rows && count < WATCH_MOST; row++)
+    if ((workers[count] = lvri_board_worker(b, row)) != 0) count++;
+  return lvri_wait_any(b->handle.session, w->bell, w->seen, workers, count, deadline_ns);
 }
 
 /* The next one is told of later interrupts only; who waits now has his own mark. */
@@ -101,13 +85,18 @@ int lvr_board_watch_until(lvr_board *b, int64_t deadline_ns) {
   return wait_for(b, false, &b->told_watchers, deadline_ns);
 }
 
-/* Who sleeps looks anew, at which workers there are, too. */
-void lvri_board_tell_news(struct lvr_board *b) {
+static void tell_watchers(struct lvr_board *b) {
   (void)lvri_fetch_add_acq_rel_u32(&lvri_board_shm(b)->bo_news, 1);
   (void)lvri_wake(&lvri_board_shm(b)->bo_news, INT32_MAX);
 }
 
+/* Who sleeps looks anew, at which workers there are, too. */
+void lvri_board_tell_news(struct lvr_board *b) {
+  lvri_channel_ring_all(b->results.shm);
+  tell_watchers(b);
+}
+
 void lvr_board_interrupt(lvr_board *b) {
   lvri_channel_interrupt(&b->results);
-  lvri_board_tell_news(b);
+  tell_watchers(b);
 }

@@ -42,6 +42,7 @@ void lvri_os_bell_hush(int fd);
 
 uint64_t lvri_os_signals_blocked(void);
 void lvri_os_signals_block(uint64_t set); /* exactly these from now on */
+uint64_t lvri_os_signals_ignored(void);
 
 enum lvri_signal_way {
   LVRI_SIGNAL_DEFAULT,

@@ -122,6 +122,16 @@ void lvri_os_signals_block(uint64_t set) {
   (void)pthread_sigmask(SIG_SETMASK, &wanted, NULL);
 }
 
+/* The numbers that the C library keeps for itself it knows nothing of: they are not ignored. */
+uint64_t lvri_os_signals_ignored(void) {
+  uint64_t ignored = 0;
+  struct sigaction now;
+  for (int signo = 1; signo <= SIGNALS; signo++)
+    if (sigaction(signo, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
+      ignored |= LVRI_SIGNAL_BIT(signo);
+  return ignored;
+}
+
 static void interrupt_only(int signo) { (void)signo; }
 
 _Static_assert(sizeof(struct sigaction) <= sizeof(struct lvri_signal_was), "room");

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/atomic.h"
+#include "os/link.h"
 #include "testing/test.h"
 
 #define MS INT64_C(1000000)
@@ -144,6 +145,17 @@ static uint64_t used_of(int fd) {
   uint64_t bytes = 0;
   CHECK_INT(lvri_os_shm_used(fd, &bytes), 0);
   return bytes;
+}
+
+TEST(ignored_signals_are_known) {
+  struct sigaction ignore = {.sa_handler = SIG_IGN}, handle = {.sa_handler = on_signal}, was;
+  uint64_t bit = LVRI_SIGNAL_BIT(SIGUSR2);
+
+  CHECK(sigaction(SIGUSR2, &ignore, &was) == 0);
+  CHECK((lvri_os_signals_ignored() & bit) != 0);
+  CHECK(sigaction(SIGUSR2, &handle, NULL) == 0);
+  CHECK((lvri_os_signals_ignored() & bit) == 0);
+  CHECK(sigaction(SIGUSR2, &was, NULL) == 0);
 }
 
 TEST(the_file_is_private_and_cannot_shrink) {

@@ -140,7 +140,18 @@ mp.Queue().task_done()
 mp.Queue().join()
 """
 
+SIMPLE = """
+mp.SimpleQueue() | _poll() | put(5) | _poll(10) | get() | _poll(0.01) | _poll(timeout=0)
+mp.SimpleQueue() | put(1) | put(2) | get() | empty() | get() | empty()
+mp.SimpleQueue() | close() | close()
+mp.SimpleQueue() | close() | put(1)
+mp.SimpleQueue() | close() | get()
+mp.SimpleQueue() | close() | empty()
+mp.SimpleQueue().get_nowait()
+"""
+
 TABLES = {
+    "SimpleQueue": SIMPLE,
     "Queue": QUEUES.replace("KIND", "Queue"),
     "JoinableQueue": QUEUES.replace("KIND", "JoinableQueue"),
     "what is done": JOINABLE,
@@ -249,6 +260,37 @@ def test_classes_can_be_extended(mp: BaseContext, kind: str) -> None:
     assert "Named" in repr(queue)
     queue.close()
     queue.join_thread()
+
+
+class Wrapped:
+    """What a program may put around the sides of a queue."""
+
+    def __init__(self, side: Any) -> None:
+        self.side = side
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "side":
+            raise AttributeError(name)
+        return getattr(self.side, name)
+
+
+@kinds
+def test_a_subclass_may_wrap_the_sides(mp: BaseContext, kind: str) -> None:
+    class Wrapping(type(getattr(mp, kind)())):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(ctx=mp)
+            self._reader = Wrapped(self._reader)
+            self._writer = Wrapped(self._writer)
+
+    with closing(Wrapping()) as queue:
+        queue.put("here")
+        assert isinstance(queue._reader, Wrapped) and queue._reader.poll(10)
+        assert queue._writer.writable and queue.get() == "here"
+        if kind == "JoinableQueue":
+            queue.task_done()
+        with Child(queue.get) as child:
+            queue.put("there")
+            assert child.result() == "there"
 
 
 @kinds

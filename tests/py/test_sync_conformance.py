@@ -611,6 +611,30 @@ def test_objects_take_attributes_and_weak_references(mp: BaseContext, kind: str)
     assert gone() is None
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "Queue", "JoinableQueue", "SimpleQueue"])
+def test_attributes_are_in_a_dict(mp: BaseContext, kind: str) -> None:
+    class Named(type(getattr(mp, kind)())):
+        def __init__(self, **names: Any) -> None:
+            super().__init__(ctx=mp)
+            self.__dict__.update(names)
+
+    named = Named(colour="red")
+    vars(named)["size"] = 7
+    assert (named.colour, named.size) == ("red", 7)
+    assert vars(named)["colour"] == "red"
+    plain = getattr(mp, kind)()
+    plain.note = 5
+    assert vars(plain)["note"] == 5
+
+
+def test_attributes_of_barriers_and_values_are_in_a_dict(mp: BaseContext) -> None:
+    for thing in (mp.Barrier(1), mp.Value("i"), mp.Array("i", 1), mp.Pipe()[0]):
+        thing.note = 5
+        assert vars(thing)["note"] == 5
+        vars(thing)["size"] = 7
+        assert thing.size == 7
+
+
 def test_methods_that_a_subclass_overrides_are_called(mp: BaseContext) -> None:
     class Counting(type(mp.Lock())):
         entered = 0

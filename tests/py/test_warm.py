@@ -96,6 +96,30 @@ def blocked() -> list[int]:
     return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
 
+def test_what_the_parent_ignores_the_child_ignores() -> None:
+    import signal
+
+    numbers = [signal.SIGUSR1, signal.SIGINT, signal.SIGRTMIN + 3]
+    assert ask(ignored, numbers) == [False] * 3
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        assert ask(ignored, numbers) == [True] * 3
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    assert ask(ignored, numbers) == [False] * 3
+
+
+def ignored(numbers: list[int]) -> list[bool]:
+    import signal
+
+    known = [signal.getsignal(number) == signal.SIG_IGN for number in numbers]
+    status = Path("/proc/self/status").read_text()
+    bits = int(status.partition("SigIgn:")[2].split()[0], 16)
+    assert known == [bool(bits >> number - 1 & 1) for number in numbers]
+    return known
+
+
 def test_children_do_not_share_random_state() -> None:
     assert len({ask(draw) for _ in range(8)}) == 8
 

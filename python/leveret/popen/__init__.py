@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Popen", "explained", "flags_of"]
 
 WATCHED, DAEMON = 1, 2
+FOREVER_S = 2_000_000  # three weeks: the kernel waits no longer by one call
 LOST = 255  # the exit code of a process whose end nobody can tell, as with the standard forkserver
 
 
@@ -157,4 +158,6 @@ class Popen:
 def _is_readable(fd: int, timeout: float | None) -> bool:
     poller = select.poll()
     poller.register(fd, select.POLLIN)
-    return bool(poller.poll(None if timeout is None else math.ceil(timeout * 1000)))
+    if timeout is None or timeout >= FOREVER_S:
+        return bool(poller.poll())
+    return bool(poller.poll(math.ceil(timeout * 1000)))

@@ -18,7 +18,7 @@ import signal
 
 from .. import _core, dropin
 from ..process import is_bound
-from . import flags_of
+from . import FOREVER_S, explained, flags_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,6 +85,9 @@ class Boarding:
         self._id = _core.proc_prepare(flags_of(process_obj))
         try:
             standard._launch(_Passenger(self, process_obj))
+        except OSError as error:
+            self._give_up_slot()
+            raise explained(error) from None
         except BaseException:
             self._give_up_slot()
             raise
@@ -100,6 +103,13 @@ class Boarding:
         code: int | None = standard.poll(flag)
         if code is not None and not known:
             self._give_up_slot()
+        return code
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the end; return the exit code, or None if it lives on after timeout seconds."""
+        standard: Any = super()
+        bound = None if timeout is None or timeout >= FOREVER_S else timeout
+        code: int | None = standard.wait(bound)
         return code
 
     def _give_up_slot(self) -> None:

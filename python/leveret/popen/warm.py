@@ -38,8 +38,9 @@ else:
 
 __all__ = ["ERR", "FOLLOW", "HEAD", "OUT", "STREAMS", "TRACKER", "WATCHED", "Popen"]
 
-# Parent's pid and process id, umask, flags; lengths of the name and of the changes in the world.
-HEAD = struct.Struct("=qQIIII")
+# Parent's pid and process id, signals that it ignores, umask, flags; lengths of the name and of the
+# changes in the world.
+HEAD = struct.Struct("=qQQIIII")
 STREAMS, TRACKER, FOLLOW, OUT, ERR = 1, 2, 4, 8, 16  # OUT, ERR: of the streams, they are open
 WATCHED = 32  # of a daemon: the zygote ends it with its parent; FOLLOW: it does so itself
 
@@ -125,7 +126,7 @@ class Popen(_Popen):
             flags |= WATCHED if mother.desk.watches else FOLLOW
         name = process_obj.name.encode("utf-8", "surrogatepass")
         changes = _pickle_changes(world, mother.world)
-        parent = self._maker, _core.proc_self()
+        parent = self._maker, _core.proc_self(), _core.signals_ignored()
         head = HEAD.pack(*parent, _core.umask(), flags, len(name), len(changes))
         return b"".join((head, name, changes, body)), fds + self._fds
 
