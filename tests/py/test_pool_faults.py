@@ -19,7 +19,6 @@ import re
 import resource
 import signal
 import threading
-
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NoReturn
@@ -34,7 +33,7 @@ TIMEOUT_S = 0.3
 
 NEIGHBOURS = 6  # before the task, and as many after it
 
-# fault       moment        Pool                Executor, if it is something else
+# fault       moment        Pool                    Executor, if it is something else
 TABLE = """
 raise         waiting       value
 exit          waiting       value
@@ -61,7 +60,7 @@ memory        claimed       value
 no memory     claimed       value
 
 raise         unpickling    Planned
-exit          unpickling    WorkerDied 3        SystemExit
+exit          unpickling    WorkerDied 3            SystemExit
 _exit         unpickling    WorkerDied 7
 kill          unpickling    WorkerDied SIGKILL
 segfault      unpickling    WorkerDied SIGSEGV
@@ -74,7 +73,7 @@ memory        unpickling    MemoryError
 no memory     unpickling    MemoryError
 
 raise         running       Planned
-exit          running       WorkerDied 3        SystemExit
+exit          running       WorkerDied 3            SystemExit
 _exit         running       WorkerDied 7
 kill          running       WorkerDied SIGKILL
 segfault      running       WorkerDied SIGSEGV
@@ -86,19 +85,19 @@ stubborn      running       RemoteError Stubborn
 memory        running       MemoryError
 no memory     running       MemoryError
 
-raise         pickling      MaybeEncodingError  Planned
-exit          pickling      MaybeEncodingError  SystemExit
+raise         pickling      MaybeEncodingError      Planned
+exit          pickling      MaybeEncodingError      SystemExit
 _exit         pickling      WorkerDied 7
 kill          pickling      WorkerDied SIGKILL
 segfault      pickling      WorkerDied SIGSEGV
 stop          pickling      TaskTimeout
 hang          pickling      TaskTimeout
 deaf          pickling      TaskTimeout
-lock          pickling      MaybeEncodingError  TypeError
-unpicklable   pickling      MaybeEncodingError  RemoteError Guarded
-stubborn      pickling      MaybeEncodingError  RemoteError Stubborn
-memory        pickling      MaybeEncodingError  MemoryError
-no memory     pickling      MaybeEncodingError  MemoryError
+lock          pickling      MaybeEncodingError      TypeError
+unpicklable   pickling      MaybeEncodingError      RemoteError Guarded
+stubborn      pickling      MaybeEncodingError      RemoteError Stubborn
+memory        pickling      MaybeEncodingError      MemoryError
+no memory     pickling      MaybeEncodingError      MemoryError
 
 raise         told          value
 exit          told          value
@@ -130,10 +129,10 @@ lock          argument      TypeError
 unpicklable   argument      Guarded
 memory        argument      MemoryError
 
-raise         result        Planned             BrokenProcessPool
+raise         result        Planned                 BrokenProcessPool
 exit          result        RemoteError SystemExit  BrokenProcessPool
-unpicklable   result        Guarded             BrokenProcessPool
-memory        result        MemoryError         BrokenProcessPool
+unpicklable   result        Guarded                 BrokenProcessPool
+memory        result        MemoryError             BrokenProcessPool
 """
 
 VALUE = "value"
@@ -307,7 +306,7 @@ stage: list[Any] = []
 
 
 def set_stage(*parts: Any) -> None:
-    """The initializer of workers that claim several tasks: those have no shared objects with them."""
+    """The initializer of workers that claim several tasks: these have no shared objects."""
     stage[:] = parts
 
 
