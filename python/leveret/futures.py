@@ -23,7 +23,7 @@ from concurrent.futures import process as std
 
 from . import _core, deaths, faults
 from .crew import Crew
-from .pump import TOLD, UNDECODED, WATCHED, Condition, Job
+from .pump import TOLD, WATCHED, Condition, Job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,18 +123,6 @@ class Staff(Crew):
         if not self.wait_for(self._gone, HEED_S):
             self.terminate()
         self.join()
-
-    def _fetch(self) -> bool:
-        """SystemExit may be what the decoding of a result raises, now and again; or a handler's."""
-        try:
-            return super()._fetch()
-        except SystemExit as error:
-            before = len(self._events)
-            super()._fetch()
-            fresh = list(self._events)[before:]
-            if not any(type(event) is tuple and event[2] == UNDECODED and type(event[3]) is type(error) for event in fresh):
-                raise
-            return True
 
     def revived(self, value: Any, job: Any = None, place: int = 0) -> BaseException:
         """A result that cannot be decoded is as lost as one whose worker died."""

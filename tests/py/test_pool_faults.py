@@ -59,18 +59,18 @@ unpicklable   claimed       value
 memory        claimed       value
 no memory     claimed       value
 
-raise         unpickling    Planned
-exit          unpickling    WorkerDied 3            SystemExit
+raise         unpickling    Planned                 BrokenProcessPool
+exit          unpickling    WorkerDied 3            BrokenProcessPool
 _exit         unpickling    WorkerDied 7
 kill          unpickling    WorkerDied SIGKILL
 segfault      unpickling    WorkerDied SIGSEGV
 stop          unpickling    TaskTimeout
 hang          unpickling    TaskTimeout
 deaf          unpickling    TaskTimeout
-unpicklable   unpickling    RemoteError Guarded
-stubborn      unpickling    RemoteError Stubborn
-memory        unpickling    MemoryError
-no memory     unpickling    MemoryError
+unpicklable   unpickling    RemoteError Guarded     BrokenProcessPool
+stubborn      unpickling    RemoteError Stubborn    BrokenProcessPool
+memory        unpickling    MemoryError             BrokenProcessPool
+no memory     unpickling    MemoryError             BrokenProcessPool
 
 raise         running       Planned
 exit          running       WorkerDied 3            SystemExit
