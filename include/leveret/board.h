@@ -92,7 +92,8 @@ LVR_API LVR_MUST_CHECK int lvr_board_take_many_until(lvr_board *b, void *buf, si
                                                      uint32_t *ret_count, size_t *ret_bytes);
 
 /* lvr_board_cancel - a task that nobody has claimed is not to be run: whoever claims it finds
- * LVR_BOARD_CANCELLED in its first four bytes, and finishes nothing. It keeps its number.
+ * LVR_BOARD_CANCELLED in its first four bytes, and finishes nothing. It keeps its number: the owner
+ * must have struck that from what it waits for before any of its threads judges a buried row.
  * Caller:  any thread of the owner.
  * Locks:   the get mutex of the tasks, and the arena's guard in it, for some 4 us where 100 000
  *          tasks wait.

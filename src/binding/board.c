@@ -157,12 +157,11 @@ PyDoc_STRVAR(cancel_doc,
 static PyObject *board_cancel(PyObject *self, PyObject *arg) {
   struct lvri_board_object *object = lvri_board_owned(self);
   uint32_t number;
-  int code;
 
   if (object == NULL || parse_u32(arg, &number) < 0) return NULL;
-  Py_BEGIN_ALLOW_THREADS /* a worker may hold the mutex of the tasks */
-  code = lvr_board_cancel(object->board, number);
-  Py_END_ALLOW_THREADS
+  /* With the GIL: who buries a worker that claimed it in between would take it for a task of his. */
+  int code = lvr_board_cancel(object->board, number);
+
   if (code == 0) (void)strike(object, number);
   if (code < 0 && code != -ENOENT) return lvri_board_raise(code, "cancel a task");
   return PyBool_FromLong(code == 0);
