@@ -28,6 +28,7 @@ from . import _core, cpus, dropin, faults
 from .context import adopted, default_context
 from .futures import LOST, Staff, TaskFuture, again, with_cause
 from .pump import WATCHED, Job
+from .worker import let_go
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +99,9 @@ class _Initializer:
     def __call__(self, *args: Any) -> None:
         try:
             self._function(*args)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, MemoryError):
+                let_go(error)
             _base.LOGGER.critical("Exception in initializer:", exc_info=True)
             raise
 
@@ -443,7 +446,9 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
                     name="leveret-executor",
                 )
                 _staffs.add(staff)
-                weakref.finalize(self, staff.close).atexit = False
+                dropped = weakref.finalize(self, staff.close)
+                dropped.atexit = False
+                staff.at_end = dropped.detach  # its errors' tracebacks may lead to us
             return self._staff
 
     def _broken_error(self, error: BaseException) -> BaseException:

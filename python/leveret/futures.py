@@ -21,9 +21,9 @@ import weakref
 from concurrent.futures import _base
 from concurrent.futures import process as std
 
-from . import _core, faults
+from . import _core, deaths, faults
 from .crew import Crew
-from .pump import TOLD, UNDECODED, WATCHED, Condition, Job
+from .pump import TOLD, WATCHED, Condition, Job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ class Staff(Crew):
 
     def break_off(self, error: BaseException) -> None:
         """Of a death that breaks it, everybody is told in the standard library's words."""
-        if self.strict and isinstance(error, faults.WorkerDied):
-            error = with_cause(faults.WorkerDied(LOST, *error.args[1:]))
+        if self.strict and isinstance(error, deaths.WorkerDied):
+            error = with_cause(deaths.WorkerDied(LOST, *error.args[1:]))
         super().break_off(error)
 
     def end_soon(self) -> None:
@@ -123,18 +123,6 @@ class Staff(Crew):
         if not self.wait_for(self._gone, HEED_S):
             self.terminate()
         self.join()
-
-    def _fetch(self) -> bool:
-        """SystemExit may be what the decoding of a result raises, now and again; or a handler's."""
-        try:
-            return super()._fetch()
-        except SystemExit as error:
-            before = len(self._events)
-            super()._fetch()
-            fresh = list(self._events)[before:]
-            if not any(type(event) is tuple and event[2] == UNDECODED and type(event[3]) is type(error) for event in fresh):
-                raise
-            return True
 
     def revived(self, value: Any, job: Any = None, place: int = 0) -> BaseException:
         """A result that cannot be decoded is as lost as one whose worker died."""
@@ -269,7 +257,7 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
 
 def with_cause(error: BaseException) -> BaseException:
     """ERROR; of a dead worker, with the cause that the standard library gives."""
-    if isinstance(error, faults.WorkerDied) and error.__cause__ is None:
+    if isinstance(error, deaths.WorkerDied) and error.__cause__ is None:
         ended = f"Process {error.pid} terminated abruptly with exit code {error.exitcode}"
         error.__cause__ = _RemoteTraceback(f"\n'''\n{ended}'''")
     return error

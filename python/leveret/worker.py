@@ -205,6 +205,8 @@ def _unsendable(error: BaseException, value: object) -> tuple[Any, ...]:
 
 def _undecodable(error: BaseException) -> tuple[Any, ...]:
     """In the standard library's executor a worker dies of this."""
+    if isinstance(error, MemoryError):
+        let_go(error)
     from concurrent.futures.process import BrokenProcessPool
 
     broken = BrokenProcessPool(

@@ -154,21 +154,34 @@ static int tell(struct take *t, uint32_t number, enum lvri_result what, PyObject
 
 /* --- decoding ------------------------------------------------------------------------------ */
 
-/* The exception that is set is what has come; but not what a signal handler raised: then the result
- * is decoded once more by the next take(), and no third time. */
-static PyObject *exception_as_value(struct take *t) {
-  if (!PyErr_ExceptionMatches(PyExc_Exception) && !t->inbox->tried) {
-    t->inbox->tried = true;
-    return NULL;
+/* Decoding raised what is no Exception: it did so itself, or a signal handler in the middle of it.
+ * Only the first does so again. What a handler raised comes out of take(), and the next one decodes
+ * this result anew, and a second handler's exception is what has come: there is no third time. */
+static PyObject *exception_or_handlers(struct take *t, const struct result *r) {
+  PyObject *first = lvri_take_exception();
+  PyObject *value = lvri_parcel_decode(t->state, r->stream, r->bytes, r->block);
+
+  if (value == NULL) {
+    Py_DECREF(first);
+    return lvri_take_exception();
   }
-  return lvri_take_exception();
+  Py_DECREF(value);
+  t->inbox->tried = true;
+  lvri_put_exception(first);
+  return NULL;
+}
+
+/* The exception that is set is what has come, as a rule. NULL with an error if it is not. */
+static PyObject *exception_as_value(struct take *t, const struct result *r) {
+  if (t->inbox->tried || PyErr_ExceptionMatches(PyExc_Exception)) return lvri_take_exception();
+  return exception_or_handlers(t, r);
 }
 
 static PyObject *decode(struct take *t, const struct result *r, enum lvri_result *what) {
   PyObject *value = lvri_parcel_decode(t->state, r->stream, r->bytes, r->block);
 
   if (value != NULL) return value;
-  value = exception_as_value(t);
+  value = exception_as_value(t, r);
   if (*what < LVRI_RESULT_READY) *what = LVRI_RESULT_UNDECODED;
   return value;
 }

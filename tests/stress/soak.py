@@ -8,6 +8,8 @@
          |
          +--- SIGKILL to any descendant: worker, child, zygote, spare
 
+and for the last third of the time pools and executors, whose workers are killed (pools.py).
+
 What must hold all the time: one holder for each lock, unless the lock says that its last one
 died; every lock can be had within PATIENCE_S; no process ends but by its own end or by our kill.
 And at the end, with all of them dead: the arena is valid, every unit of every semaphore is back,
@@ -29,6 +31,7 @@ from multiprocessing import connection
 import leveret
 from leveret import _core
 from messages import Messages
+from pools import soak as soak_pools
 
 PATIENCE_S = 20.0  # on a busy machine; any wait beyond it is a hang
 LOCKS = 4
@@ -336,7 +339,7 @@ def main():
     print(f"soak: seed {args.seed}, {args.workers} workers, {args.seconds:g} s", flush=True)
     BASE.update(settle())
     soak = Soak(args.seed, args.workers)
-    soak.hammer(args.seconds)
+    soak.hammer(args.seconds * 2 / 3)
     soak.end()
     shared = soak.shared
     print(
@@ -345,6 +348,8 @@ def main():
         f"{shared.abandoned.value} abandoned locks"
     )
     print(f"soak: {soak.report}")
+    failed = soak_pools(args.seed, seconds=args.seconds / 3)
+    soak.check(not failed, f"{failed} failures in pools")
     soak.shared = soak.messages = shared = None
     _core.session_check()
     wait_for(lambda: not left_over())
