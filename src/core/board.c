@@ -127,7 +127,7 @@ int lvr_board_take_many_until(lvr_board *b, void *buf, size_t room, uint32_t mos
                                      ret_bytes);
 }
 
-/* --- closing, looking ------------------------------------------------------------------------ */
+/* --- closing, looking ----------------------------------------------------------------------- */
 
 static void close_tasks(lvr_board *b) {
   struct lvri_arena *a = lvri_board_arena(b);
@@ -151,7 +151,7 @@ void lvr_board_close(lvr_board *b) {
 
 uint32_t lvr_board_waiting(const lvr_board *b) { return lvri_channel_size(b->tasks.shm); }
 
-/* --- for kinds.c ------------------------------------------------------------------------------ */
+/* --- for kinds.c ---------------------------------------------------------------------------- */
 
 bool lvri_board_drain_locked(struct lvri_arena *a, lvri_off object) {
   struct lvr_board_shm *shm = lvri_at(a, object);

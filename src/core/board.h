@@ -14,8 +14,8 @@
  *   ro_claim     first << 32 | count: by the worker, who holds the get mutex of the tasks, before
  *                it stores the head; taken back to 0 by whoever gets that mutex from it when it
  *                died between the two
- *   ro_running   1 << 32 | number of what it runs, or ran last; release, after ro_since_ns: who reads
- *                it first, then when, may take a task for younger than it is, never for older
+ *   ro_running   1 << 32 | number of what it runs, or ran last; release, after ro_since_ns: who
+ *                reads it first, then when, may take a task for younger than it is, never for older
  *   ro_since_ns  when it began that one
  *   ro_finished  how many results it has put
  *   ro_order     by the owner; read by the worker

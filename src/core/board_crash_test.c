@@ -53,7 +53,7 @@ static void cancel(struct state *x, uint32_t task) {
     x->l->claimed[task] = 1;
 }
 
-/* --- of a worker ------------------------------------------------------------------------------ */
+/* --- of a worker ---------------------------------------------------------------------------- */
 
 static void setup_tasks(void *state) {
   struct state *x = state;
@@ -184,7 +184,7 @@ TEST_WITHIN(survives_who_cancels_it, 120) {
   CHECK(crash_run_repairer(&cancelling, 3).repairer_deaths > 100);
 }
 
-/* --- of who cancels --------------------------------------------------------------------------- */
+/* --- of who cancels ------------------------------------------------------------------------- */
 
 enum { LONG = 300 };
 
@@ -284,7 +284,7 @@ TEST_WITHIN(a_claim_goes_on_when_who_cancels_dies, 60) {
   CHECK(crash_run_beside(&canceller, claim_beside).deaths > 5);
 }
 
-/* --- deaths at random ------------------------------------------------------------------------- */
+/* --- deaths at random ----------------------------------------------------------------------- */
 
 static void work_until_killed(void *argument) {
   struct crew *c = argument;

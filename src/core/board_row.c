@@ -9,7 +9,7 @@
 
 #define RUNS (UINT64_C(1) << 32) /* of ro_running and running, above the number */
 
-/* --- the owner -------------------------------------------------------------------------------- */
+/* --- the owner ------------------------------------------------------------------------------ */
 
 uint32_t lvr_board_rows(const lvr_board *b) { return lvri_board_shm(b)->bo_rows; }
 
@@ -75,7 +75,7 @@ void lvr_board_order(lvr_board *b, uint32_t row, uint64_t order) {
   lvri_store_release_u64(&lvri_board_row(b, row)->ro_order, order);
 }
 
-/* --- a worker -------------------------------------------------------------------------------- */
+/* --- a worker ------------------------------------------------------------------------------- */
 
 /* A forked child has a copy of the handle, and not the row. */
 static bool is_worker(const struct lvr_board *b) {

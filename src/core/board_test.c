@@ -7,7 +7,7 @@
 
 #include "core/channel_inner.h"
 
-/* --- among the living ------------------------------------------------------------------------ */
+/* --- among the living ----------------------------------------------------------------------- */
 
 TEST(gives_numbers_in_order) {
   lvr_session *s = new_session();
@@ -179,7 +179,7 @@ TEST(refuses_what_is_no_task) {
   lvr_board_detach(b);
 }
 
-/* --- in a forked child ----------------------------------------------------------------------- */
+/* --- in a forked child ---------------------------------------------------------------------- */
 
 static void put_as_a_stranger(void *argument) {
   lvr_board *b = argument;
@@ -275,7 +275,7 @@ TEST(who_is_in_no_session_is_no_worker) {
   lvr_board_detach(b);
 }
 
-/* --- tasks that are not to be run ------------------------------------------------------------ */
+/* --- tasks that are not to be run ----------------------------------------------------------- */
 
 /* The next task. */
 static uint32_t claim_one(lvr_board *b, uint32_t *ret_number) {
@@ -352,6 +352,59 @@ static void serve(void *argument) {
   while (work_some(c->b, 8, LVR_FOREVER) == 0) {
   }
   lvr_proc_announce(c->s, 0);
+}
+
+enum { RACERS = 5000 };
+
+struct race {
+  lvr_board *b;
+  _Atomic uint32_t threads;
+  uint8_t cancelled[RACERS], refused[RACERS], claimed[RACERS];
+  uint64_t seed;
+};
+
+static void claim_racing(struct race *r) {
+  uint32_t number = 0;
+  while (number != RACERS - 1) {
+    uint32_t task = claim_one(r->b, &number);
+    r->claimed[number] = task == number;
+    CHECK(task == number || task == LVR_BOARD_CANCELLED);
+  }
+}
+
+/* Those that are about to be claimed. */
+static void cancel_racing(struct race *r) {
+  for (uint32_t waiting; (waiting = lvr_board_waiting(r->b)) > 0;) {
+    uint32_t number = RACERS - waiting + test_random(&r->seed) % 4;
+    int error = lvr_board_cancel(r->b, number);
+    if (error == 0) CHECK(!r->refused[number]);
+    if (error != 0) CHECK_INT(error, -ENOENT);
+    if (number < RACERS) *(error ? &r->refused[number] : &r->cancelled[number]) = 1;
+  }
+}
+
+static void race(void *argument) {
+  struct race *r = argument;
+  if (lvri_fetch_add_relaxed_u32(&r->threads, 1) == 0)
+    claim_racing(r);
+  else
+    cancel_racing(r);
+}
+
+/* What a cancel says is what the worker sees. */
+TEST(a_cancel_is_before_a_claim_or_behind_it) {
+  static struct race r;
+  lvr_session *s = new_session();
+  r.b = new_board(s);
+  r.seed = test_seed();
+  put_tasks(r.b, RACERS);
+  CHECK_INT(lvr_board_enlist(r.b, 0), 0);
+  test_threads(2, race, &r);
+  for (uint32_t i = 0; i < RACERS; i++) {
+    CHECK_INT(r.claimed[i], r.cancelled[i] ? 0 : 1);
+    CHECK(!r.refused[i] || r.claimed[i] || r.cancelled[i]);
+  }
+  lvr_board_detach(r.b);
 }
 
 enum { MANY = 500 };

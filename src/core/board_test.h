@@ -1,4 +1,5 @@
-/* board_test.h - what the tests of the board share: tasks that say a number, workers that square it. */
+/* board_test.h - what the tests of the board share: tasks that say a number, and workers that
+ * square it. */
 #ifndef LVRI_CORE_BOARD_TEST_H
 #define LVRI_CORE_BOARD_TEST_H
 

@@ -298,7 +298,7 @@ int lvri_channel_find_record(struct lvri_arena *a, struct lvri_channel_shm *shm,
   return 0;
 }
 
-/* --- a message that waits; with the get mutex -------------------------------------------------- */
+/* --- a message that waits; with the get mutex ------------------------------------------------ */
 
 /* Of head and number, as many messages apart as are in a channel. */
 static bool is_before(uint32_t number, uint32_t first) { return (int32_t)(number - first) < 0; }
