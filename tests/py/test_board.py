@@ -1106,15 +1106,25 @@ def test_a_board_in_a_circle_is_collected() -> None:
 
 def test_results_and_events_that_nobody_took_go_with_the_board() -> None:
     board, batch = Board(1), Batch(2)
+    interrupts = iter([True])
+
+    def interrupt() -> None:
+        if next(interrupts, False):
+            raise KeyboardInterrupt
+
     before = _core.session_stats()["objects"]
     board.put_many(Function(same), ITEM, [bytes(MIB), 1], batch)
-    board.put(Function(make_interrupting), ITEM, 0, board)
+    board.put(Function(make_calling), ITEM, 0, board)
     board.put(Function(same), ITEM, bytes(MIB), "job")
     board.close()
     board.enlist(0)
     board.work(fail, unsendable)
-    with pytest.raises(KeyboardInterrupt):
-        board.take()
+    Calling.hooks = (int, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            board.take()
+    finally:
+        Calling.hooks = (int, int)
     del board
     gc.collect()
     assert _core.session_stats()["objects"] == before - 1
