@@ -3,8 +3,18 @@
 
 #include <string.h>
 
+/* One by one: zeroing all of it at once takes longer than to encode a number. */
 void lvri_encoding_init(struct lvri_encoding *e, unsigned char *memory, size_t bytes) {
-  *e = (struct lvri_encoding){.data = memory, .room = bytes, .memory = memory};
+  e->data = e->memory = memory;
+  e->room = bytes;
+  e->bytes = e->spliced_bytes = 0;
+  e->splices.items = e->buffers.items = NULL;
+  e->splices.count = e->splices.room = 0;
+  e->buffers.count = e->buffers.room = 0;
+  e->refs = NULL;
+  e->ref_count = e->ref_room = 0;
+  e->is_fixed = false;
+  e->keeps = NULL;
 }
 
 /* --- memory -------------------------------------------------------------------------------- */

@@ -1019,6 +1019,7 @@ def test_cancelled_tasks_are_not_run() -> None:
     with calling(lambda: ran.append(board.running())):
         assert alone(board) == [(n, 0, VALUE, None) for n in (0, 2)]
     assert ran == [numbers[0], numbers[2]]
+    assert board.look(0)[5] == 2  # type: ignore[index]
     assert not board.cancel(numbers[0])
 
 
