@@ -7,8 +7,8 @@
     close()      the workers end when all jobs are over
     terminate()  they are ended
 
-Deaths and limits are looked after by the pump (leveret.pump), with the pump in its hands. Births and
-the end are under the mutex, so that nobody is born after the end.
+Deaths and limits are looked after by the pump (leveret.pump), with the pump in its hands. Births
+and the end are under the mutex, so that nobody is born after the end.
 """
 
 from __future__ import annotations
@@ -63,6 +63,14 @@ def _again(error: BaseException) -> BaseException:
     copied = copy.copy(error)
     copied.__cause__ = error.__cause__
     return copied
+
+
+def _described(job: Any, place: int) -> str:
+    """A task in words. A job that is done knows nothing of it any more."""
+    try:
+        return str(job.describe(place))
+    except (AttributeError, LookupError, TypeError):
+        return "a task"
 
 
 class Crew(Pump):
@@ -246,7 +254,7 @@ class Crew(Pump):
 
     @staticmethod
     def _has_claimed(seen: tuple[Any, ...], number: int) -> bool:
-        return (number - seen[1]) & 0xFFFFFFFF < seen[2]
+        return bool((number - seen[1]) & 0xFFFFFFFF < seen[2])
 
     @staticmethod
     def _signal(process: Any, what: str) -> None:
@@ -259,7 +267,7 @@ class Crew(Pump):
 
         if isinstance(value, BaseException):
             # what came of en- or decoding
-            return faults.undecodable(value, job.describe(place) if job is not None else "a task")
+            return faults.undecodable(value, _described(job, place))
         return faults.revive(value, self.traceback_class)
 
     # --- alarms --------------------------------------------------------------------------------
@@ -305,7 +313,7 @@ class Crew(Pump):
         from . import faults
 
         if self.stop(seen[3], TIMEOUT):
-            job.fail(place, faults.late(job.describe(place), job.limit_of(place), seen[0]))
+            job.fail(place, faults.late(_described(job, place), job.limit_of(place), seen[0]))
             self._settle(job)
 
     def _kill_stopping(self, now: float) -> None:
@@ -522,7 +530,7 @@ class Crew(Pump):
         if tries <= job.retries:
             self._put_again(job, place)
         else:
-            job.fail(place, self._died(member, job.describe(place), tries=tries))
+            job.fail(place, self._died(member, _described(job, place), tries=tries))
             self._settle(job)
 
     def _put_again(self, job: Any, place: int) -> None:

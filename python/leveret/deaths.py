@@ -12,7 +12,7 @@ from .faults import brief, name_of
 try:
     from concurrent.futures.process import BrokenProcessPool
 except RuntimeError:  # the interpreter ends: it cannot register what it would do then
-    from concurrent.futures import BrokenExecutor as BrokenProcessPool
+    from concurrent.futures import BrokenExecutor as BrokenProcessPool  # type: ignore[assignment]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

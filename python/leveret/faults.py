@@ -1,9 +1,9 @@
 """What is told of tasks that did not return: their exceptions and timeouts; and their names.
 
-    worker                                 owner
-    worker.failed(error) -- result --->    revive(): the exception itself, with its traceback as
-                                           __cause__; a RemoteError where it cannot be unpickled
-    dies                                   leveret.deaths
+worker                                 owner
+worker.failed(error) -- result --->    revive(): the exception itself, with its traceback as
+                                       __cause__; a RemoteError where it cannot be unpickled
+dies                                   leveret.deaths
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@
     IMapIterator   the program's side of a stream; IMapUnorderedIterator: in the order of arrival
     Stream         tasks that are read from an iterable as results are consumed
 
-        iterable --> at most BOUND tasks on the board, and results that nobody has taken yet --> next()
+        iterable --> tasks on the board, and results that nobody has taken yet --> next()
+                     together at most BOUND
 
-What cannot block (a list, a range) is read where the results are taken from; any other iterable by a
-thread of its own, as it is the standard library's way: it may wait for the very results.
+What cannot block (a list, a range) is read where the results are taken from; any other iterable by
+a thread of its own, as it is the standard library's way: it may wait for the very results.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import itertools
 import sys
 import threading
 from math import inf
-from multiprocessing import pool as std
 from time import monotonic
 
 from . import _core
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .crew import Crew
+
+    std: Any  # its stub leaves out what we use of it
+else:
+    from multiprocessing import pool as std
 
 __all__ = [
     "ApplyResult",
@@ -134,49 +138,47 @@ def call_back(callback: Callable[[Any], object], value: Any) -> None:
         hook(threading.ExceptHookArgs((kind, error, trace, threading.current_thread())))
 
 
-class ApplyResult(Result, _ApplyResult):
+class ApplyResult(Result, _ApplyResult):  # type: ignore[misc]
     """The result of apply_async()."""
 
     def __init__(
         self,
         crew: Crew,
         function: Callable[..., Any],
-        arguments: tuple[tuple[Any, ...], dict[str, Any]],
         limits: tuple[float | None, int],
         attention: int = ALONE,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> None:
         self.attention = attention
-        self._task: Any = function, arguments
+        self._function: Any = function
+        self.arguments: Any = (), {}
         self._begin(crew, callback, error_callback, limits)
 
     def argument_of(self, place: int) -> tuple[Any, int, Any]:
         """The task, to be put again."""
-        function, arguments = self._task
-        return self._crew.function(function), APPLY, arguments
+        return self._crew.function(self._function), APPLY, self.arguments
 
     def describe(self, place: int) -> str:
         """The call, in words."""
         from . import faults
 
-        function, (args, kwds) = self._task
-        return faults.describe(function, args, kwds)
+        return faults.describe(self._function, *self.arguments)
 
     def deliver(self, place: int, value: Any) -> None:
         """The task returned VALUE."""
         if not self.done:
             self._finish(True, value, self._callback)
-            self._task = None
+            self.arguments = None
 
     def fail(self, place: int, error: BaseException) -> None:
         """The task raised ERROR, or could not be run."""
         if not self.done:
             self._finish(False, error, self._error_callback)
-            self._task = None
+            self.arguments = None
 
 
-class MapResult(Result, _core.Batch, _MapResult):
+class MapResult(Result, _core.Batch, _MapResult):  # type: ignore[misc]
     """The result of map_async() and starmap_async()."""
 
     def __init__(
@@ -235,8 +237,8 @@ class MapResult(Result, _core.Batch, _MapResult):
             return self.timeout * len(self.tasks[place])
         return self.timeout
 
-    def fail(self, place: int, error: BaseException) -> None:
-        """The task at that place, or the WHOLE, could not be run."""
+    def fail(self, place: int, error: BaseException) -> None:  # type: ignore[override]
+        """The task at that place could not be run, or the WHOLE."""
         if self.done:
             return
         if place == WHOLE:
@@ -589,5 +591,5 @@ class IMapIterator(_IMapIterator):  # type: ignore[misc]
             stream.abandon()
 
 
-class IMapUnorderedIterator(IMapIterator, _IMapUnorderedIterator):
+class IMapUnorderedIterator(IMapIterator, _IMapUnorderedIterator):  # type: ignore[misc]
     """The results of imap_unordered()."""

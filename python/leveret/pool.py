@@ -18,7 +18,6 @@ import functools
 import math
 import warnings
 import weakref
-from multiprocessing import pool as std
 from multiprocessing import util
 from multiprocessing.pool import ThreadPool
 
@@ -40,6 +39,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, NoReturn
+
+    std: Any  # its stub leaves out what we use of it
+else:
+    from multiprocessing import pool as std
 
 __all__ = ["Pool", "ThreadPool"]
 
@@ -66,7 +69,7 @@ def _of_crew(method: Any) -> Any:
 class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
     """A pool of worker processes."""
 
-    _crew: Crew | None = None
+    _crew: Any = None
 
     def __init__(
         self,
@@ -89,8 +92,8 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         strict               a worker's death breaks the pool
         max_memory_per_child  bytes of its own that a worker may have after a task, else another one
                              takes its place; twice as much it does not get (or: a pair of both)
-        threads              of BLAS and OpenMP in a worker: its "share" of the processors, a number,
-                             or None: as they like
+        threads              of BLAS and OpenMP in a worker: its "share" of the processors, a
+                             number, or None: as they like
         """
         self._pool: list[Any] = []
         self._state = INIT
@@ -104,7 +107,9 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         self._initializer, self._initargs = initializer, initargs
         self._limits = _check_limits(timeout, retries)
         self._start(
-            strict=strict, memory=_check_memory(max_memory_per_child), threads=_check_threads(threads)
+            strict=strict,
+            memory=_check_memory(max_memory_per_child),
+            threads=_check_threads(threads),
         )
 
     def _start(self, **options: Any) -> None:
@@ -133,9 +138,7 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
     def __del__(self, _warn: Any = warnings.warn) -> None:
         crew = self.__dict__.get("_crew")
         if self.__dict__.get("_state") == RUN and (crew is None or crew.is_ours()):
-            _warn(
-                f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self
-            )
+            _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
             if notifier := self.__dict__.get("_change_notifier"):
                 notifier.put(None)
 
@@ -174,7 +177,7 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         self,
         func: Callable[..., Any],
         args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] = {},  # noqa: B006 - the standard library's signature
+        kwds: Mapping[str, Any] = {},
         *,
         timeout: Any = ...,
         retries: Any = ...,
@@ -187,7 +190,7 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         self,
         func: Callable[..., Any],
         args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] = {},  # noqa: B006
+        kwds: Mapping[str, Any] = {},
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         *,
@@ -195,31 +198,22 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         retries: Any = ...,
     ) -> ApplyResult:
         """The same without waiting: returns the result to be."""
-        return self._apply(
-            func, args, kwds, timeout, retries, WATCHED, callback, error_callback
-        )
+        return self._apply(func, args, kwds, timeout, retries, WATCHED, callback, error_callback)
 
     def _apply(
         self, func: Any, args: Any, kwds: Any, timeout: Any, retries: Any, *attended: Any
     ) -> ApplyResult:
         self._check_running()
-        crew: Any = self._crew
+        crew = self._crew
         limits = self._limits_of(timeout, retries)
+        job = ApplyResult(crew, func, limits, *attended)
         try:
-            arguments: Any = tuple(args), dict(kwds)
-        except Exception as error:
-            arguments, failed = ((), {}), error
-        else:
-            failed = None
-        job = ApplyResult(crew, func, arguments, limits, *attended)
-        try:
-            if failed is not None:
-                raise failed
+            job.arguments = tuple(args), dict(kwds)
             function = crew.function(func)
         except Exception as error:
             crew.fail_at_once(job, error)
         else:
-            crew.submit(function, APPLY, arguments, job)
+            crew.submit(function, APPLY, job.arguments, job)
         return job
 
     # --- many tasks ----------------------------------------------------------------------------
@@ -239,7 +233,9 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
 
         Without chunksize each item is a task, and workers take as many at a time as is good.
         """
-        return self._map(func, iterable, False, chunksize, timeout, retries, progress).get()
+        results: list[Any]
+        results = self._map(func, iterable, False, chunksize, timeout, retries, progress).get()
+        return results
 
     @_of_crew
     def starmap(
@@ -253,7 +249,9 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         progress: Any = None,
     ) -> list[Any]:
         """Call func(*item) for each item."""
-        return self._map(func, iterable, True, chunksize, timeout, retries, progress).get()
+        results: list[Any]
+        results = self._map(func, iterable, True, chunksize, timeout, retries, progress).get()
+        return results
 
     @_of_crew
     def map_async(
@@ -297,17 +295,18 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         retries: Any,
         wish: Any,
         attention: int = ALONE,
-        *callbacks: Any,
+        callback: Any = None,
+        error_callback: Any = None,
     ) -> MapResult:
         self._check_running()
         _check_chunksize(chunksize)
-        crew: Any = self._crew
+        crew = self._crew
         limits = self._limits_of(timeout, retries)
         items, failed = _listed(iterable)
         shown = progress.shown(wish, len(items))
-        job = MapResult(
-            crew, func, items, star, chunksize, limits, attention, *(callbacks or (None, None)), shown
-        )
+        callbacks = callback, error_callback
+        options = star, chunksize, limits, attention, *callbacks, shown
+        job = MapResult(crew, func, items, *options)
         if failed is not None:
             crew.fail_at_once(job, failed, WHOLE)
         else:
@@ -367,7 +366,7 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         _check_chunksize(chunksize)
         if buffersize is not None and (not isinstance(buffersize, int) or buffersize < 1):
             raise ValueError(f"buffersize must be a positive int or None, not {buffersize!r}")
-        crew: Any = self._crew
+        crew = self._crew
         total = len(iterable) if hasattr(iterable, "__len__") else None
         limits = self._limits_of(timeout, retries)
         shown = progress.shown(wish, total)
@@ -378,9 +377,7 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
     # --- ends ----------------------------------------------------------------------------------
 
     def __reduce__(self) -> NoReturn:
-        raise NotImplementedError(
-            "pool objects cannot be passed between processes or pickled"
-        )
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
 
     @_of_crew
     def close(self) -> None:

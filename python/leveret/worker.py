@@ -218,18 +218,14 @@ def _undecodable(error: BaseException) -> tuple[Any, ...]:
 
 
 def _unsendable_in_pool(error: BaseException, value: object) -> tuple[Any, ...]:
-    from multiprocessing.pool import MaybeEncodingError
+    from multiprocessing import pool as std
 
+    make = vars(std)["MaybeEncodingError"]
     try:
-        maybe = MaybeEncodingError(error, value)
+        maybe = make(error, value)
     except Exception:  # of the value's repr()
-        maybe = MaybeEncodingError(error, f"<{type_name_of(value)} object>")
+        maybe = make(error, f"<{type(value).__qualname__} object>")
     return failed(maybe)
-
-
-def type_name_of(value: object) -> str:
-    """The name of any object's type."""
-    return type(value).__qualname__
 
 
 def goes_by_name(function: object) -> bool:

@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NS_PER_S 1000000000
+#define NS_PER_S       1000000000
 #define SLICE_LEAST_NS (NS_PER_S / 10)
 #define SLICE_MOST_NS  (32 * (int64_t)SLICE_LEAST_NS)
 

@@ -48,7 +48,6 @@ struct worker {
 /* A task of the claim. */
 struct task {
   struct lvri_task_header head;
-  uint32_t number;
   const unsigned char *function;
   const unsigned char *stream;
   size_t bytes;
@@ -135,11 +134,14 @@ static PyObject *call_apply(PyObject *function, PyObject *pair) {
 
 typedef PyObject *(*call_item)(PyObject *function, PyObject *item);
 
-/* An item goes when it is done: the list is ours alone. */
+/* An item goes when it is done. The lists are ours alone, and that of the values has holes: the
+ * collector, which would show them to anybody, does not know of them. */
 static PyObject *call_each(PyObject *function, PyObject *items, call_item call) {
   Py_ssize_t count = PyList_GET_SIZE(items);
   PyObject *values = PyList_New(count);
 
+  PyObject_GC_UnTrack(items);
+  if (values != NULL) PyObject_GC_UnTrack(values);
   for (Py_ssize_t i = 0; values != NULL && i < count; i++) {
     PyObject *item = PyList_GET_ITEM(items, i);
 
@@ -151,6 +153,7 @@ static PyObject *call_each(PyObject *function, PyObject *items, call_item call) 
     else
       PyList_SET_ITEM(values, i, value);
   }
+  if (values != NULL) PyObject_GC_Track(values);
   return values;
 }
 

@@ -298,9 +298,7 @@ static void put_long_message(void *argument) {
   CHECK_INT(lvr_pipe_put_until(f->second, bytes, sizeof(bytes), LVR_FOREVER), 0);
 }
 
-static void put_short_message(void *argument) {
-  put(((struct fixture *)argument)->second, 7);
-}
+static void put_short_message(void *argument) { put(((struct fixture *)argument)->second, 7); }
 
 static pid_t put_to_sleep(struct fixture *f, void (*body)(void *)) {
   pid_t pid = crash_stop_at("channel.wait.armed", 1, body, f);

@@ -344,7 +344,8 @@ int lvri_slots_watch(struct lvri_arena *a, lvr_proc_id self, uint32_t changes, u
 
 /* Nobody need be woken: who watches everybody has been by the death. */
 void lvri_slots_note_burial(struct lvri_arena *a) {
-  lvri_fetch_add_release_u32(&lvri_slots_of(a)->st_changes, 1); /* pairs with lvri_slots_changes() */
+  lvri_fetch_add_release_u32(&lvri_slots_of(a)->st_changes,
+                             1); /* pairs with lvri_slots_changes() */
 }
 
 /* --- death --------------------------------------------------------------------------------- */

@@ -208,8 +208,7 @@ static void look_after(const struct sleep *p, bool relook, bool thoroughly) {
   bool strangers = tell_of_the_dead(p);
   for (unsigned i = 0; relook && thoroughly && i < p->watched; i++)
     (void)lvri_slot_alive_thoroughly(arena_of(p), p->watch[i]);
-  if (!p->aside && (strangers || (relook && p->watched == 0)))
-    (void)lvri_slots_sweep(arena_of(p));
+  if (!p->aside && (strangers || (relook && p->watched == 0))) (void)lvri_slots_sweep(arena_of(p));
 }
 
 static int sleep_once(struct sleep *p, int64_t deadline_ns) {

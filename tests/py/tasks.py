@@ -51,11 +51,11 @@ def begin_and_wait(begun: str, path: str) -> str:
     return wait_for_file(path)
 
 
-def useown_pool(x: int) -> int:
+def use_own_pool(x: int) -> int:
     return own[0].apply(square, (x,))
 
 
-def pool_of_itsown(x: int) -> list[int]:
+def pool_of_its_own(x: int) -> list[int]:
     with leveret.get_context("fork").Pool(2) as pool:
         return pool.map(square, range(x))
 
@@ -178,4 +178,3 @@ def stay() -> None:
 
 def get_name() -> str:
     return multiprocessing.current_process().name
-

@@ -289,8 +289,13 @@ class Holding:
 
 
 def test_a_large_function_goes_when_there_is_nothing_to_do() -> None:
+    def watch() -> None:
+        for alive in (1, 0):
+            until(lambda: Tracked.alive == alive)  # noqa: B023 - it is called at once
+        say("!")
+
     def watched(board: Board) -> None:
-        threading.Thread(target=lambda: (until(lambda: Tracked.alive == 0), say("!"))).start()
+        threading.Thread(target=watch).start()
         work(board)
 
     board, function = Board(1), Function(Holding())
@@ -599,6 +604,13 @@ def test_a_batch_that_wants_to_be_told_of_each() -> None:
         assert board.take() == [batch]
         assert board.find(number) is None
     assert batch.results == [0, 1, 4] and batch.name == "mine"
+    batch, more = Mine(3, "next"), Mine(3, "more")
+    batch.notify = True
+    for place in range(3):
+        board.put(Function(square), ITEM, place, batch, place)
+        board.put(Function(square), ITEM, place, more, place)
+    assert board.work(fail, unsendable, most=6) == "enough"
+    assert board.take() == [batch, more]  # each once, whatever has come
 
 
 def test_places_that_a_batch_does_not_have() -> None:
@@ -998,16 +1010,15 @@ def test_most_and_between() -> None:
 
 
 def test_cancelled_tasks_are_not_run() -> None:
-    board = Board(1)
-    numbers = [board.put(Function(square), ITEM, n, n) for n in range(4)]
-    numbers.append(board.put(Function(same), ITEM, bytes(MIB), 4))
+    board, function, ran = Board(1), Function(call), []
+    numbers = [board.put(function, ITEM, n, n) for n in range(4)]
+    numbers.append(board.put(function, ITEM, bytes(MIB), 4))
     assert board.cancel(numbers[1]) and board.cancel(numbers[3]) and board.cancel(numbers[4])
     assert not board.cancel(99)
     assert board.outstanding() == 2
-    board.enlist(0)
-    board.close()
-    assert board.work(fail, unsendable) == "closed"
-    assert board.take() == [(0, 0, VALUE, 0), (2, 0, VALUE, 4)]
+    with calling(lambda: ran.append(board.running())):
+        assert alone(board) == [(n, 0, VALUE, None) for n in (0, 2)]
+    assert ran == [numbers[0], numbers[2]]
     assert not board.cancel(numbers[0])
 
 
@@ -1095,15 +1106,25 @@ def test_a_board_in_a_circle_is_collected() -> None:
 
 def test_results_and_events_that_nobody_took_go_with_the_board() -> None:
     board, batch = Board(1), Batch(2)
+    interrupts = iter([True])
+
+    def interrupt() -> None:
+        if next(interrupts, False):
+            raise KeyboardInterrupt
+
     before = _core.session_stats()["objects"]
     board.put_many(Function(same), ITEM, [bytes(MIB), 1], batch)
-    board.put(Function(make_interrupting), ITEM, 0, board)
+    board.put(Function(make_calling), ITEM, 0, board)
     board.put(Function(same), ITEM, bytes(MIB), "job")
     board.close()
     board.enlist(0)
     board.work(fail, unsendable)
-    with pytest.raises(KeyboardInterrupt):
-        board.take()
+    Calling.hooks = (int, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            board.take()
+    finally:
+        Calling.hooks = (int, int)
     del board
     gc.collect()
     assert _core.session_stats()["objects"] == before - 1
@@ -1382,11 +1403,15 @@ def test_arguments_are_checked() -> None:
 
 
 def test_arguments_that_change_while_they_are_put() -> None:
-    board = Board(1)
-    arguments: list[Any] = [1, Calling(), 3]
-    Calling.hooks = (arguments.clear, int)
-    try:
-        assert [place for place, _ in board.put_many(Function(same), ITEM, arguments, "job")] == [2]
-    finally:
-        Calling.hooks = (int, int)
-    assert board.outstanding() == 2
+    """Those that are not put are told of, also those that were about to be."""
+    for change, failed in [("clear", [1, 2, 3]), ("pop", [1, 2, 3]), ("copy", [])]:
+        board, batch = Board(1), Batch(4)
+        arguments: list[Any] = [Calling(), 1, 2, 3]
+        Calling.hooks = (getattr(arguments, change), lambda: None)
+        try:
+            failures = board.put_many(Function(same), ITEM, arguments, batch)
+        finally:
+            Calling.hooks = (int, int)
+        assert [place for place, _ in failures] == failed
+        assert {type(error) for _, error in failures} <= {RuntimeError}
+        assert board.outstanding() == 4 - len(failed) == board.waiting()

@@ -5,9 +5,7 @@ are tried.
 """
 
 import contextlib
-import ctypes
 import faulthandler
-import multiprocessing
 import os
 import pathlib
 import pickle
@@ -27,7 +25,6 @@ from forked import PATIENCE_S, state_of, until
 from leveret import TaskTimeout, WorkerDied, crew
 from leveret.pool import Pool
 from tasks import (
-    square,
     catch_timeout,
     die,
     die_once,
@@ -37,8 +34,8 @@ from tasks import (
     initialize,
     insist,
     refuse,
+    square,
     start_child_and_die,
-    stay,
     touch_and_stay,
     wait_to_be_interrupted,
     worker_pid,
@@ -60,13 +57,6 @@ def pool_of(ctx: Any, *args: Any, **options: Any) -> Iterator[Pool]:
     with ctx.Pool(*args, **options) as pool:
         yield pool
     pool.join()
-
-
-
-
-
-
-
 
 
 # Deaths.
@@ -160,8 +150,10 @@ def test_a_worker_killed_between_tasks_is_replaced(ctx: Any) -> None:
                 os.kill(pid, signal.SIGKILL)
             assert pool.map(square, range(10)) == [x * x for x in range(10)]
             until(
-                lambda pids=pids: pool.apply(square, (2,)) == 4
-                and not pids & {process.pid for process in pool._pool}
+                lambda pids=pids: (
+                    pool.apply(square, (2,)) == 4
+                    and not pids & {process.pid for process in pool._pool}
+                )
             )
 
 
@@ -337,7 +329,6 @@ def test_a_chunk_has_the_time_of_its_items(ctx: Any) -> None:
             pool.map(time.sleep, [PATIENCE_S] * 2, chunksize=2)
 
 
-
 def test_the_task_gets_the_exception(ctx: Any, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "said"
     with pool_of(ctx, 1) as pool:
@@ -350,11 +341,6 @@ def test_the_task_gets_the_exception(ctx: Any, tmp_path: pathlib.Path) -> None:
 # Beginnings.
 
 
-
-
-
-
-
 def test_initializer(ctx: Any) -> None:
     with pool_of(ctx, 2, initialize, ("value",), 2) as pool:
         assert [pool.apply(get_initialized) for _ in range(7)] == [["value"]] * 7
@@ -362,7 +348,7 @@ def test_initializer(ctx: Any) -> None:
 
 def test_an_initializer_that_raises_ends_the_pool(ctx: Any) -> None:
     with pool_of(ctx, 2, refuse) as pool:
-        with pytest.raises(BrokenProcessPool, match="refuse.*ValueError: not today") as caught:
+        with pytest.raises(BrokenProcessPool, match=r"refuse.*ValueError: not today") as caught:
             pool.map(square, range(10))
         assert isinstance(caught.value.__cause__, ValueError)
         with pytest.raises(BrokenProcessPool, match="not today"):
@@ -431,7 +417,7 @@ def test_a_worker_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> Non
 
     ctx = leveret.get_context("fork")
     monkeypatch.setattr(os, "fork", fork_once)
-    with pytest.raises(OSError, match="no more processes|cannot start"):
+    with pytest.raises(OSError, match=r"no more processes|cannot start"):
         ctx.Pool(2)
     assert not leveret.active_children()
     monkeypatch.setattr(os, "fork", real)
@@ -447,7 +433,7 @@ def test_a_worker_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> Non
         results = [pool.apply_async(die, ("killed",)) for _ in range(3)]
         with pytest.raises((WorkerDied, OSError)):
             results[2].get(PATIENCE_S)
-        with pytest.raises(OSError, match="no more processes|cannot start"):
+        with pytest.raises(OSError, match=r"no more processes|cannot start"):
             pool.apply(square, (3,))
         monkeypatch.setattr(os, "fork", real)
 
@@ -468,9 +454,6 @@ def test_a_closed_pool_of_short_lives_does_its_work(ctx: Any) -> None:
     pool.close()
     pool.join()
     assert [result.get(0) for result in results] == [x * x for x in range(12)]
-
-
-
 
 
 def test_a_worker_that_has_grown_is_replaced(ctx: Any) -> None:
@@ -551,7 +534,6 @@ def test_ctrl_c_is_one_traceback(tmp_path: pathlib.Path, method: str, body: str)
     assert said.stdout == "True\n"
     assert said.stderr.count("Traceback") == 1
     assert said.stderr.splitlines()[-1] == "KeyboardInterrupt"
-
 
 
 def test_an_interrupted_task_costs_no_worker(ctx: Any, tmp_path: pathlib.Path) -> None:
@@ -667,8 +649,6 @@ def test_children_of_tasks_end_with_their_worker(ctx: Any, tmp_path: pathlib.Pat
             pool.apply(start_child_and_die, (str(path), ctx.get_start_method()))
         pid = int(path.read_text())
         until(lambda: state_of(pid) in ("", "Z"))
-
-
 
 
 def test_workers_know_what_they_are(ctx: Any) -> None:

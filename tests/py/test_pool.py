@@ -1,41 +1,33 @@
 """Pool: what the standard library promises of it, and what it offers besides."""
 
-import contextlib
-import io
 import itertools
-import math
-import multiprocessing
 import multiprocessing.pool as std
 import os
 import pathlib
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import leveret
 import pytest
 import tasks
-from forked import Child, PATIENCE_S, in_child, until
-from leveret import cpus, progress
+from forked import PATIENCE_S, in_child, until
 from leveret.pool import Pool
 from tasks import (
+    Unpicklable,
     add,
     begin_and_wait,
-    blas_threads,
-    DemandingError,
     fail,
     fail_at_three,
     give,
     is_daemon,
+    pool_of_its_own,
     raise_it,
     square,
-    Unpicklable,
+    use_own_pool,
     wait_for_file,
     worker_pid,
 )
@@ -46,13 +38,6 @@ pytestmark = [
     # The standard library's, of a fork beside threads: a pool forks when a worker has died.
     pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
 ]
-
-
-
-
-
-
-
 
 
 @pytest.fixture(params=METHODS)
@@ -299,7 +284,7 @@ def test_terminate_tells_who_waits(tmp_path: pathlib.Path) -> None:
     results = [pool.apply_async(begin_and_wait, (str(begun), never)) for _ in range(3)]
     results.append(pool.map_async(wait_for_file, [never] * 3))
     stream = pool.imap(wait_for_file, itertools.repeat(never))
-    waiting = threading.Thread(target=lambda: results[0].wait())
+    waiting = threading.Thread(target=results[0].wait)
     waiting.start()
     until(begun.exists)
     before = time.monotonic()
@@ -376,7 +361,7 @@ def use_in_child(pool: Pool, result: Any) -> list[str]:
         lambda: pool.apply(square, (1,)),
         lambda: pool.map(square, [1]),
         lambda: pool.imap(square, [1]),
-        lambda: result.get(),
+        result.get,
         pool.close,
         pool.terminate,
         pool.join,
@@ -397,25 +382,20 @@ def test_a_forked_child_is_told_whose_the_pool_is(pool: Pool, tmp_path: pathlib.
     assert result.get(PATIENCE_S)
 
 
-
-
-
-def test_a_task_cannot_use_itstasks.own_pool() -> None:
+def test_a_task_cannot_use_its_own_pool() -> None:
     with leveret.get_context("fork").Pool(2) as first:
         pass
     first.join()
     tasks.own[:] = [first]
-    with leveret.get_context("fork").Pool(1) as pool:
-        with pytest.raises(RuntimeError, match="a task cannot use the pool that runs it"):
-            pool.apply(usetasks.own_pool, (3,))
+    told = pytest.raises(RuntimeError, match="a task cannot use the pool that runs it")
+    with leveret.get_context("fork").Pool(1) as pool, told:
+        pool.apply(use_own_pool, (3,))
     pool.join()
     tasks.own.clear()
 
 
-
-def test_a_task_may_have_a_pool_of_itstasks.own(any_pool: Pool) -> None:
-    assert any_pool.map(pool_of_itstasks.own, [2, 3]) == [[0, 1], [0, 1, 4]]
-
+def test_a_task_may_have_a_pool_of_its_own(any_pool: Pool) -> None:
+    assert any_pool.map(pool_of_its_own, [2, 3]) == [[0, 1], [0, 1, 4]]
 
 
 def test_workers_are_daemons(pool: Pool) -> None:
@@ -423,12 +403,6 @@ def test_workers_are_daemons(pool: Pool) -> None:
 
 
 # What cannot be sent.
-
-
-
-
-
-
 
 
 def test_what_cannot_be_encoded(pool: Pool) -> None:
@@ -449,13 +423,13 @@ def test_what_cannot_be_encoded(pool: Pool) -> None:
 
 def test_functions_that_cannot_be_encoded(pool: Pool) -> None:
     told: list[BaseException] = []
-    with pytest.raises(Exception, match="pickle|local"):
+    with pytest.raises(Exception, match=r"pickle|local"):
         pool.apply(threading.Lock().acquire)
     result = pool.map_async(threading.Lock().acquire, [1, 2], error_callback=told.append)
-    with pytest.raises(Exception, match="pickle|local"):
+    with pytest.raises(Exception, match=r"pickle|local"):
         result.get(PATIENCE_S)
     assert len(told) == 1
-    with pytest.raises(Exception, match="pickle|local"):
+    with pytest.raises(Exception, match=r"pickle|local"):
         next(pool.imap(threading.Lock().acquire, [1, 2]))
 
 
@@ -475,7 +449,7 @@ def test_results_that_cannot_be_decoded(pool: Pool) -> None:
 
 
 def test_exceptions_that_cannot_be_sent(pool: Pool) -> None:
-    with pytest.raises(leveret.RemoteError, match="DemandingError: 1 and 2.*unpickling") as one:
+    with pytest.raises(leveret.RemoteError, match=r"DemandingError: 1 and 2.*unpickling") as one:
         pool.apply(raise_it, ("demanding",))
     assert one.value.type.endswith("DemandingError") and one.value.text == "1 and 2"
     assert "raise DemandingError" in one.value.traceback
@@ -490,7 +464,7 @@ def test_what_is_not_callable(pool: Pool) -> None:
         lambda: list(pool.imap(None, [1])),  # type: ignore[arg-type]
         lambda: pool.apply_async(square, 5).get(PATIENCE_S),  # type: ignore[arg-type]
     ):
-        with pytest.raises(TypeError, match="callable|iterable"):
+        with pytest.raises(TypeError, match=r"callable|iterable"):
             call()
 
 
@@ -664,7 +638,7 @@ class WithQueues(Pool):
         super()._setup_queues()
 
 
-def test_a_subclass_with_itstasks.own_queues_has_a_standard_pool() -> None:
+def test_a_subclass_with_its_own_queues_has_a_standard_pool() -> None:
     with WithQueues(2, context=leveret.get_context("fork")) as pool:
         assert pool.set_up and pool._crew is None
         assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
@@ -689,206 +663,4 @@ def test_a_subclass_may_make_the_processes() -> None:
     with NotDaemons(2, context=leveret.get_context("fork")) as pool:
         assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
         assert [process.made_by for process in pool._pool] == ["us", "us"]
-    pool.join()
-
-
-# Progress.
-
-
-def test_progress_is_told(pool: Pool) -> None:
-    told: list[tuple[int, int | None]] = []
-
-    def tell(done: int, total: int | None) -> None:
-        told.append((done, total))
-
-    pool.map(square, range(100), progress=tell)
-    assert told[-1] == (100, 100) and told == sorted(told)
-    pool.map(square, range(100), 7, progress=tell)
-    assert told[-1] == (100, 100)
-    del told[:]
-    list(pool.imap(square, range(5), progress=tell))
-    assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
-    del told[:]
-    list(pool.imap_unordered(square, iter(range(5)), 2, progress=tell))
-    assert told == [(count, None) for count in range(1, 6)]
-
-
-def test_progress_that_raises_is_reported_once(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reported: list[Any] = []
-    monkeypatch.setattr(threading, "excepthook", reported.append)
-
-    def refuse(done: int, total: int | None) -> None:
-        raise KeyError(done)
-
-    assert pool.map(square, range(100), progress=refuse) == [x * x for x in range(100)]
-    assert len(reported) == 1 and reported[0].exc_type is KeyError
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_is_a_line_on_a_terminal(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.setattr(sys, "stderr", stream := Terminal())
-    list(pool.imap(square, range(5), progress=True))
-    assert "\r5 of 5, 100 %" in stream.getvalue() and stream.getvalue().endswith("s\n")
-    monkeypatch.setattr(sys, "stderr", stream := Terminal())
-    pool.map(square, range(5), progress=True)
-    assert "\r5 of 5, 100 %" in stream.getvalue() and stream.getvalue().endswith("s\n")
-    monkeypatch.setattr(sys, "stderr", quiet := io.StringIO())
-    pool.map(square, range(5), progress=True)
-    assert quiet.getvalue() == ""
-
-
-def test_progress_is_tqdms_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Bar:
-        def __init__(self, total: int | None) -> None:
-            self.n, self.total, self.closed = 0, total, False
-            bars.append(self)
-
-        def update(self, count: int) -> None:
-            self.n += count
-
-        def close(self) -> None:
-            self.closed = True
-
-    bars: list[Bar] = []
-    module = type(sys)("tqdm")
-    module.tqdm = Bar  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tqdm", module)
-    shown = progress.shown(True, 5)
-    assert shown is not None
-    shown(2)
-    shown(5)
-    shown(None)
-    assert (bars[0].n, bars[0].total, bars[0].closed) == (5, 5, True)
-
-
-# How many.
-
-
-def test_default_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    with leveret.get_context("fork").Pool() as pool:
-        assert pool._processes == cpus.usable()
-    pool.join()
-
-
-@pytest.mark.parametrize(
-    ("lines", "files", "expected"),
-    [
-        ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "150000 100000"}, 2),
-        ("0::/a/b", {"a/b/cpu.max": "50000 100000", "a/cpu.max": "150000 100000"}, 1),
-        ("0::/gone", {"cpu.max": "300000 100000"}, 3),
-        ("3:cpu,cpuacct:/a", {"a/cpu.cfs_quota_us": "-1", "a/cpu.cfs_period_us": "100000"}, 9),
-        (
-            "3:cpu,cpuacct:/a\n2:memory:/",
-            {"a/cpu.cfs_quota_us": "400000", "a/cpu.cfs_period_us": "100000"},
-            4,
-        ),
-        ("0::/a", {"a/cpu.max": "what"}, 9),
-    ],
-)
-def test_quotas_of_cgroups(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: pathlib.Path,
-    lines: str,
-    files: dict[str, str],
-    expected: int,
-) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    (tmp_path / "cgroup").write_text(lines)
-    monkeypatch.setattr(cpus, "OURS", str(tmp_path / "cgroup"))
-    monkeypatch.setattr(cpus, "V1", str(tmp_path))
-    monkeypatch.setattr(cpus, "V2", str(tmp_path))
-    assert min([9, *map(math.ceil, cpus.quotas())]) == expected
-
-
-
-def test_threads_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
-    share = str(max(1, cpus.usable() // 2))
-
-    def told(**options: Any) -> Any:
-        with leveret.get_context("fork").Pool(2, **options) as pool:
-            return tuple(pool.apply(blas_threads).values())
-
-    assert told() == (share, share)
-    assert told(threads=3) == ("3", "3")
-    assert told(threads=None) == (None, None)
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
-    assert told(threads=3) == ("3", "7")
-    monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    assert told(threads=3) == ("5", "7")
-
-
-# After install().
-
-
-def run(program: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    options = {"capture_output": True, "text": True, "timeout": 50, **options}
-    text = textwrap.dedent(program)
-    return subprocess.run([sys.executable, *arguments, "-c", text], check=False, **options)
-
-
-def test_install_replaces_the_standard_pool() -> None:
-    said = run(
-        """
-        import multiprocessing, sys
-        from multiprocessing.pool import ThreadPool
-        import leveret
-        leveret.install()
-        import multiprocessing.pool
-        assert multiprocessing.pool.Pool.__module__ == "leveret.pool"
-        assert multiprocessing.pool.ThreadPool is ThreadPool
-        with ThreadPool(2) as threads:
-            assert isinstance(threads, multiprocessing.pool.Pool)
-            assert threads.map(abs, [-1, 2]) == [1, 2]
-        with multiprocessing.get_context("fork").Pool(2, timeout=30) as pool:
-            assert type(pool) is multiprocessing.pool.Pool
-            assert pool.map(abs, [-1, 2]) == [1, 2]
-        class Own(multiprocessing.pool.Pool):
-            def _setup_queues(self):
-                super()._setup_queues()
-        with Own(2, context=multiprocessing.get_context("fork")) as pool:
-            assert pool.map(abs, [-1, 2]) == [1, 2]
-        """,
-        "-W",
-        "error",
-    )
-    assert (said.stderr, said.returncode) == ("", 0)
-
-
-def test_importing_the_package_imports_no_pool() -> None:
-    said = run(
-        """
-        import sys, leveret
-        assert not {"multiprocessing", "leveret.pool", "leveret.crew"} & set(sys.modules)
-        import leveret.pool
-        assert "concurrent.futures" not in sys.modules
-        """
-    )
-    assert (said.stderr, said.returncode) == ("", 0)
-
-
-def test_contexts_make_pools(tmp_path: pathlib.Path) -> None:
-    made: list[Callable[..., Any]] = [leveret.Pool, Pool, leveret.get_context("warm").Pool]
-    for make in made:
-        with make(1, timeout=30, retries=1) as pool:
-            assert pool.apply(square, (3,)) == 9
-        pool.join()
-
-
-def test_a_child_that_waits_is_told() -> None:
-    """A process that is forked while a thread of the pool sleeps can make a pool itself."""
-    with leveret.get_context("fork").Pool(1) as pool, contextlib.ExitStack() as stack:
-        pool.apply_async(square, (1,), callback=id).wait(PATIENCE_S)
-        child = stack.enter_context(Child(pool_of_itstasks.own, 3))
-        assert child.result() == [0, 1, 4]
     pool.join()

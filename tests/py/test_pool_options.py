@@ -1,0 +1,230 @@
+"""Pool: what it offers besides: progress, its size, threads of workers; and after install()."""
+
+import contextlib
+import io
+import math
+import pathlib
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import leveret
+import pytest
+from forked import PATIENCE_S, Child
+from leveret import cpus, progress
+from leveret.pool import Pool
+from tasks import blas_threads, pool_of_its_own, square
+
+pytestmark = [
+    # The standard library's, of a fork beside threads: a pool forks when a worker has died.
+    pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
+]
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    with leveret.get_context("fork").Pool(2) as pool:
+        yield pool
+    pool.join()
+
+
+# Progress.
+
+
+def test_progress_is_told(pool: Pool) -> None:
+    told: list[tuple[int, int | None]] = []
+
+    def tell(done: int, total: int | None) -> None:
+        told.append((done, total))
+
+    pool.map(square, range(100), progress=tell)
+    assert told[-1] == (100, 100) and told == sorted(told)
+    pool.map(square, range(100), 7, progress=tell)
+    assert told[-1] == (100, 100)
+    del told[:]
+    list(pool.imap(square, range(5), progress=tell))
+    assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+    del told[:]
+    list(pool.imap_unordered(square, iter(range(5)), 2, progress=tell))
+    assert told == [(count, None) for count in range(1, 6)]
+
+
+def test_progress_that_raises_is_reported_once(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+
+    def refuse(done: int, total: int | None) -> None:
+        raise KeyError(done)
+
+    assert pool.map(square, range(100), progress=refuse) == [x * x for x in range(100)]
+    assert len(reported) == 1 and reported[0].exc_type is KeyError
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_a_line_on_a_terminal(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    list(pool.imap(square, range(5), progress=True))
+    assert "\r5 of 5, 100 %" in stream.getvalue() and stream.getvalue().endswith("s\n")
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    pool.map(square, range(5), progress=True)
+    assert "\r5 of 5, 100 %" in stream.getvalue() and stream.getvalue().endswith("s\n")
+    monkeypatch.setattr(sys, "stderr", quiet := io.StringIO())
+    pool.map(square, range(5), progress=True)
+    assert quiet.getvalue() == ""
+
+
+def test_progress_is_tqdms_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bar:
+        def __init__(self, total: int | None) -> None:
+            self.n, self.total, self.closed = 0, total, False
+            bars.append(self)
+
+        def update(self, count: int) -> None:
+            self.n += count
+
+        def close(self) -> None:
+            self.closed = True
+
+    bars: list[Bar] = []
+    module = type(sys)("tqdm")
+    module.tqdm = Bar  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tqdm", module)
+    shown = progress.shown(True, 5)
+    assert shown is not None
+    shown(2)
+    shown(5)
+    shown(None)
+    assert (bars[0].n, bars[0].total, bars[0].closed) == (5, 5, True)
+
+
+# How many.
+
+
+def test_default_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    with leveret.get_context("fork").Pool() as pool:
+        assert pool._processes == cpus.usable()
+    pool.join()
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "expected"),
+    [
+        ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "150000 100000"}, 2),
+        ("0::/a/b", {"a/b/cpu.max": "50000 100000", "a/cpu.max": "150000 100000"}, 1),
+        ("0::/gone", {"cpu.max": "300000 100000"}, 3),
+        ("3:cpu,cpuacct:/a", {"a/cpu.cfs_quota_us": "-1", "a/cpu.cfs_period_us": "100000"}, 9),
+        (
+            "3:cpu,cpuacct:/a\n2:memory:/",
+            {"a/cpu.cfs_quota_us": "400000", "a/cpu.cfs_period_us": "100000"},
+            4,
+        ),
+        ("0::/a", {"a/cpu.max": "what"}, 9),
+    ],
+)
+def test_quotas_of_cgroups(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+    lines: str,
+    files: dict[str, str],
+    expected: int,
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "cgroup").write_text(lines)
+    monkeypatch.setattr(cpus, "OURS", str(tmp_path / "cgroup"))
+    monkeypatch.setattr(cpus, "V1", str(tmp_path))
+    monkeypatch.setattr(cpus, "V2", str(tmp_path))
+    assert min([9, *map(math.ceil, cpus.quotas())]) == expected
+
+
+def test_threads_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    share = str(max(1, cpus.usable() // 2))
+
+    def told(**options: Any) -> Any:
+        with leveret.get_context("fork").Pool(2, **options) as pool:
+            return tuple(pool.apply(blas_threads).values())
+
+    assert told() == (share, share)
+    assert told(threads=3) == ("3", "3")
+    assert told(threads=None) == (None, None)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    assert told(threads=3) == ("3", "7")
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert told(threads=3) == ("5", "7")
+
+
+# After install().
+
+
+def run(program: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    options = {"capture_output": True, "text": True, "timeout": 50, **options}
+    text = textwrap.dedent(program)
+    return subprocess.run([sys.executable, *arguments, "-c", text], check=False, **options)
+
+
+def test_install_replaces_the_standard_pool() -> None:
+    said = run(
+        """
+        import multiprocessing, sys
+        from multiprocessing.pool import ThreadPool
+        import leveret
+        leveret.install()
+        import multiprocessing.pool
+        assert multiprocessing.pool.Pool.__module__ == "leveret.pool"
+        assert multiprocessing.pool.ThreadPool is ThreadPool
+        with ThreadPool(2) as threads:
+            assert isinstance(threads, multiprocessing.pool.Pool)
+            assert threads.map(abs, [-1, 2]) == [1, 2]
+        with multiprocessing.get_context("fork").Pool(2, timeout=30) as pool:
+            assert type(pool) is multiprocessing.pool.Pool
+            assert pool.map(abs, [-1, 2]) == [1, 2]
+        class Own(multiprocessing.pool.Pool):
+            def _setup_queues(self):
+                super()._setup_queues()
+        with Own(2, context=multiprocessing.get_context("fork")) as pool:
+            assert pool.map(abs, [-1, 2]) == [1, 2]
+        """,
+        "-W",
+        "error",
+    )
+    assert (said.stderr, said.returncode) == ("", 0)
+
+
+def test_importing_the_package_imports_no_pool() -> None:
+    said = run(
+        """
+        import sys, leveret
+        assert not {"multiprocessing", "leveret.pool", "leveret.crew"} & set(sys.modules)
+        import leveret.pool
+        assert "concurrent.futures" not in sys.modules
+        """
+    )
+    assert (said.stderr, said.returncode) == ("", 0)
+
+
+def test_contexts_make_pools(tmp_path: pathlib.Path) -> None:
+    made: list[Callable[..., Any]] = [leveret.Pool, Pool, leveret.get_context("warm").Pool]
+    for make in made:
+        with make(1, timeout=30, retries=1) as pool:
+            assert pool.apply(square, (3,)) == 9
+        pool.join()
+
+
+def test_a_child_that_waits_is_told() -> None:
+    """A process that is forked while a thread of the pool sleeps can make a pool itself."""
+    with leveret.get_context("fork").Pool(1) as pool, contextlib.ExitStack() as stack:
+        pool.apply_async(square, (1,), callback=id).wait(PATIENCE_S)
+        child = stack.enter_context(Child(pool_of_its_own, 3))
+        assert child.result() == [0, 1, 4]
+    pool.join()
