@@ -321,7 +321,8 @@ class Crew(Pump):
         for number, (row, finished, until) in list(self._stopping.items()):
             seen, member = self.board.look(row), self._members.get(row)
             runs = seen is not None and self._has_claimed(seen, number)
-            if seen is None or member is None or not runs or seen[5] != (finished or seen[5]):
+            done = seen is not None and finished is not None and seen[5] != finished
+            if seen is None or member is None or not runs or done:
                 del self._stopping[number]
             elif finished is None and seen[3] == number:
                 self._interrupt(number, seen, member)  # it has begun since

@@ -22,7 +22,8 @@
 #define CLAIM_BYTES 32768u
 #define CLAIM_MOST  1024u
 #define GROWTH      8u        /* of one claim over the last one, at most */
-#define IDLE_NS     100000000 /* how long to sleep between two looks at the owner */
+#define IDLE_NS     INT64_C(100000000) /* how long to sleep before the first look at the owner */
+#define IDLE_MOST   INT64_C(6400000000) /* each sleep is twice as long as the last one, up to this */
 #define RELEASE_NS  5000000   /* how long others may wait for the GIL */
 
 /* One call of work(). */
@@ -327,10 +328,11 @@ static int claim_until(struct worker *w, uint32_t most, int64_t deadline_ns) {
                                &w->count, &bytes, &w->first);
 }
 
-/* Until there is a task, or there will be none: -EPIPE. LVRI_RAISED: a signal handler did. */
+/* Until there is a task, or there will be none: -EPIPE. LVRI_RAISED: a signal handler did. A crew's
+ * worker is ended with its owner: to look is for others, and who is idle for long seldom does. */
 static int await_claim(struct worker *w) {
-  for (;;) {
-    const int64_t until_ns = lvri_os_now_ns() + IDLE_NS;
+  for (int64_t idle_ns = IDLE_NS;; idle_ns = idle_ns < IDLE_MOST ? 2 * idle_ns : idle_ns) {
+    const int64_t until_ns = lvri_os_now_ns() + idle_ns;
     int code;
 
     Py_BEGIN_ALLOW_THREADS

@@ -41,7 +41,7 @@ LEFT_WITHIN_S = 2.0  # a `with`, by an exception
 BUSY = 6
 
 REST_S = 2.0  # how long a pool is watched that has nothing to do
-WAKES = 2  # in that time; for what a process does once it has nothing to do
+WAKES = 3  # in that time: who is idle for long looks around ever less often
 CPU_S = 0.01
 
 HERE = pathlib.Path(__file__).parent
