@@ -133,33 +133,25 @@ bool lvr_board_is_over(const lvr_board *b, uint32_t row) {
   return worker && !lvri_slot_alive(arena_of(b), worker);
 }
 
-/* The alive words of the workers, to be slept on. False: one of them is over already. */
-static bool watch_workers(const struct lvr_board *b, struct lvri_os_word *words, uint32_t *count) {
-  for (uint32_t row = 0; row < shm_of(b)->bo_rows && *count < WATCH_MOST + 1; row++) {
-    lvr_proc_id worker = worker_of(b, row);
-    if (!worker) continue;
-    struct lvri_os_word *word = &words[*count];
-    word->word = lvri_slot_alive_word(arena_of(b), worker, &word->expected);
-    if (!word->word) return false;
-    ++*count;
-  }
-  return true;
-}
-
-/* Looks thoroughly: the kernel may have told nobody of a death. */
+/* Those whose deaths a sleep does not tell of are asked after. */
 static bool any_over(const struct lvr_board *b) {
+  uint32_t seen = 0;
   for (uint32_t row = 0; row < shm_of(b)->bo_rows; row++) {
     lvr_proc_id worker = worker_of(b, row);
-    if (worker && !lvri_slot_alive_thoroughly(arena_of(b), worker)) return true;
+    if (!worker) continue;
+    bool told = seen++ < WATCH_MOST;
+    if (!(told ? lvri_slot_alive : lvri_slot_alive_thoroughly)(arena_of(b), worker)) return true;
   }
   return false;
 }
 
 static int sleep_on_all(struct lvr_board *b, uint32_t armed, int64_t deadline_ns) {
-  struct lvri_os_word words[WATCH_MOST + 1] = {{&b->results.shm->ch_items, armed}};
-  uint32_t count = 1;
-  if (!watch_workers(b, words, &count)) return 0;
-  return lvri_wait_any(b->handle.session, words, count, deadline_ns);
+  lvr_proc_id workers[WATCH_MOST];
+  unsigned count = 0;
+  for (uint32_t row = 0; row < shm_of(b)->bo_rows && count < WATCH_MOST; row++)
+    if ((workers[count] = worker_of(b, row)) != 0) count++;
+  return lvri_wait_any(b->handle.session, &b->results.shm->ch_items, armed, workers, count,
+                       deadline_ns);
 }
 
 int lvr_board_wait_until(lvr_board *b, int64_t deadline_ns) {

@@ -26,15 +26,9 @@ static void die(void) { (void)lvri_os_signal(lvri_os_pid(), SIGKILL); }
 
 /* True: the other is over; false: we were told to end. */
 static bool outlive(struct lvri_bond *bond) {
-  struct lvri_arena *a = &bond->session->arena;
-  uint32_t expected;
   while (!lvri_load_acquire_u32(&bond->end)) { /* pairs with lvri_bond_end() */
-    const _Atomic uint32_t *word = lvri_slot_alive_word(a, bond->parent, &expected);
-    if (!word) return true;
-    int64_t relook_ns = lvri_os_now_ns() + LVRI_RELOOK_NS;
-    int error = lvri_os_futex_wait2(word, expected, &bond->end, 0, relook_ns);
-    if (error == -ENOSYS) error = lvri_os_futex_wait(word, expected, relook_ns);
-    if (error == -ETIMEDOUT && !lvri_slot_alive_thoroughly(a, bond->parent)) return true;
+    if (!lvri_slot_alive(&bond->session->arena, bond->parent)) return true;
+    (void)lvri_wait_aside(bond->session, &bond->end, 0, bond->parent, LVR_FOREVER);
   }
   return false;
 }

@@ -167,7 +167,7 @@ static int put_locked(struct lvri_channel *c, const struct lvri_put *put) {
 
 static void ring_items(struct lvri_channel *c) {
   if (__builtin_expect(lvri_channel_is_awaited(&c->shm->ch_items), 0))
-    lvri_channel_ring(&c->shm->ch_items);
+    lvri_channel_ring_items(c->shm);
 }
 
 int lvri_channel_try_put(struct lvri_channel *c, const struct lvri_put *put, bool patient) {
@@ -365,7 +365,7 @@ static int get_locked(struct lvri_channel *c, struct lvr_message *ret_m) {
 static void ring_room(struct lvri_channel *c) {
   if (!c->shm->ch_bound && !c->shm->ch_most_units) return;
   if (__builtin_expect(lvri_channel_is_awaited(&c->shm->ch_room), 0))
-    lvri_channel_ring(&c->shm->ch_room);
+    lvri_channel_ring_room(c->shm);
 }
 
 int lvri_channel_try_get(struct lvri_channel *c, struct lvr_message *ret_m, bool patient) {

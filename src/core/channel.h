@@ -234,8 +234,10 @@ uint32_t lvri_channel_size(const struct lvri_channel_shm *shm);
 void lvri_channel_close_locked(struct lvri_arena *a, struct lvri_channel_shm *shm, uint32_t side);
 void lvri_channel_ring_closed(struct lvri_arena *a, struct lvri_channel_shm *shm);
 
-/* Wake one who sleeps at a bell, after something has changed. */
-void lvri_channel_ring(_Atomic uint32_t *bell);
+/* Wake one who waits for a message, when there is one; or for room: all of them where what is room
+ * for one may be too little for another. */
+void lvri_channel_ring_items(struct lvri_channel_shm *shm);
+void lvri_channel_ring_room(struct lvri_channel_shm *shm);
 
 /* One step of emptying a channel that nobody refers to any more; see drain_locked in kinds.h. */
 bool lvri_channel_drain_locked(struct lvri_arena *a, struct lvri_channel_shm *shm);

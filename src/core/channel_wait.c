@@ -11,7 +11,7 @@
  *
  * With SLEEPER taken away others may still be asleep. The one who was woken has that in his hands:
  * he sets it again before he looks, and if he leaves something behind that another could have, he
- * wakes the next. If he is killed before, the others look by themselves after LVRI_RELOOK_NS. */
+ * wakes the next. If he is killed before, the others look by themselves: see wait.h. */
 #include <errno.h>
 
 #include "base/crashpoint.h"
@@ -36,13 +36,20 @@ static uint32_t arm(_Atomic uint32_t *bell) {
 
 uint32_t lvri_channel_arm(struct lvri_channel *c) { return arm(&c->shm->ch_items); }
 
-void lvri_channel_ring(_Atomic uint32_t *bell) {
+static void ring(_Atomic uint32_t *bell, int sleepers) {
   uint32_t was = lvri_load_relaxed_u32(bell);
   while (!lvri_cas_acq_rel_u32(bell, &was, (was + LVRI_BELL_RING) & ~LVRI_BELL_SLEEPER)) {
   }
   LVR_CRASHPOINT("channel.ring.counted");
-  if (was & LVRI_BELL_SLEEPER) (void)lvri_wake(bell, 1);
+  if (was & LVRI_BELL_SLEEPER) (void)lvri_wake(bell, sleepers);
   LVR_CRASHPOINT("channel.ring.woken");
+}
+
+void lvri_channel_ring_items(struct lvri_channel_shm *shm) { ring(&shm->ch_items, 1); }
+
+/* Room in bytes may be too little for the one who is woken, and enough for another. */
+void lvri_channel_ring_room(struct lvri_channel_shm *shm) {
+  ring(&shm->ch_room, shm->ch_most_units ? INT32_MAX : 1);
 }
 
 /* Waiting for something at a bell: what is looked at, and what changes with it. */
@@ -149,7 +156,11 @@ static int wait_more(struct waiting *w, int64_t deadline_ns) {
 /* We were woken, perhaps, for something that another can have now. */
 static void pass_on(const struct waiting *w) {
   if (!w->slept || !w->is_there(w)) return;
-  if (lvri_channel_is_awaited(w->bell)) lvri_channel_ring(w->bell);
+  if (!lvri_channel_is_awaited(w->bell)) return;
+  if (w->bell == &w->channel->shm->ch_items)
+    lvri_channel_ring_items(w->channel->shm);
+  else
+    lvri_channel_ring_room(w->channel->shm);
 }
 
 int lvri_channel_put_since_until(struct lvri_channel *c, const struct lvri_put *put, uint32_t mark,

@@ -292,6 +292,41 @@ TEST(a_writer_learns_that_nobody_reads) {
   leave(&f);
 }
 
+static void put_long_message(void *argument) {
+  struct fixture *f = argument;
+  static unsigned char bytes[LVR_PIPE_ROOM / 2];
+  CHECK_INT(lvr_pipe_put_until(f->second, bytes, sizeof(bytes), LVR_FOREVER), 0);
+}
+
+static void put_short_message(void *argument) { put(((struct fixture *)argument)->second, 7); }
+
+static pid_t put_to_sleep(struct fixture *f, void (*body)(void *)) {
+  pid_t pid = crash_stop_at("channel.wait.armed", 1, body, f);
+  test_continue(pid);
+  await_asleep(pid);
+  return pid;
+}
+
+/* He who waits for much does not hide the room from one who needs little. */
+TEST(room_for_some_is_told_to_all) {
+  struct fixture f = pipe_of(false);
+  static unsigned char bytes[LVR_MESSAGE_INLINE];
+  struct lvr_message m;
+  while (lvr_pipe_put_until(f.second, bytes, sizeof(bytes), 0) == 0) {
+  }
+  while (lvr_pipe_put_until(f.second, bytes, 1, 0) == 0) {
+  }
+  lvri_relook_ns = 1000 * SEC;
+  pid_t much = put_to_sleep(&f, put_long_message), little = put_to_sleep(&f, put_short_message);
+  CHECK_INT(lvr_pipe_get_until(f.first, &m, 0), 0);
+  CHECK_INT(test_join(little), 0);
+  while (lvr_pipe_get_until(f.first, &m, in_ns(10 * SEC)) == 0 && !m.block)
+    lvr_message_fini(&m);
+  lvr_message_fini(&m);
+  CHECK_INT(test_join(much), 0);
+  leave(&f);
+}
+
 static void hold(void *argument) {
   struct fixture *f = argument;
   lvri_store_release_u32(f->step, 1);

@@ -204,6 +204,7 @@ static int bury_slot(struct lvri_arena *a, struct lvri_slot *slot) {
     lvri_heap_free_locked(a, slot->sl_task);
     lvri_set64(a, g, &slot->sl_task, 0);
   }
+  lvri_slots_note_burial(a);
   lvri_set32_shared(a, g, &slot->sl_state, LVRI_SLOT_DEAD);
   (void)lvri_slot_free_locked(a, slot);
   LVR_CRASHPOINT("repair.slot.dead");

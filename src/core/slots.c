@@ -183,12 +183,22 @@ static int arm(struct lvri_slot *slot) {
   return error == -EOWNERDEAD ? 0 : error;
 }
 
+/* While we have the guard nobody can be born or buried: who is about to watch everybody finds the
+ * count changed, or the embryo that we still are; who sleeps is woken. */
+static void announce_birth(struct lvri_arena *a) {
+  struct lvri_slots *table = lvri_slots_of(a);
+  lvri_fetch_add_release_u32(&table->st_changes, 1); /* pairs with lvri_slots_changes() */
+  (void)lvri_os_futex_wake(&table->st_changes, INT_MAX);
+}
+
 static int adopt_locked(struct lvri_arena *a, struct lvri_guard *g, lvr_proc_id id) {
   struct lvri_slot *slot = lvri_slot_of(a, id);
   if (!slot || lvri_load_relaxed_u32(&slot->sl_state) != LVRI_SLOT_EMBRYO) return -ESRCH;
   int error = arm(slot);
   if (error) return error == -EBUSY ? -ESRCH : error;
   LVR_CRASHPOINT("slots.adopt.armed");
+  announce_birth(a);
+  LVR_CRASHPOINT("slots.adopt.announced");
   lvri_set32_shared(a, g, &slot->sl_pid, (uint32_t)lvri_os_pid());
   slot->sl_born_ticks = lvri_os_boot_ticks();
   lvri_set32_shared(a, g, &slot->sl_state, LVRI_SLOT_RUNNING);
@@ -289,6 +299,53 @@ bool lvri_slot_alive_thoroughly(struct lvri_arena *a, lvr_proc_id id) {
   if (!(seen & LVRI_MUTEX_TID) || (kernel_knows(slot) && holder_exists(slot, seen))) return alive;
   bury(a, slot, id, seen);
   return look(slot, id, &seen);
+}
+
+/* --- everybody ----------------------------------------------------------------------------- */
+
+/* The kernel tells of a death for sure if the main thread holds the word: another one may leave by
+ * exec(), see holder_exists(). Where a thread has ended nobody holds it, nor an embryo's. Who is
+ * over must be repaired first. */
+static int watch(struct lvri_arena *a, const struct lvri_slot *slot, lvr_proc_id id,
+                 struct lvri_os_word *ret_word) {
+  if (lvri_load_acquire_u32(&slot->sl_state) == LVRI_SLOT_EMBRYO) return -EAGAIN;
+  ret_word->word = lvri_slot_alive_word(a, id, &ret_word->expected);
+  if (!ret_word->word) return -ESRCH;
+  uint32_t holder = ret_word->expected & LVRI_MUTEX_TID;
+  return holder == lvri_load_relaxed_u32(&slot->sl_pid) ? 0 : -EAGAIN;
+}
+
+uint32_t lvri_slots_changes(const struct lvri_arena *a) {
+  /* pairs with announce_birth() and lvri_slots_note_burial() */
+  return lvri_load_acquire_u32(&lvri_slots_of(a)->st_changes);
+}
+
+/* Who was RUNNING when the count was `changes` is here, or has been buried, and that was counted;
+ * who was an embryo then is here as one, or its birth was counted; and who is born while we look,
+ * or sleep, changes the word that is slept on. */
+int lvri_slots_watch(struct lvri_arena *a, lvr_proc_id self, uint32_t changes, unsigned room,
+                     struct lvri_os_word *ret_words, lvr_proc_id *ret_ids, unsigned *ret_count) {
+  const struct lvri_slots *table = lvri_slots_of(a);
+  unsigned count = 1;
+  ret_words[0] = (struct lvri_os_word){&table->st_changes, changes};
+  ret_ids[0] = 0;
+  for (uint32_t index = 1; index <= table->st_count; index++) {
+    const struct lvri_slot *slot = lvri_slot_at(a, index);
+    lvr_proc_id id = lvri_load_acquire_u64(&slot->sl_id);
+    uint32_t state = lvri_load_acquire_u32(&slot->sl_state);
+    if (id == self || state == LVRI_SLOT_FREE || state == LVRI_SLOT_DEAD) continue;
+    int error = count < room ? watch(a, slot, id, &ret_words[count]) : -EAGAIN;
+    if (error) return error;
+    ret_ids[count++] = id;
+  }
+  *ret_count = count;
+  return lvri_slots_changes(a) == changes ? 0 : -EAGAIN;
+}
+
+/* Nobody need be woken: who watches everybody has been by the death. */
+void lvri_slots_note_burial(struct lvri_arena *a) {
+  lvri_fetch_add_release_u32(&lvri_slots_of(a)->st_changes,
+                             1); /* pairs with lvri_slots_changes() */
 }
 
 /* --- death --------------------------------------------------------------------------------- */

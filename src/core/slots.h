@@ -14,6 +14,7 @@
 #include "core/mutex.h"
 #include "core/owner.h"
 #include "leveret/process.h"
+#include "os/os.h"
 
 #define LVRI_SLOTS_PER_CHUNK 256u
 #define LVRI_SLOT_CHUNKS     64u
@@ -103,6 +104,8 @@ _Static_assert(offsetof(struct lvri_slot, sl_news) == 64, "what alive means is o
  *   st_limit     constant: how many slots there may be
  *   st_count     guard: how many there are, free ones included
  *   st_head, st_tail, st_free    guard: the queue of free ones (number, 0 none) and its length
+ *   st_changes   futex word; counted up in the guard before a process is RUNNING, and before it is
+ *                DEAD. Not logged: one too many, of who died there, does no harm. Read by anybody
  *   st_chunks    guard; read by anybody: where 256 slots lie. Once set, for ever */
 struct lvri_slots {
   struct lvri_mutex st_repair;
@@ -112,7 +115,7 @@ struct lvri_slots {
   uint32_t st_head;
   uint32_t st_tail;
   uint32_t st_free;
-  uint32_t st_reserved;
+  _Atomic uint32_t st_changes;
   _Atomic uint64_t st_chunks[LVRI_SLOT_CHUNKS];
 };
 
@@ -154,6 +157,20 @@ bool lvri_slot_alive_thoroughly(struct lvri_arena *a, lvr_proc_id id);
  * lvri_slot_alive(), which wakes the others. */
 _Atomic uint32_t *lvri_slot_alive_word(struct lvri_arena *a, lvr_proc_id id,
                                        uint32_t *ret_expected);
+
+/* How often a process was born or buried. */
+uint32_t lvri_slots_changes(const struct lvri_arena *a);
+
+/* All that must be slept on so that no death is slept through of another process that was alive
+ * when lvri_slots_changes() was `changes`, or is born later: that count (its id is 0), then the
+ * alive words of all others, `room` words at most.
+ * 0; -EAGAIN: that cannot be had now, for it has changed, or the kernel may tell nobody of a death,
+ * or they are too many; -ESRCH: one of them is over, and nobody has repaired it. */
+int lvri_slots_watch(struct lvri_arena *a, lvr_proc_id self, uint32_t changes, unsigned room,
+                     struct lvri_os_word *ret_words, lvr_proc_id *ret_ids, unsigned *ret_count);
+
+/* A process is about to be DEAD; in the guard. */
+void lvri_slots_note_burial(struct lvri_arena *a);
 
 /* --- for session.c, process.c and repair.c ------------------------------------------------ */
 

@@ -2,9 +2,17 @@
  *
  * Every wait in the core ends here. It sleeps on the word that will change and, where somebody must
  * live for it to change, on that process's alive word, both at once. It never trusts a wake-up:
- * after LVRI_RELOOK_NS at most it returns 0, "look again", and its caller looks. So a wake-up that
- * was lost, because the one who was to send it or the one who got it was killed, costs 50 ms, not
- * a hang. Nothing else depends on that time. */
+ * after a while, the relook, it returns 0, "look again", and its caller looks. That heals what was
+ * never said: who was to wake us was killed before he did, or who was woken for all of us was.
+ *
+ *   asleep for     sleeps on                               relook
+ *   0 to 50 ms     the word, alive words of `watch`        50 ms
+ *   longer         the word, the count of births, and      as long as it has slept before, up to
+ *                  the alive word of every process         3.2 s
+ *
+ * So a wake-up that was lost with a process costs 50 ms at the most: of a wait that is young it is
+ * the relook, of an old one that process's death. What the longer relook is for is in wait.c; a
+ * wait that cannot be told of all deaths keeps to the shorter. */
 #ifndef LVRI_CORE_WAIT_H
 #define LVRI_CORE_WAIT_H
 
@@ -16,11 +24,15 @@
 #include "os/os.h"
 
 #ifndef LVRI_TESTING
-#define LVRI_RELOOK_NS INT64_C(50000000)
+#define LVRI_RELOOK_NS      INT64_C(50000000)
+#define LVRI_RELOOK_MOST_NS (64 * LVRI_RELOOK_NS)
 #else
-/* A test that makes it long turns a lost wake-up into a hang. */
+/* A test that makes them long turns a lost wake-up into a hang. */
 extern int64_t lvri_relook_ns;
-#define LVRI_RELOOK_NS lvri_relook_ns
+extern int64_t lvri_relook_most_ns;
+extern int64_t lvri_slept_before_ns; /* by a wait that begins */
+#define LVRI_RELOOK_NS      lvri_relook_ns
+#define LVRI_RELOOK_MOST_NS lvri_relook_most_ns
 #endif
 
 /* Sleeps while *word is expected: until a wake on it, the death of `watch` (0: nobody), the
@@ -29,10 +41,14 @@ extern int64_t lvri_relook_ns;
 int lvri_wait(lvr_session *s, _Atomic uint32_t *word, uint32_t expected, lvr_proc_id watch,
               int64_t deadline_ns);
 
-/* The same on any of up to 128 words; where the kernel cannot (before 5.16) on the first one alone.
- * Nobody is watched but by his words. */
-int lvri_wait_any(lvr_session *s, const struct lvri_os_word *words, unsigned count,
-                  int64_t deadline_ns);
+/* The same, until the death of any of `count` processes. Only the first 127 are slept on. */
+int lvri_wait_any(lvr_session *s, _Atomic uint32_t *word, uint32_t expected,
+                  const lvr_proc_id *watch, unsigned count, int64_t deadline_ns);
+
+/* As lvri_wait(), in a thread that is none of the process's own: it never holds the alive word, and
+ * repairs nobody. */
+int lvri_wait_aside(lvr_session *s, _Atomic uint32_t *word, uint32_t expected, lvr_proc_id watch,
+                    int64_t deadline_ns);
 
 /* Watches *word for a moment, in the hope that it changes before a sleep would have begun. True: it
  * is not `expected` any more. Adaptive, and never longer than a couple of microseconds; at once
