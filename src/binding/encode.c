@@ -114,6 +114,11 @@ static int meet(struct seen *seen, PyObject *o, uint32_t number, uint32_t *ret_n
 
 static inline bool may_be_met_again(PyObject *o) { return Py_REFCNT(o) > 1; }
 
+/* A str or bytes. Where nothing is written yet it is all there will be. */
+static inline bool is_worth_a_note(const struct walk *w, PyObject *o) {
+  return may_be_met_again(o) && w->e->bytes > 0;
+}
+
 /* 1: this container is met for the first time; 0: not, so it is not direct. */
 static int enter(struct walk *w, PyObject *o) {
   uint32_t number;
@@ -262,7 +267,7 @@ static int put_str(struct walk *w, PyObject *o) {
 #endif
   size_t chars = (size_t)PyUnicode_GET_LENGTH(o);
 
-  if (chars > 1 && may_be_met_again(o)) {
+  if (chars > 1 && is_worth_a_note(w, o)) {
     int again = put_again(w, o);
 
     if (again != 0) return again;
@@ -276,7 +281,7 @@ static int put_str(struct walk *w, PyObject *o) {
 static int put_bytes(struct walk *w, PyObject *o) {
   size_t bytes = (size_t)PyBytes_GET_SIZE(o);
 
-  if (bytes > 1 && may_be_met_again(o)) {
+  if (bytes > 1 && is_worth_a_note(w, o)) {
     int again = put_again(w, o);
 
     if (again != 0) return again;
