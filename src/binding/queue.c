@@ -305,13 +305,34 @@ static int put_all(PyObject *self, struct packed *p, PyObject *iterator) {
   return code != 0 ? code : flushed;
 }
 
+/* Full says how many were put all the same: in words, and as `done`. */
+static PyObject *put_many_failed(int code, Py_ssize_t done) {
+  if (code != -ETIMEDOUT) return put_failed(code);
+  (void)raise_queue_error("Full");
+  PyObject *full = lvri_take_exception(), *count = PyLong_FromSsize_t(done);
+  PyObject *args = Py_BuildValue(
+      "(N)",
+      PyUnicode_FromFormat("put_many() put %zd objects; there is no room for the next", done));
+
+  if (count != NULL && args != NULL && PyObject_SetAttrString(full, "args", args) == 0)
+    (void)PyObject_SetAttrString(full, "done", count);
+  Py_XDECREF(args);
+  Py_XDECREF(count);
+  if (PyErr_Occurred())
+    Py_DECREF(full);
+  else
+    lvri_put_exception(full);
+  return NULL;
+}
+
 PyDoc_STRVAR(
     put_many_doc,
     "put_many($self, iterable, /, block=True, timeout=None)\n--\n\n"
     "Put every object of iterable, and return how many that were.\n\n"
     "As fast as it gets: several objects take the queue's lock once. Others' objects may come\n"
     "between them. When it is full for longer than the timeout, or an object cannot be sent,\n"
-    "those before it are in the queue and the exception is raised.");
+    "those before it are in the queue and the exception is raised; the `done` of queue.Full\n"
+    "says how many they are.");
 
 static PyObject *queue_put_many(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                 PyObject *kwnames) {
@@ -340,7 +361,7 @@ static PyObject *queue_put_many(PyObject *self, PyObject *const *args, Py_ssize_
 
   PyMem_Free(p);
   Py_DECREF(iterator);
-  return code == 0 ? PyLong_FromSsize_t(done) : put_failed(code);
+  return code == 0 ? PyLong_FromSsize_t(done) : put_many_failed(code, done);
 }
 
 /* obj into the list; NULL: its exception is owed. 0 or LVRI_RAISED. */

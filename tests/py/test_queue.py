@@ -203,9 +203,14 @@ def test_put_many_puts_what_comes_before_an_object_that_cannot_be_sent() -> None
 def test_put_many_puts_what_there_is_room_for() -> None:
     queue = Queue(10)
     for arguments in ({"timeout": 0.05}, {"block": False}, {"timeout": -1}):
-        with pytest.raises(queues.Full):
+        with pytest.raises(queues.Full, match="put 10 objects") as full:
             queue.put_many(range(25), **arguments)
+        assert full.value.done == 10
         assert drained(queue) == list(range(10))
+    queue.put_many(range(10))
+    with pytest.raises(queues.Full, match="put 0 objects") as full:
+        queue.put_many([1], block=False)
+    assert full.value.done == 0
 
 
 def test_put_many_waits_for_room() -> None:
