@@ -34,11 +34,15 @@ static const struct error_row error_rows[] = {
      "it belongs to another session of leveret; only processes that were started (directly or not) "
      "by the process that made it share it, so hand it to one of those"},
     {-EPROTO, RAISE_RUNTIME, "the arena was written by another version of leveret"},
+    {-EBADMSG, RAISE_RUNTIME,
+     "the descriptor is not the arena of a session, or the arena's header is damaged; end that "
+     "session's processes if it is"},
     {-ESRCH, RAISE_RUNTIME, "there is no such process in this session (any more)"},
     {-EUCLEAN, RAISE_RUNTIME,
      "the arena is damaged: something wrote where it must not; end this session's processes"},
     {-ENOTRECOVERABLE, RAISE_RUNTIME,
-     "the arena could not be repaired after a process died; end this session's processes"},
+     "a structure of the arena is broken: it could not be repaired after a process died, or "
+     "something wrote where it must not; end this session's processes"},
     {-EOVERFLOW, RAISE_VALUE, "a counter would go beyond its limit"},
     {-EINVAL, RAISE_VALUE, "that is not a valid argument for it"},
 };

@@ -333,6 +333,32 @@ def test_a_stranger_with_the_descriptor_joins() -> None:
     assert done.stdout == "<RLock(SomeOtherProcess, nonzero)> False True\n", done.stderr
 
 
+@pytest.mark.parametrize(
+    ("offset", "what"),
+    [(0, "header is damaged"), (8, "another version"), (16, "another version"), (40, "damaged")],
+    ids=["magic", "format", "layout", "size"],
+)
+def test_a_damaged_arena_is_refused(offset: int, what: str) -> None:
+    """The first fields of struct lvri_arena_shm, in a copy of an arena that is in order."""
+    code = f"""
+        import os, sys
+        sys.path[:] = {sys.path!r}
+        from leveret import _core
+        arena = os.memfd_create("copy")
+        os.write(arena, sys.stdin.buffer.read())
+        os.pwrite(arena, bytes(b ^ 0xff for b in os.pread(arena, 4, {offset})), {offset})
+        try:
+            _core.session_attach(arena)
+        except RuntimeError as error:
+            print(error)
+    """
+    fd = _core.session_fd()
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    whole = os.pread(fd, os.fstat(fd).st_size, 0)
+    done = subprocess.run(command, input=whole, capture_output=True, check=False, timeout=50)
+    assert what in done.stdout.decode(), done.stderr
+
+
 def test_a_descriptor_of_something_else_is_refused() -> None:
     code = f"""
         import os, sys
