@@ -26,7 +26,8 @@ from time import monotonic
 
 from . import _core, cpus, dropin, faults
 from .context import adopted, default_context
-from .futures import LOST, Staff, TaskFuture, again, with_cause
+from .futures import LOST, RemoteTraceback, Staff, TaskFuture, again, with_cause
+from .limits import check_limits, check_memory, check_threads
 from .pump import WATCHED, Job
 from .worker import let_go
 
@@ -54,7 +55,7 @@ def _at_exit() -> None:
     global _exiting
     _exiting = True
     staffs = list(_staffs)
-    if isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+    if _is_interrupted():
         for staff in staffs:
             staff.end_soon()
     for staff in staffs:
@@ -63,30 +64,34 @@ def _at_exit() -> None:
         staff.join()
 
 
+def _is_interrupted() -> bool:
+    """Whether the program ends because of a KeyboardInterrupt that nobody caught."""
+    return isinstance(getattr(sys, "last_value", None), KeyboardInterrupt) and not hasattr(
+        sys, "ps1"
+    )
+
+
 vars(threading)["_register_atexit"](_at_exit)
 os.register_at_fork(after_in_child=_staffs.clear)
-
-
-# What a task may do.
 
 
 class Rules:
     """What holds for tasks: of an executor, or of one of its views."""
 
-    __slots__ = ("retries", "stop_running", "timeout")
+    __slots__ = ("is_special", "retries", "stop_running", "timeout")
 
     def __init__(self, timeout: float | None, retries: int, stop_running: bool) -> None:
-        if timeout is not None and not timeout > 0:
-            raise ValueError(f"timeout must be a positive number of seconds or None, not {timeout!r}")
-        if retries < 0 or retries != int(retries):
-            raise ValueError(f"retries must be a number from 0 on, not {retries!r}")
-        self.timeout, self.retries, self.stop_running = timeout, int(retries), bool(stop_running)
+        self.timeout, self.retries = check_limits(timeout, retries)
+        self.stop_running = bool(stop_running)
+        self.is_special = self.timeout is not None or self.retries > 0 or self.stop_running
 
-    def changed(self, **options: Any) -> Rules:
-        """These rules, with those OPTIONS that are given (not `...`)."""
-        rules = {name: getattr(self, name) for name in self.__slots__}
-        rules |= {name: value for name, value in options.items() if value is not ...}
-        return Rules(**rules)
+    def changed(self, timeout: Any, retries: Any, stop_running: Any) -> Rules:
+        """These rules, but for what is not `...`."""
+        return Rules(
+            self.timeout if timeout is ... else timeout,
+            self.retries if retries is ... else retries,
+            self.stop_running if stop_running is ... else stop_running,
+        )
 
 
 class _Initializer:
@@ -311,13 +316,16 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         retries: int = 0,
         stop_running: bool = False,
         strict: bool = False,
+        max_memory_per_child: int | tuple[int, int] | None = None,
+        threads: int | str | None = "share",
     ) -> None:
-        """As the standard one; and for each task:
+        """As the standard one, and:
 
-        timeout       seconds that it may take before it is stopped: TaskTimeout
-        retries       how many times it is run again after its worker died
-        stop_running  whether Future.cancel() also stops it while it runs
-        strict        whether the death of a worker breaks the executor, as in the standard library
+        timeout              seconds that a task may take; then it is stopped: TaskTimeout
+        retries              how many times a task whose worker died is run again
+        stop_running         Future.cancel() stops a task that runs, too
+        strict               a worker's death breaks the executor, as in the standard library
+        max_memory_per_child, threads   as those of leveret.Pool
         """
         if max_workers is None:
             max_workers = cpus.usable()
@@ -326,12 +334,13 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._max_workers = max_workers
-        self._mp_context = mp_context or _context_for(max_tasks_per_child)
+        self._mp_context = _context_for(max_tasks_per_child) if mp_context is None else mp_context
         self._check_most_tasks(max_tasks_per_child)
         self._max_tasks_per_child = max_tasks_per_child
         self._initializer, self._initargs = initializer, initargs
         self._rules = Rules(timeout, retries, stop_running)
         self._strict = strict
+        self._memory, self._blas_threads = check_memory(max_memory_per_child), check_threads(threads)
         self._staff: Staff | None = None
         self._shutdown_lock: Any = threading.RLock()
         self._shutdown_thread = self._force_shutting_down = False
@@ -380,13 +389,12 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         self, *, timeout: Any = ..., retries: Any = ..., stop_running: Any = ...
     ) -> _View:
         """The same workers, for tasks under other rules: see the class."""
-        changes = {"timeout": timeout, "retries": retries, "stop_running": stop_running}
-        return _View(self, self._rules.changed(**changes))
+        return _View(self, self._rules.changed(timeout, retries, stop_running))
 
     def _submit(
         self, rules: Rules, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> TaskFuture:
-        future = TaskFuture(self._ready_staff(), (fn, args, kwargs), rules)
+        future = TaskFuture((fn, args, kwargs), self._ready_staff(), rules)
         if not future.submit() and self._shutdown_thread:
             raise RuntimeError(SHUT)  # it was shut down meanwhile
         return future
@@ -412,10 +420,9 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         if not first:
             return _chain(())  # type: ignore[no-any-return]
         results = _Results(self._ready_staff(), fn, kind, rules)
+        iterator = results.iterate(None if buffersize is None else (weakref.ref(self), tasks), end)
         for task in itertools.islice(itertools.chain(first, tasks), buffersize):
             results.add(task)
-        rest = None if buffersize is None else (weakref.ref(self), tasks)
-        iterator = results.iterate(rest, end)
         return iterator if chunksize == 1 else _chain(iterator)  # type: ignore[no-any-return]
 
     def _ready_staff(self) -> Staff:
@@ -440,7 +447,9 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
                     most_tasks=self._max_tasks_per_child,
                     daemon=False,
                     strict=self._strict,
-                    traceback_class=vars(std)["_RemoteTraceback"],
+                    memory=self._memory,
+                    threads=self._blas_threads,
+                    traceback_class=RemoteTraceback,
                     rules="executor",
                     on_demand=not self._forks,
                     name="leveret-executor",
@@ -554,8 +563,7 @@ class _View(_base.Executor):
 
     def options(self, *, timeout: Any = ..., retries: Any = ..., stop_running: Any = ...) -> _View:
         """The same workers, under these rules with others among them."""
-        changes = {"timeout": timeout, "retries": retries, "stop_running": stop_running}
-        return _View(self._executor, self._rules.changed(**changes))
+        return _View(self._executor, self._rules.changed(timeout, retries, stop_running))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """The executor's."""

@@ -14,8 +14,10 @@ made when the first of them comes.
 from __future__ import annotations
 
 import contextlib
+import copy
 import operator
 import os
+import sys
 import threading
 import weakref
 from concurrent.futures import _base
@@ -30,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["LOST", "Call", "Staff", "TaskFuture", "again", "with_cause"]
+__all__ = ["LOST", "Call", "RemoteTraceback", "Staff", "TaskFuture", "again", "with_cause"]
 
-_RemoteTraceback: Any = vars(std)["_RemoteTraceback"]
+RemoteTraceback: Any = vars(std)["_RemoteTraceback"]
 
 # States; their stub leaves out what they are.
 PENDING: Any = _base.PENDING
@@ -54,15 +56,26 @@ _cancelling = threading.RLock()
 
 
 class Staff(Crew):
-    """A crew whose jobs may say later that they want to be told, and may be withdrawn."""
+    """A crew whose jobs may say later that they want to be told, or that nobody has them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.drop = self.board.drop
 
     def tell(self, job: Any) -> None:
         """JOB wants to be told of its results as they come, from now on."""
         job.attention = TOLD
-        if not self._ended:  # otherwise it is, or will be, given up
+        if not self._ended and self.is_ours():  # otherwise it is, or will be, given up
             self._attend_to(job)
         if job.over:
             self._forget(job)
+
+    def _attend_as_watch(self) -> None:
+        """Jobs that were dropped are the thread's; who drops one ends its sleep, or the next."""
+        for job in self.board.dropped():
+            job.tell()
+        if not self._told:
+            super()._attend_as_watch()
 
     def wake_done(self) -> None:
         """Let those go on whose job is done."""
@@ -96,6 +109,21 @@ class Staff(Crew):
             self.broken = error
         self._give_up(error)
 
+    def close(self) -> None:
+        """No more jobs. In a forked child nothing: the board is the parent's."""
+        if self.is_ours():
+            super().close()
+
+    def join(self) -> None:
+        """Wait until the workers are gone."""
+        if self.is_ours():
+            super().join()
+
+    def pump_once(self) -> None:
+        """Take what is there, without waiting."""
+        if self.is_ours():
+            super().pump_once()
+
     def is_over(self) -> bool:
         """Whether it was closed, and nobody works any more."""
         return (self._closing or self._ended) and self._is_gone()
@@ -116,7 +144,9 @@ class Staff(Crew):
 
         From a terminal the workers have had the signal as well. Who has not gets it now.
         """
-        self.cancel_waiting(0)
+        if not self.is_ours():
+            return
+        self.cancel_waiting()
         self.close()
         if not self.wait_for(self._gone, HEED_S):
             self.send_all("interrupt")
@@ -136,61 +166,66 @@ class Staff(Crew):
         return lost
 
 
-def _discarded(call: Call) -> None:
-    """Nobody has the future any more, so nobody will fetch the result."""
-    with contextlib.suppress(RuntimeError):  # no more threads, at the interpreter's exit
-        call.tell()
-
-
 class Call(weakref.ref, Job):  # type: ignore[type-arg]
     """A task as the crew knows it: a reference to its future that does not keep it.
 
-    A future with a callback is kept, by this, until that was called.
+    When nobody has the future any more, the crew's thread is told (Board.drop) and takes the
+    result. A future with a callback is kept, by this, until that was called.
     """
+
+    __slots__ = ("call", "done", "function", "number", "staff")
 
     attention = WATCHED
     cancelled = False
-    number: int | None = None  # on the board; None: it could not be put there
     kept: TaskFuture | None = None
+    stops = False  # whether Future.cancel() stops it while it runs
 
     # Two calls are never the same, whatever becomes of their futures.
     __hash__ = object.__hash__
     __eq__ = object.__eq__
 
-    def __new__(cls, future: TaskFuture, *_: Any) -> Call:
-        return weakref.ref.__new__(cls, future, _discarded)
+    def __new__(cls, future: TaskFuture, staff: Staff, *_: Any) -> Call:
+        return weakref.ref.__new__(cls, future, staff.drop)
 
     def __init__(
         self, future: TaskFuture, staff: Staff, call: tuple[Any, Any, Any], rules: Any
     ) -> None:
         """CALL is (function, args, kwargs)."""
-        weakref.ref.__init__(self, future, _discarded)
+        weakref.ref.__init__(self, future, staff.drop)
         self.staff = staff
         self.call: tuple[Any, Any, Any] | None = call
-        self.task: tuple[Any, int, Any] | None = None
-        self.timeout, self.retries = rules.timeout, rules.retries
-        self.stops = rules.stop_running
+        self.function: Any = None  # encoded
+        self.number: int | None = None  # on the board; None: it could not be put there
+        self.done = False
+        if rules.is_special:
+            self.timeout, self.retries = rules.timeout, rules.retries
+            self.stops = rules.stop_running
 
     def submit(self) -> bool:
         """Put the task on the board; False: its future says why that is not possible."""
         assert self.call is not None
-        function, args, kwargs = self.call
         try:
-            encoded = self.staff.function(function)
+            self.function = self.staff.function(self.call[0])
         except Exception as error:
             self.fail(0, error)
             return False
-        kind, argument = (_core.APPLY, (args, kwargs)) if kwargs else (_core.STAR, args)
-        self.task = encoded, kind, argument
-        number = self.staff.submit(encoded, kind, argument, self)
-        if self.number is None:  # its worker may have died already, and it has moved
+        try:
+            number = self.staff.submit(*self.argument_of(0), self)
+        except BaseException:  # nothing has come of it
+            self._let_go(self())
+            raise
+        if self.number is None:  # it may have moved already: its worker has died
             self.number = number
         return number is not None
 
     def argument_of(self, place: int) -> tuple[Any, int, Any]:
-        if self.task is None:
+        """(function, kind, argument) for the board."""
+        if self.call is None:
             raise RuntimeError("the task has its answer already")
-        return self.task
+        _, args, kwargs = self.call
+        if kwargs:
+            return self.function, _core.APPLY, (args, kwargs)
+        return self.function, _core.STAR, args
 
     def describe(self, place: int) -> str:
         return "a task" if self.call is None else faults.describe(*self.call)
@@ -219,7 +254,7 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
         future = self()
         if future is not None:
             future._cancel()
-        self.let_go()
+        self._let_go(future)
         self.staff.poke(self)
         return True
 
@@ -240,34 +275,38 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
         self._answer(None, with_cause(error))
 
     def give_up(self, error: BaseException) -> None:
-        self._answer(None, with_cause(again(error)))
+        self._answer(None, with_cause(error))
 
     def _answer(self, result: Any, error: BaseException | None) -> None:
         """Ctrl-C may come at any place in here: then this is called again."""
         future = self()
         if future is not None:
             future._finish(result, error)
-        self.let_go()
+        self._let_go(future)
 
-    def let_go(self) -> None:
-        """It is over; nothing of the task is held any more."""
+    def _let_go(self, future: TaskFuture | None) -> None:
+        """It is over: nothing of the task is held any more, nor this by the future."""
         self.done = True
-        self.call = self.task = self.kept = None
+        self.call = self.function = None
+        if future is not None:
+            future._call = None
+        if self.kept is not None:
+            self.kept = None
 
 
 def with_cause(error: BaseException) -> BaseException:
     """ERROR; of a dead worker, with the cause that the standard library gives."""
     if isinstance(error, deaths.WorkerDied) and error.__cause__ is None:
         ended = f"Process {error.pid} terminated abruptly with exit code {error.exitcode}"
-        error.__cause__ = _RemoteTraceback(f"\n'''\n{ended}'''")
+        error.__cause__ = RemoteTraceback(f"\n'''\n{ended}'''")
     return error
 
 
 def again(error: BaseException) -> BaseException:
-    """ERROR once more, for another future: each has a traceback of its own."""
+    """ERROR once more, for another task: each has a traceback of its own."""
     try:
-        copied: BaseException = type(error)(*error.args)
-    except Exception:
+        copied = copy.copy(error)
+    except Exception:  # its class is not made for that
         return error
     copied.__cause__ = error.__cause__
     return copied
@@ -276,13 +315,14 @@ def again(error: BaseException) -> BaseException:
 class _Waiters(list):  # type: ignore[type-arg]
     """Those that concurrent.futures.wait() and as_completed() have wait for a future."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call | None) -> None:
         super().__init__()
         self._call = call
 
     def append(self, waiter: Any) -> None:
         super().append(waiter)
-        self._call.tell()
+        if self._call is not None:
+            self._call.tell()
 
 
 class TaskFuture(_base.Future):  # type: ignore[type-arg]
@@ -292,17 +332,18 @@ class TaskFuture(_base.Future):  # type: ignore[type-arg]
     _result: Any = None
     _exception: BaseException | None = None
 
-    _call: Call
+    _call: Call | None  # None: it is over
     _condition: threading.Condition
     _waiters: list[Any]
     _done_callbacks: list[Callable[[Any], object]]
 
-    def __init__(self, staff: Staff, call: tuple[Any, Any, Any], rules: Any) -> None:
+    def __init__(self, call: tuple[Any, Any, Any], staff: Staff, rules: Any) -> None:
         self._call = Call(self, staff, call, rules)
 
     def submit(self) -> bool:
-        """Put its task on the board."""
-        return self._call.submit()
+        """Put its task on the board; False: it is not there, and this says why."""
+        call = self._call
+        return call is not None and call.submit()
 
     def __getattr__(self, name: str) -> Any:
         """Make what is needed for those who want to be told."""
@@ -338,8 +379,10 @@ class TaskFuture(_base.Future):  # type: ignore[type-arg]
 
     def _await(self, timeout: float | None) -> None:
         """Wait until there is a result, or raise why there is none."""
-        if self._state == PENDING:
-            self._call.staff.wait_for(self._call, timeout)
+        call = self._call
+        if call is not None and self._state == PENDING:
+            call.staff.check_owner()
+            call.staff.wait_for(call, timeout)
         if self._state in CANCELLED:
             raise _base.CancelledError
         if self._state != FINISHED:
@@ -347,13 +390,17 @@ class TaskFuture(_base.Future):  # type: ignore[type-arg]
 
     def done(self) -> bool:
         """Whether it was cancelled, or its task is over."""
-        if self._state not in FINAL:
-            self._call.staff.pump_once()
+        call = self._call
+        if call is not None and self._state == PENDING:
+            call.staff.pump_once()
         return self._state in FINAL
 
     def running(self) -> bool:
         """Whether a worker has begun the task, or has it among those that it does next."""
-        return not self.done() and self._call.is_claimed()
+        if self.done():
+            return False
+        call = self._call
+        return call is not None and call.is_claimed()
 
     def cancelled(self) -> bool:
         """Whether it was cancelled."""
@@ -362,17 +409,21 @@ class TaskFuture(_base.Future):  # type: ignore[type-arg]
     def add_done_callback(self, fn: Callable[[_base.Future[Any]], object]) -> None:
         """Have FN called with this future when it is done; now if it is."""
         call = self._call
-        call.kept = self
+        if call is not None:
+            call.kept = self
         super().add_done_callback(fn)
-        call.tell()
-        if call.done:
-            call.kept = None
+        if call is not None:
+            call.tell()
+            if call.done:
+                call.kept = None
 
     # --- by those who know ---------------------------------------------------------------------
 
     def cancel(self) -> bool:
         """Cancel it, if no worker has begun the task; with stop_running=True even then."""
         call = self._call
+        if call is None:
+            return self.cancelled()
         return call.cancel(call.stops) or call.cancelled
 
     def _cancel(self) -> None:
@@ -387,16 +438,23 @@ class TaskFuture(_base.Future):  # type: ignore[type-arg]
             if "_condition" not in vars(self):  # nobody wants to be told
                 self._result, self._exception, self._state = result, error, FINISHED
                 return
-        with contextlib.suppress(_base.InvalidStateError):  # it was cancelled just now
+        try:
             if error is None:
                 super().set_result(result)
             else:
                 super().set_exception(error)
+        except _base.InvalidStateError:  # it was cancelled just now
+            return
+        except BaseException:  # sys.exit() in a callback, say: it ends nobody's thread
+            if threading.current_thread() is threading.main_thread():
+                raise
+            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
     def _invoke_callbacks(self) -> None:
         """Who waits for the result goes on before callbacks run, and whatever they do."""
-        self._call.done = True
-        self._call.staff.wake_done()
+        if call := self._call:
+            call.done = True
+            call.staff.wake_done()
         super()._invoke_callbacks()  # type: ignore[misc]
 
 

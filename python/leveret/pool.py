@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import abc
 import functools
-import math
 import warnings
 import weakref
 from multiprocessing import util
@@ -34,6 +33,7 @@ from .jobs import (
     OrderedStream,
     Stream,
 )
+from .limits import check_limits, check_memory, check_threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,11 +105,11 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         _check_start(maxtasksperchild, initializer)
         self._maxtasksperchild = maxtasksperchild
         self._initializer, self._initargs = initializer, initargs
-        self._limits = _check_limits(timeout, retries)
+        self._limits = check_limits(timeout, retries)
         self._start(
             strict=strict,
-            memory=_check_memory(max_memory_per_child),
-            threads=_check_threads(threads),
+            memory=check_memory(max_memory_per_child),
+            threads=check_threads(threads),
         )
 
     def _start(self, **options: Any) -> None:
@@ -165,7 +165,7 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         """What holds for a call."""
         if timeout is ... and retries is ...:
             return self._limits
-        return _check_limits(
+        return check_limits(
             self._limits[0] if timeout is ... else timeout,
             self._limits[1] if retries is ... else retries,
         )
@@ -465,32 +465,6 @@ def _check_start(maxtasksperchild: Any, initializer: Any) -> None:
         raise ValueError("maxtasksperchild must be a positive int or None")
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
-
-
-def _check_limits(timeout: Any, retries: Any) -> tuple[float | None, int]:
-    if timeout is not None and not (float(timeout) > 0 and math.isfinite(timeout)):
-        raise ValueError(f"timeout must be a positive number of seconds or None, not {timeout!r}")
-    if not isinstance(retries, int) or retries < 0:
-        raise ValueError(f"retries must be an int of at least 0, not {retries!r}")
-    return None if timeout is None else float(timeout), retries
-
-
-def _check_memory(memory: Any) -> tuple[int, int] | None:
-    if memory is None:
-        return None
-    soft, hard = memory if isinstance(memory, tuple) else (memory, 2 * memory)
-    if not (isinstance(soft, int) and isinstance(hard, int) and 0 < soft <= hard):
-        raise ValueError(
-            "max_memory_per_child must be a positive number of bytes, or a pair of two of which "
-            f"the first is not the larger one, not {memory!r}"
-        )
-    return soft, hard
-
-
-def _check_threads(threads: Any) -> Any:
-    if threads is None or threads == "share" or (isinstance(threads, int) and threads > 0):
-        return threads
-    raise ValueError(f'threads must be "share", a positive int or None, not {threads!r}')
 
 
 def _check_chunksize(chunksize: Any) -> None:

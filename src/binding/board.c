@@ -196,6 +196,44 @@ static PyObject *board_strike(PyObject *self, PyObject *arg) {
   return PyBool_FromLong(strike(object, number));
 }
 
+/* --- jobs that nobody has any more --------------------------------------------------------- */
+
+/* New lists may run finalizers that drop jobs. */
+static PyObject *list_of_dropped(struct lvri_board_object *object) {
+  PyObject *list = object->dropped != NULL ? NULL : PyList_New(0);
+
+  if (object->dropped == NULL) return object->dropped = list;
+  Py_XDECREF(list);
+  return object->dropped;
+}
+
+PyDoc_STRVAR(drop_doc,
+             "drop($self, job, /)\n--\n\n"
+             "Note a job whose result nobody will fetch, and wake who waits or watches for that.\n\n"
+             "No Python code runs in here: so a weak reference may call it, and Ctrl-C is not lost.");
+
+static PyObject *board_drop(PyObject *self, PyObject *job) {
+  struct lvri_board_object *object = lvri_board_any(self);
+
+  if (object == NULL) return NULL;
+  if (!is_owner(object)) Py_RETURN_NONE; /* in a forked child: it is not its job */
+  PyObject *list = list_of_dropped(object);
+
+  if (list == NULL || PyList_Append(list, job) < 0) return NULL;
+  if (PyList_GET_SIZE(list) == 1) lvr_board_interrupt(object->board);
+  Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(dropped_doc, "dropped($self, /)\n--\n\nThe jobs that were dropped, once.");
+
+static PyObject *board_dropped(PyObject *self, PyObject *Py_UNUSED(none)) {
+  struct lvri_board_object *object = lvri_board_of(self);
+  PyObject *list = object->dropped;
+
+  object->dropped = NULL;
+  return list != NULL ? list : PyList_New(0);
+}
+
 /* --- rows ---------------------------------------------------------------------------------- */
 
 /* The row that is meant, when there is such a one; -1 with an error. */
@@ -437,6 +475,7 @@ static int board_traverse(PyObject *self, visitproc visit, void *arg) {
 
   if (visited == 0) visited = lvri_inboxes_traverse(object->inboxes, visit, arg);
   if (visited == 0) visited = lvri_known_traverse(&object->known, visit, arg);
+  if (visited == 0 && object->dropped != NULL) visited = visit(object->dropped, arg);
   return visited != 0 ? visited : lvri_shared_traverse(self, visit, arg);
 }
 
@@ -448,6 +487,7 @@ static int board_clear(PyObject *self) {
   lvri_inboxes_free(inboxes);
   lvri_runs_fini(&object->runs);
   lvri_known_forget(&object->known, false);
+  Py_CLEAR(object->dropped);
   return lvri_shared_clear(self);
 }
 
@@ -484,6 +524,8 @@ static PyMethodDef board_methods[] = {
     {"wait", board_wait, METH_O, wait_doc},
     {"watch", board_watch, METH_O, watch_doc},
     {"interrupt", board_interrupt, METH_NOARGS, interrupt_doc},
+    {"drop", board_drop, METH_O, drop_doc},
+    {"dropped", board_dropped, METH_NOARGS, dropped_doc},
     {"close", board_close, METH_NOARGS,
      "close($self, /)\n--\n\nNo task will be put any more: workers that find none leave."},
     {"waiting", board_waiting, METH_NOARGS,

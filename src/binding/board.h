@@ -170,6 +170,7 @@ struct lvri_board_object {
   struct lvri_runs runs;
   struct lvri_inbox *inboxes; /* of takes that were broken off; the last may be empty */
   uint64_t takes;
+  PyObject *dropped; /* a list of jobs; NULL: none */
   /* a worker's */
   struct lvri_known known;
   uint32_t row;
