@@ -47,13 +47,12 @@ _chain: Any = vars(std)["_chain_from_iterable_of_lists"]
 
 # Staffs that somebody needs: the interpreter does not exit before they are done.
 _staffs: weakref.WeakSet[Staff] = weakref.WeakSet()
-_exiting = False
+_exit_began = threading.Event()
 
 
 def _at_exit() -> None:
     """Finish what was submitted, as threads are joined; not what Ctrl-C has ended."""
-    global _exiting
-    _exiting = True
+    _exit_began.set()
     staffs = list(_staffs)
     if _is_interrupted():
         for staff in staffs:
@@ -334,13 +333,17 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._max_workers = max_workers
-        self._mp_context = _context_for(max_tasks_per_child) if mp_context is None else mp_context
+        self._mp_context: Any = mp_context or _context_for(max_tasks_per_child)
         self._check_most_tasks(max_tasks_per_child)
         self._max_tasks_per_child = max_tasks_per_child
-        self._initializer, self._initargs = initializer, initargs
+        self._initializer: Any = initializer
+        self._initargs = initargs
         self._rules = Rules(timeout, retries, stop_running)
         self._strict = strict
-        self._memory, self._blas_threads = check_memory(max_memory_per_child), check_threads(threads)
+        self._memory, self._blas_threads = (
+            check_memory(max_memory_per_child),
+            check_threads(threads),
+        )
         self._staff: Staff | None = None
         self._shutdown_lock: Any = threading.RLock()
         self._shutdown_thread = self._force_shutting_down = False
@@ -385,9 +388,7 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
             return super().map(fn, *iterables, timeout=timeout, chunksize=chunksize, **extra)
         return self._map(self._rules, fn, iterables, timeout, chunksize, buffersize)
 
-    def options(
-        self, *, timeout: Any = ..., retries: Any = ..., stop_running: Any = ...
-    ) -> _View:
+    def options(self, *, timeout: Any = ..., retries: Any = ..., stop_running: Any = ...) -> _View:
         """The same workers, for tasks under other rules: see the class."""
         return _View(self, self._rules.changed(timeout, retries, stop_running))
 
@@ -418,12 +419,12 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         kind, tasks = _tasks_of(iterables, chunksize)
         first = list(itertools.islice(tasks, 1))
         if not first:
-            return _chain(())  # type: ignore[no-any-return]
+            return iter(())
         results = _Results(self._ready_staff(), fn, kind, rules)
         iterator = results.iterate(None if buffersize is None else (weakref.ref(self), tasks), end)
         for task in itertools.islice(itertools.chain(first, tasks), buffersize):
             results.add(task)
-        return iterator if chunksize == 1 else _chain(iterator)  # type: ignore[no-any-return]
+        return iterator if chunksize == 1 else _chain(iterator)
 
     def _ready_staff(self) -> Staff:
         """The staff, made when it is first needed; or what there is to be said instead."""
@@ -432,7 +433,7 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
             raise self._broken_error(staff.broken)
         if self._shutdown_thread:
             raise RuntimeError(SHUT)
-        if _exiting:
+        if _exit_began.is_set():
             raise RuntimeError(EXITING)
         return staff or self._make_staff()
 
@@ -484,12 +485,11 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         if wait and not self._force_shutting_down:
             staff.join()
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool:
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if kind is not None and issubclass(kind, KeyboardInterrupt) and self._staff is not None:
             self._shutdown_thread = True
             self._staff.end_soon()
         self.shutdown(wait=True)
-        return False
 
     def terminate_workers(self) -> None:
         """End the workers by SIGTERM, and fail what they have not done."""
@@ -531,7 +531,7 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         return _Manager(self._staff)
 
     @property
-    def _call_queue(self) -> _Manager | None:  # type: ignore[override]
+    def _call_queue(self) -> _Manager | None:
         return self._executor_manager_thread
 
 
@@ -569,7 +569,7 @@ class _View(_base.Executor):
         """The executor's."""
         self._executor.shutdown(wait, cancel_futures=cancel_futures)
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool:
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         return self._executor.__exit__(kind, error, traceback)
 
     def __getattr__(self, name: str) -> Any:

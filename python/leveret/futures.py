@@ -13,7 +13,6 @@ made when the first of them comes.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import operator
 import os
@@ -191,7 +190,7 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
         self, future: TaskFuture, staff: Staff, call: tuple[Any, Any, Any], rules: Any
     ) -> None:
         """CALL is (function, args, kwargs)."""
-        weakref.ref.__init__(self, future, staff.drop)
+        weakref.ref.__init__(self, future, staff.drop)  # type: ignore[call-arg]
         self.staff = staff
         self.call: tuple[Any, Any, Any] | None = call
         self.function: Any = None  # encoded
@@ -448,7 +447,9 @@ class TaskFuture(_base.Future):  # type: ignore[type-arg]
         except BaseException:  # sys.exit() in a callback, say: it ends nobody's thread
             if threading.current_thread() is threading.main_thread():
                 raise
-            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+            threading.excepthook(
+                threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
+            )
 
     def _invoke_callbacks(self) -> None:
         """Who waits for the result goes on before callbacks run, and whatever they do."""

@@ -23,11 +23,12 @@ from typing import Any
 
 import leveret
 import pytest
-from forked import Child, PATIENCE_S, until
+from forked import PATIENCE_S, Child, until
 from leveret import cpus
 from leveret.executor import ProcessPoolExecutor
 from leveret.futures import TaskFuture
 from tasks import (
+    Unpicklable,
     add,
     begin_and_wait,
     blas_threads,
@@ -45,7 +46,6 @@ from tasks import (
     refuse,
     square,
     touch_and_stay,
-    Unpicklable,
     wait_for_file,
     worker_pid,
 )
@@ -941,7 +941,10 @@ def test_dropped_with_nothing_to_do() -> None:
 @pytest.mark.parametrize("way", ["terminate", "kill"])
 def test_workers_are_ended(gate: Gate, way: str) -> None:
     executor = forking(2)
-    running, waiting = gate.occupy(executor), [executor.submit(wait_for_file, gate.path) for _ in "abcd"]
+    running, waiting = (
+        gate.occupy(executor),
+        [executor.submit(wait_for_file, gate.path) for _ in "abcd"],
+    )
     processes = executor._processes
     getattr(executor, f"{way}_workers")()
     assert isinstance(running.exception(PATIENCE_S), BrokenProcessPool)
@@ -1018,7 +1021,9 @@ def test_the_interpreter_waits_at_its_exit(method: str, end: str) -> None:
         source = PROGRAM.replace("say(text", "say_(text") + "        say = print\n"
     else:
         source = PROGRAM
-    done = run(source + f"        [executor.submit(say, 'x') for _ in range(3)]\n        {end}", method)
+    done = run(
+        source + f"        [executor.submit(say, 'x') for _ in range(3)]\n        {end}", method
+    )
     assert (done.stdout, done.stderr) == ("x\n" * 3, "")
 
 
@@ -1073,7 +1078,9 @@ def test_ctrl_c(how: str, tmp_path: pathlib.Path) -> None:
     source = source.replace("    if __name__", WORK + "    if __name__")
     program = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(source), "fork", str(begun)],
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     until(begun.exists)
     until(lambda: asleep(program.pid))  # CPython misses a signal that comes as it goes to sleep
@@ -1214,7 +1221,7 @@ def test_importing_leveret_does_not_import_it() -> None:
 def test_tracebacks_do_not_pile_up(gate: Gate) -> None:
     with forking(1, strict=True) as executor:
         futures = [executor.submit(wait_for_file, gate.path) for _ in range(3)]
-        until(lambda: futures[0].running())
+        until(futures[0].running)
         next(iter(executor._processes.values())).kill()
         for future in futures:
             try:
