@@ -419,7 +419,8 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         kind, tasks = _tasks_of(iterables, chunksize)
         first = list(itertools.islice(tasks, 1))
         if not first:
-            return iter(())
+            nothing: Iterator[Any] = _chain(())  # a generator, as there
+            return nothing
         results = _Results(self._ready_staff(), fn, kind, rules)
         iterator = results.iterate(None if buffersize is None else (weakref.ref(self), tasks), end)
         for task in itertools.islice(itertools.chain(first, tasks), buffersize):
