@@ -21,10 +21,10 @@
 #define CLAIM_NS    INT64_C(200000)
 #define CLAIM_BYTES 32768u
 #define CLAIM_MOST  1024u
-#define GROWTH      8u        /* of one claim over the last one, at most */
-#define IDLE_NS     INT64_C(100000000) /* how long to sleep before the first look at the owner */
+#define GROWTH      8u                  /* of one claim over the last one, at most */
+#define IDLE_NS     INT64_C(100000000)  /* how long to sleep before the first look at the owner */
 #define IDLE_MOST   INT64_C(6400000000) /* each sleep is twice as long as the last one, up to this */
-#define RELEASE_NS  5000000   /* how long others may wait for the GIL */
+#define RELEASE_NS  5000000             /* how long others may wait for the GIL */
 
 /* One call of work(). */
 struct worker {
@@ -33,8 +33,8 @@ struct worker {
   PyObject *fail, *unsendable;
   PyObject *undecodable; /* NULL: as fail */
   bool is_decoding;      /* the task, or that is as far as it came */
-  PyObject *between; /* NULL: none */
-  Py_ssize_t left;   /* tasks to be run; PY_SSIZE_T_MAX: no limit */
+  PyObject *between;     /* NULL: none */
+  Py_ssize_t left;       /* tasks to be run; PY_SSIZE_T_MAX: no limit */
   uint32_t workers;
   uint32_t next; /* how many fit into CLAIM_NS */
   bool one_by_one;
