@@ -26,7 +26,7 @@ from time import monotonic
 
 from . import _core, cpus, dropin, faults
 from .context import adopted, default_context
-from .futures import LOST, RemoteTraceback, Staff, TaskFuture, again, with_cause
+from .futures import LOST, Call, RemoteTraceback, Staff, TaskFuture, again, with_cause
 from .limits import check_limits, check_memory, check_threads
 from .pump import WATCHED, Job
 from .worker import let_go
@@ -395,8 +395,9 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
     def _submit(
         self, rules: Rules, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> TaskFuture:
-        future = TaskFuture((fn, args, kwargs), self._ready_staff(), rules)
-        if not future.submit() and self._shutdown_thread:
+        future = TaskFuture()
+        call = Call(future, self._ready_staff(), (fn, args, kwargs), rules)
+        if not call.submit() and self._shutdown_thread:
             raise RuntimeError(SHUT)  # it was shut down meanwhile
         return future
 
