@@ -26,7 +26,7 @@ from time import monotonic
 
 from . import _core, cpus, dropin, faults
 from .context import adopted, default_context
-from .futures import LOST, RemoteTraceback, Staff, TaskFuture, again, with_cause
+from .futures import LOST, Call, RemoteTraceback, Staff, TaskFuture, again, with_cause
 from .limits import check_limits, check_memory, check_threads
 from .pump import WATCHED, Job
 from .worker import let_go
@@ -395,8 +395,9 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
     def _submit(
         self, rules: Rules, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> TaskFuture:
-        future = TaskFuture((fn, args, kwargs), self._ready_staff(), rules)
-        if not future.submit() and self._shutdown_thread:
+        future = TaskFuture()
+        call = Call(future, self._ready_staff(), (fn, args, kwargs), rules)
+        if not call.submit() and self._shutdown_thread:
             raise RuntimeError(SHUT)  # it was shut down meanwhile
         return future
 
@@ -419,7 +420,8 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         kind, tasks = _tasks_of(iterables, chunksize)
         first = list(itertools.islice(tasks, 1))
         if not first:
-            return iter(())
+            nothing: Iterator[Any] = _chain(())  # a generator, as there
+            return nothing
         results = _Results(self._ready_staff(), fn, kind, rules)
         iterator = results.iterate(None if buffersize is None else (weakref.ref(self), tasks), end)
         for task in itertools.islice(itertools.chain(first, tasks), buffersize):

@@ -190,8 +190,7 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
         self, future: TaskFuture, staff: Staff, call: tuple[Any, Any, Any], rules: Any
     ) -> None:
         """CALL is (function, args, kwargs)."""
-        weakref.ref.__init__(self, future, staff.drop)  # type: ignore[call-arg]
-        self.staff = staff
+        self.staff = staff  # the reference is made, and takes no arguments here
         self.call: tuple[Any, Any, Any] | None = call
         self.function: Any = None  # encoded
         self.number: int | None = None  # on the board; None: it could not be put there
@@ -199,17 +198,18 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
         if rules.is_special:
             self.timeout, self.retries = rules.timeout, rules.retries
             self.stops = rules.stop_running
+        future._call = self
 
     def submit(self) -> bool:
         """Put the task on the board; False: its future says why that is not possible."""
-        assert self.call is not None
+        function, kind, argument = self.argument_of(0)
         try:
-            self.function = self.staff.function(self.call[0])
+            function = self.function = self.staff.function(function)
         except Exception as error:
             self.fail(0, error)
             return False
         try:
-            number = self.staff.submit(*self.argument_of(0), self)
+            number = self.staff.submit(function, kind, argument, self)
         except BaseException:  # nothing has come of it
             self._let_go(self())
             raise
@@ -221,10 +221,10 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
         """(function, kind, argument) for the board."""
         if self.call is None:
             raise RuntimeError("the task has its answer already")
-        _, args, kwargs = self.call
+        function, args, kwargs = self.call
         if kwargs:
-            return self.function, _core.APPLY, (args, kwargs)
-        return self.function, _core.STAR, args
+            return self.function or function, _core.APPLY, (args, kwargs)
+        return self.function or function, _core.STAR, args
 
     def describe(self, place: int) -> str:
         return "a task" if self.call is None else faults.describe(*self.call)
@@ -331,18 +331,13 @@ class TaskFuture(_base.Future):  # type: ignore[type-arg]
     _result: Any = None
     _exception: BaseException | None = None
 
-    _call: Call | None  # None: it is over
+    _call: Call | None = None  # None: it is over
     _condition: threading.Condition
     _waiters: list[Any]
     _done_callbacks: list[Callable[[Any], object]]
 
-    def __init__(self, call: tuple[Any, Any, Any], staff: Staff, rules: Any) -> None:
-        self._call = Call(self, staff, call, rules)
-
-    def submit(self) -> bool:
-        """Put its task on the board; False: it is not there, and this says why."""
-        call = self._call
-        return call is not None and call.submit()
+    def __init__(self) -> None:
+        """What a standard future has is made when it is needed."""
 
     def __getattr__(self, name: str) -> Any:
         """Make what is needed for those who want to be told."""

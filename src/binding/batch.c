@@ -145,14 +145,10 @@ PyDoc_STRVAR(batch_doc,
              "Waits for the results of many tasks, and keeps them by place.");
 
 static PyType_Slot batch_slots[] = {
-    {Py_tp_doc, (void *)batch_doc},
-    {Py_tp_init, batch_init},
-    {Py_tp_dealloc, batch_dealloc},
-    {Py_tp_traverse, batch_traverse},
-    {Py_tp_clear, batch_clear},
-    {Py_tp_methods, batch_methods},
-    {Py_tp_members, batch_members},
-    {0, NULL},
+    {Py_tp_doc, (void *)batch_doc}, {Py_tp_init, batch_init},
+    {Py_tp_dealloc, batch_dealloc}, {Py_tp_traverse, batch_traverse},
+    {Py_tp_clear, batch_clear},     {Py_tp_methods, batch_methods},
+    {Py_tp_members, batch_members}, {0, NULL},
 };
 
 static PyType_Spec batch_spec = {

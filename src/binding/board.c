@@ -207,10 +207,11 @@ static PyObject *list_of_dropped(struct lvri_board_object *object) {
   return object->dropped;
 }
 
-PyDoc_STRVAR(drop_doc,
-             "drop($self, job, /)\n--\n\n"
-             "Note a job whose result nobody will fetch, and wake who waits or watches for that.\n\n"
-             "No Python code runs in here: so a weak reference may call it, and Ctrl-C is not lost.");
+PyDoc_STRVAR(
+    drop_doc,
+    "drop($self, job, /)\n--\n\n"
+    "Note a job whose result nobody will fetch, and wake who waits or watches for that.\n\n"
+    "No Python code runs in here: so a weak reference may call it, and Ctrl-C is not lost.");
 
 static PyObject *board_drop(PyObject *self, PyObject *job) {
   struct lvri_board_object *object = lvri_board_any(self);

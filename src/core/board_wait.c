@@ -26,7 +26,9 @@ static struct watch watch_from(struct lvr_board *b, bool for_results) {
 }
 
 /* Nothing rang: it was a death, or the relook. */
-static bool woke_by_itself(const struct watch *w) { return lvri_load_relaxed_u32(w->bell) == w->seen; }
+static bool woke_by_itself(const struct watch *w) {
+  return lvri_load_relaxed_u32(w->bell) == w->seen;
+}
 
 static bool any_over(const struct lvr_board *b, bool (*alive)(struct lvri_arena *a, lvr_proc_id)) {
   for (uint32_t row = 0; row < lvri_board_shm(b)->bo_rows; row++) {

@@ -76,8 +76,7 @@ static void strike_claim(struct lvri_arena *a, struct lvri_channel_shm *shm) {
   uint64_t claim = lvri_load_relaxed_u64(place);
   uint32_t end = (uint32_t)(claim >> 32) + (uint32_t)claim;
   uint32_t gets = lvri_channel_count_of(lvri_load_relaxed_u64(&shm->ch_head));
-  if ((int32_t)(end - gets) > 0)
-    lvri_store_release_u64(place, 0);
+  if ((int32_t)(end - gets) > 0) lvri_store_release_u64(place, 0);
   LVR_CRASHPOINT("channel.claim.struck");
 }
 

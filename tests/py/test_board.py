@@ -453,6 +453,53 @@ def test_arguments_and_results_that_cannot_be_decoded() -> None:
     assert {type(error) for _, error in batch.failures} == {ZeroDivisionError}
 
 
+def test_what_cannot_be_decoded_may_be_told_apart() -> None:
+    """From what the task raises; there is one place for the function, and one for the argument."""
+    board = Board(1)
+    for place, (function, argument) in enumerate(
+        [(same, Undecodable()), (boom, 1), (Undecodable(), 1), (make_unpicklable, 1)]
+    ):
+        board.put(Function(function), ITEM, argument, told, place)
+    board.close()
+    board.enlist(0)
+    board.work(fail, unsendable, undecodable=lambda error: ("undecodable", type(error).__name__))
+    assert [event[3][0] for event in board.take()] == [
+        "undecodable",
+        "ValueError",
+        "undecodable",
+        "unsendable",
+    ]
+
+
+def test_jobs_that_nobody_has_any_more() -> None:
+    board, jobs = Board(1), [object(), object()]
+    assert board.dropped() == []
+    for job in jobs:
+        board.drop(job)
+    assert board.wait(PATIENCE_S) is False  # it was interrupted, as is the next one that watches
+    assert board.watch(PATIENCE_S) is False
+    with Child(drop_there, board) as child:
+        assert child.result() == 2
+    assert board.dropped() == jobs
+    assert board.dropped() == []
+
+
+def drop_there(board: Board) -> int:
+    """In a forked child, which has what was dropped before: nothing is noted, nobody woken."""
+    board.drop("of the child")
+    return len(board.dropped())
+
+
+def test_a_weak_reference_drops_a_job() -> None:
+    """No byte code runs in between, which an exception of a signal handler could end."""
+    board, held = Board(1), Tracked()
+    watch = Thread(board.watch, PATIENCE_S)
+    reference = weakref.ref(held, board.drop)
+    del held
+    assert watch.result() is False
+    assert board.dropped() == [reference]
+
+
 def test_a_function_that_cannot_be_decoded() -> None:
     what, value = one(Undecodable(), ITEM, 0)
     assert (what, value[0]) == (FAILED, "ZeroDivisionError")
