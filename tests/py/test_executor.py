@@ -105,7 +105,7 @@ def keywords(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
 def gone(pid: int) -> bool:
     try:
         state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
     return state in "ZX"
 
