@@ -35,6 +35,10 @@ from pooled import (
     state_of,
 )
 
+# The standard library's, of a fork beside threads: a pool forks when a worker has died. From 3.15
+# on it is an exception where warnings are, and there is no such worker.
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+
 INTERRUPTED_WITHIN_S = 2.0  # after Ctrl-C, all processes
 ORPHANS_GONE_WITHIN_S = 1.0  # after the death of their owner
 LEFT_WITHIN_S = 2.0  # a `with`, by an exception

@@ -27,6 +27,10 @@ import leveret
 import pytest
 from pooled import KINDS, METHODS, PATIENCE_S, Pooled, answer, double, eventually, outcome, state_of
 
+# The standard library's, of a fork beside threads: a pool forks when a worker has died. From 3.15
+# on it is an exception where warnings are, and there is no such worker.
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+
 # A task that does not end has so long; its caller is told at the end of it, and a second later its
 # worker is gone.
 TIMEOUT_S = 0.3
