@@ -142,8 +142,10 @@ LVR_API LVR_MUST_CHECK int lvr_board_bury(lvr_board *b, uint32_t row,
 /* lvr_board_revoke - take back what a worker has claimed and not begun, but for the first: a task
  * that takes long should hold up nobody. The numbers [*ret_first, *ret_first + *ret_count) will not
  * be run; the owner may put those tasks again.
+ * Locks:   the mutex of those who claim, shortly.
  * Crash:   killed at any instruction the claim is as it was, or without them.
- * Returns: 0, -ENOENT (there is nothing to take back), -EINVAL (no such row), -ESTALE. */
+ * Returns: 0, -ENOENT (there is nothing to take back), -EINVAL (no such row), -ESTALE,
+ *          -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_board_revoke(lvr_board *b, uint32_t row, uint32_t *ret_first,
                                             uint32_t *ret_count);
 

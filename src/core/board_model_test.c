@@ -4,7 +4,8 @@
  * just putting in order what another dead one left. Then a dead worker is buried, and a new one is
  * hired.
  *
- *   pump       takes results, tells whoever asked; settles, buries, judges, puts again, hires
+ *   pump       takes results, tells whoever asked; settles, buries, judges, puts again, hires; once,
+ *              at any time, takes back what a worker has claimed and not begun, and puts it again
  *   canceller  another thread of the owner: cancels task 1 at some time
  *   workers    claim one or two tasks at a time; task 2 has a block, and taking it may fail once
  *
@@ -18,7 +19,8 @@
  *
  * The last test leaves out what makes it so, one thing at a time, and wants the model to find each.
  *
- * Two deaths a run, of whoever: with three there are 11.6 million states, and all is well, too.
+ * Of whoever, two deaths a run while one cancels, or while one takes back, or one death while both
+ * happen. All of it at once, with two deaths, are 8.5 million states, and all is well, too.
  *
  * Not in it: that a store may be seen late (each pair of release and acquire is argued where it
  * stands); the arena's guard, whose transactions are one step each; sleeping and waking, which are
@@ -29,7 +31,7 @@
 
 #include "testing/test.h"
 
-enum { TASKS = 3, NUMBERS = 8, CLAIM = 2, WORKERS = 2, DEATHS = 2 };
+enum { TASKS = 3, NUMBERS = 8, CLAIM = 2, WORKERS = 2 };
 enum { THE_CANCELLED = 1, THE_BLOCK = 2 }; /* tasks */
 enum { FIRST, SECOND, PUMP, CANCELLER, ACTORS };
 enum { FREE = 0, DEAD = 0xff }; /* a mutex; else 1 + who holds it */
@@ -51,6 +53,10 @@ enum fault {
   CANCEL_WITHOUT_MUTEX,
   CANCEL_WITHOUT_LOOKING,
   STRIKE_LATER,
+  STRIKE_ALL,
+  BEGIN_WHAT_WAS_REVOKED,
+  REVOKE_WITHOUT_MUTEX,
+  REVOKE_THE_FIRST,
   FAULTS
 };
 
@@ -68,6 +74,10 @@ static const char *const fault_names[FAULTS] = {
     [CANCEL_WITHOUT_MUTEX] = "a task is cancelled without the mutex",
     [CANCEL_WITHOUT_LOOKING] = "a task is cancelled whoever has it",
     [STRIKE_LATER] = "the owner's table is let go before the number is struck out",
+    [STRIKE_ALL] = "a note that ends before the head is struck out, too",
+    [BEGIN_WHAT_WAS_REVOKED] = "a task begins without a look at the claim",
+    [REVOKE_WITHOUT_MUTEX] = "a claim is taken back without the mutex",
+    [REVOKE_THE_FIRST] = "its first task is taken back as well",
 };
 
 /* --- a state -------------------------------------------------------------------------------- */
@@ -93,7 +103,7 @@ struct world {
   uint8_t results[NUMBERS], result_count;
   struct actor actors[ACTORS];
   uint8_t told[TASKS], number_of[TASKS], table_lock;
-  uint8_t deaths_left, failures_left;
+  uint8_t deaths_left, failures_left, revokes_left;
   uint8_t began[TASKS], refused, said, emptied; /* for the checks; emptied: a bit a number */
 };
 
@@ -139,6 +149,7 @@ enum at {
   HEAD,
   TAKEN,
   UNLOCK,
+  ADVANCE,
   BEGIN,
   RUN,
   PUBLISH,
@@ -152,6 +163,8 @@ enum at {
   CLEAR,
   CLEAR_WORKER,
   JUDGE,
+  REVOKE,
+  REVOKE_UNLOCK,
   CANCEL,
   LOOK,
   OVERWRITE,
@@ -209,7 +222,8 @@ static bool step_finish_taken(struct world *w, unsigned me) {
 
 static bool step_strike_look(struct world *w, unsigned me) {
   const struct row *row = &w->rows[w->place ? w->place - 1 : 0];
-  bool stays = !w->place || row->first + row->count == w->head;
+  unsigned end = row->first + row->count;
+  bool stays = !w->place || (is_without(STRIKE_ALL) ? end == w->head : end <= w->head);
   if (stays || is_without(NO_STRIKE)) return go(w, me, actor_of(w, me)->behind_lock);
   return go(w, me, STRIKE);
 }
@@ -306,12 +320,24 @@ static bool go_on(struct world *w, unsigned me) {
   while (a->next < a->count && a->data[a->next] & CANCELLED)
     a->next++;
   if (a->next == a->count) return go_to_work(w, me);
-  return go(w, me, is_without(RUN_BEFORE_BEGIN) ? RUN : BEGIN);
+  return go(w, me, ADVANCE);
 }
 
 static bool step_unlock(struct world *w, unsigned me) {
   w->get_mutex = FREE;
   return go_on(w, me);
+}
+
+/* What is before it leaves the claim; unless the rest was taken back, with all behind it. */
+static bool step_advance(struct world *w, unsigned me) {
+  struct row *row = &w->rows[me];
+  uint8_t number = (uint8_t)(actor_of(w, me)->first + actor_of(w, me)->next);
+  uint8_t end = (uint8_t)(row->first + row->count);
+  bool is_claimed = number >= row->first && number < end;
+  if (!is_claimed && !is_without(BEGIN_WHAT_WAS_REVOKED)) return go_to_work(w, me);
+  if (is_claimed) row->first = number;
+  if (is_claimed) row->count = (uint8_t)(end - number);
+  return go(w, me, is_without(RUN_BEFORE_BEGIN) ? RUN : BEGIN);
 }
 
 static bool step_begin(struct world *w, unsigned me) {
@@ -369,7 +395,31 @@ static bool settle(struct world *w, unsigned row) {
   return lock_get(w, PUMP, SETTLED);
 }
 
-/* Takes a result; or buries who had a row; or hires one for it. */
+static bool revoke(struct world *w, unsigned row) {
+  if (!w->revokes_left || w->rows[row].count < 2) return false;
+  w->revokes_left--;
+  actor_of(w, PUMP)->row = (uint8_t)row;
+  return is_without(REVOKE_WITHOUT_MUTEX) ? go(w, PUMP, REVOKE) : lock_get(w, PUMP, REVOKE);
+}
+
+/* The swap. */
+static bool step_revoke(struct world *w, unsigned me) {
+  struct actor *a = actor_of(w, me);
+  struct row *row = &w->rows[a->row];
+  uint8_t kept = is_without(REVOKE_THE_FIRST) ? 0 : 1;
+  a->first = a->next = (uint8_t)(row->first + kept);
+  a->count = row->count > kept ? (uint8_t)(row->count - kept) : 0;
+  if (a->count) row->count = kept;
+  return go(w, me, REVOKE_UNLOCK);
+}
+
+/* And on to putting them again. */
+static bool step_revoke_unlock(struct world *w, unsigned me) {
+  if (!is_without(REVOKE_WITHOUT_MUTEX)) w->get_mutex = FREE;
+  return go(w, me, JUDGE);
+}
+
+/* Takes a result; or buries who had a row; or hires one for it; or takes back what one claimed. */
 static bool step_loop(struct world *w, unsigned me, unsigned choice) {
   if (choice == 0) {
     if (!w->result_count) return false;
@@ -377,7 +427,8 @@ static bool step_loop(struct world *w, unsigned me, unsigned choice) {
     return go(w, me, TELL);
   }
   if (choice <= WORKERS) return has_lost(w, choice - 1) && settle(w, choice - 1);
-  return hire_again(w, choice - 1 - WORKERS);
+  if (choice <= 2 * WORKERS) return hire_again(w, choice - 1 - WORKERS);
+  return revoke(w, choice - 1 - 2 * WORKERS);
 }
 
 static bool tell_result(struct world *w) {
@@ -506,12 +557,13 @@ static const struct step {
     [HEAD] = {.name = "lvri_channel_publish_head()", .make = step_head},
     [TAKEN] = {.name = "publish_taken(): clears ch_taken", .make = step_taken},
     [UNLOCK] = {.name = "try_get_many(): gives the mutex back", .make = step_unlock},
-    [BEGIN] = {.name = "lvr_board_begin()", .make = step_begin},
+    [ADVANCE] = {.name = "advance_claim(): the swap", .make = step_advance},
+    [BEGIN] = {.name = "lvr_board_begin(): stores ro_running", .make = step_begin},
     [RUN] = {.name = "the task's own code", .make = step_run},
     [PUBLISH] = {.name = "lvr_board_finish(): stores the tail", .make = step_publish},
     [LOOP] = {.name = "lvr_board_take_until(), lvr_board_is_over()",
               .choose = step_loop,
-              .choices = 2 * WORKERS},
+              .choices = 3 * WORKERS},
     [TELL] = {.name = "tells of a result", .make = step_tell},
     [SETTLED] = {.name = "lvr_board_settle(): gives the mutex back", .make = step_settled},
     [DRAIN] = {.name = "lvr_board_take_until(), before it buries", .make = step_drain},
@@ -521,6 +573,9 @@ static const struct step {
     [CLEAR] = {.name = "clear(): ro_claim, ro_running", .make = step_clear},
     [CLEAR_WORKER] = {.name = "clear(): ro_worker", .make = step_clear_worker},
     [JUDGE] = {.name = "judges one task: tells of it, or lvr_board_put()", .make = step_judge},
+    [REVOKE] = {.name = "lvr_board_revoke(): the swap", .make = step_revoke},
+    [REVOKE_UNLOCK] = {.name = "lvr_board_revoke(): gives the mutex back",
+                       .make = step_revoke_unlock},
     [CANCEL] = {.name = "lvr_board_cancel()", .make = step_cancel},
     [LOOK] = {.name = "overwrite(): looks at the head", .make = step_look},
     [OVERWRITE] = {.name = "overwrite(): stores", .make = step_overwrite},
@@ -665,10 +720,17 @@ static void explore(const struct world *w) {
 
 /* --- tests ---------------------------------------------------------------------------------- */
 
-static struct world begin(void) {
-  struct world w = {.deaths_left = DEATHS, .failures_left = 1};
+/* What may happen in a run. */
+struct bounds {
+  uint8_t deaths;
+  bool cancels;
+  uint8_t revokes;
+};
+
+static struct world begin(struct bounds may) {
+  struct world w = {.deaths_left = may.deaths, .failures_left = 1, .revokes_left = may.revokes};
   (void)go_fresh(&w, PUMP, LOOP);
-  (void)go_fresh(&w, CANCELLER, CANCEL);
+  (void)go_fresh(&w, CANCELLER, may.cancels ? CANCEL : CANCEL_DONE);
   for (unsigned me = 0; me < WORKERS; me++)
     (void)step_enlist(&w, me);
   for (unsigned task = 0; task < TASKS; task++)
@@ -676,8 +738,8 @@ static struct world begin(void) {
   return w;
 }
 
-static void search(enum fault fault) {
-  struct world w = begin();
+static void search(enum fault fault, struct bounds may) {
+  struct world w = begin(may);
   forget_all(fault);
   explore(&w);
   (void)printf("  %s: %u states, %u steps, %u ends, %u deep: %s\n", fault_names[fault],
@@ -694,17 +756,28 @@ static void print_trail(void) {
   (void)fflush(stdout);
 }
 
-TEST_WITHIN(holds_whoever_is_killed_and_when, 120) {
-  search(NOTHING);
+static void check_all(struct bounds may, uint32_t least_states) {
+  search(NOTHING, may);
   if (model.wrong) print_trail();
   CHECK(!model.wrong);
-  CHECK(model.states > 2000000);
-  CHECK(model.ends > 10000);
+  CHECK(model.states > least_states);
+}
+
+TEST_WITHIN(holds_whoever_is_killed_while_one_cancels, 120) {
+  check_all((struct bounds){.deaths = 2, .cancels = true}, 2000000);
+}
+
+TEST_WITHIN(holds_whoever_is_killed_while_one_takes_back, 120) {
+  check_all((struct bounds){.deaths = 2, .revokes = 1}, 500000);
+}
+
+TEST_WITHIN(holds_while_one_cancels_and_takes_back, 120) {
+  check_all((struct bounds){.deaths = 1, .cancels = true, .revokes = 1}, 500000);
 }
 
 TEST_WITHIN(finds_what_is_left_out, 120) {
   for (enum fault fault = NOTHING + 1; fault < FAULTS; fault++) {
-    search(fault);
+    search(fault, (struct bounds){.deaths = 2, .cancels = true, .revokes = 1});
     CHECK(model.wrong);
   }
 }

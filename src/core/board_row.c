@@ -75,10 +75,9 @@ int lvr_board_bury(lvr_board *b, uint32_t row, struct lvr_board_row *ret_row) {
   return 0;
 }
 
-int lvr_board_revoke(lvr_board *b, uint32_t row, uint32_t *ret_first, uint32_t *ret_count) {
-  if (lvri_session_stale(b->handle.session)) return -ESTALE;
-  if (row >= lvr_board_rows(b)) return -EINVAL;
-  _Atomic uint64_t *word = &lvri_board_row(b, row)->ro_claim;
+/* Against a worker that begins what it has claimed. */
+static int cut_claim(struct lvri_row_shm *row, uint32_t *ret_first, uint32_t *ret_count) {
+  _Atomic uint64_t *word = &row->ro_claim;
   uint64_t claim = lvri_load_acquire_u64(word), kept;
   do {
     if ((uint32_t)claim <= 1) return -ENOENT;
@@ -88,6 +87,18 @@ int lvr_board_revoke(lvr_board *b, uint32_t row, uint32_t *ret_first, uint32_t *
   *ret_first = first_of(claim) + 1;
   *ret_count = (uint32_t)claim - 1;
   return 0;
+}
+
+/* With the mutex: so it is no note of somebody who has not got so far, and may have died there; what
+ * such a one noted still waits, and is for others. */
+int lvr_board_revoke(lvr_board *b, uint32_t row, uint32_t *ret_first, uint32_t *ret_count) {
+  if (lvri_session_stale(b->handle.session)) return -ESTALE;
+  if (row >= lvr_board_rows(b)) return -EINVAL;
+  int error = lvri_channel_lock_get(lvri_board_arena(b), b->tasks.shm, true);
+  if (error) return error;
+  error = cut_claim(lvri_board_row(b, row), ret_first, ret_count);
+  lvri_channel_unlock(&b->tasks.shm->ch_get_mutex);
+  return error;
 }
 
 void lvr_board_order(lvr_board *b, uint32_t row, uint64_t order) {

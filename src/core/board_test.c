@@ -217,6 +217,28 @@ static void claim_and_die(void *argument) {
   (void)work_some(c->b, 1, 0);
 }
 
+static void claim_and_stop(void *argument) {
+  struct crew *c = argument;
+  CHECK_INT(lvr_board_enlist(c->b, c->row), 0);
+  (void)work_some(c->b, 3, 0);
+}
+
+/* It has noted three, and not taken them: they wait. To take back two of them would be to have them
+ * twice. */
+TEST(what_was_noted_and_not_taken_is_not_taken_back) {
+  struct crew c = {.s = new_session()};
+  uint32_t first, count;
+  c.b = new_board(c.s);
+  put_tasks(c.b, 3);
+  test_kill(crash_stop_at("channel.claim.noted", 1, claim_and_stop, &c));
+  CHECK_INT(lvr_board_revoke(c.b, 0, &first, &count), -ENOENT);
+  check_claim(c.b, 0, 0);
+  CHECK_INT(lvr_board_waiting(c.b), 3);
+  CHECK(lvr_repair(c.s) >= 0);
+  lvr_board_detach(c.b);
+  CHECK_INT(lvr_session_check(c.s), 0);
+}
+
 /* The one who claimed last lives, and some of its claim was taken back; then somebody dies with the
  * mutex: what is left of that claim is no note of the dead one's. */
 TEST(what_is_left_of_a_claim_stays) {
