@@ -165,7 +165,7 @@ LVR_API LVR_MUST_CHECK int lvr_board_enlist(lvr_board *b, uint32_t row);
  *          first one has a block; lvr_board_claim_block_until() takes it.
  * Caller:  one thread of a worker.
  * Crash:   killed at any instruction the tasks are waiting, or they are this row's.
- * Returns: as that, -EPIPE (none, and closed), -EINVAL (no row). */
+ * Returns: as that, -EPIPE (none, and closed; or the owner is over), -EINVAL (no row). */
 LVR_API LVR_MUST_CHECK int lvr_board_claim_until(lvr_board *b, void *buf, size_t room,
                                                  uint32_t most, int64_t deadline_ns,
                                                  uint32_t *ret_count, size_t *ret_bytes,
@@ -183,6 +183,12 @@ LVR_API LVR_MUST_CHECK int lvr_board_begin(lvr_board *b, uint32_t number);
  * Returns: 0, -EPIPE (the owner is gone), -EINVAL, -ENOMEM, -ESTALE, -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_board_finish(lvr_board *b, const void *data, size_t bytes,
                                             lvr_block *block);
+
+/* lvr_board_tell - put what is no task's result among the results: what a worker has to say of
+ * itself.
+ * Returns: as lvr_board_finish(). */
+LVR_API LVR_MUST_CHECK int lvr_board_tell(lvr_board *b, const void *data, size_t bytes,
+                                          lvr_block *block);
 
 /* lvr_board_ordered - what the owner told this row last. Any thread, also a signal handler. */
 LVR_API uint64_t lvr_board_ordered(const lvr_board *b);

@@ -13,17 +13,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/board.h"
-#include "core/session.h"
-#include "core/slots.h"
 #include "os/os.h"
 
 #define CLAIM_NS    INT64_C(200000)
 #define CLAIM_BYTES 32768u
 #define CLAIM_MOST  1024u
 #define GROWTH      8u                  /* of one claim over the last one, at most */
-#define IDLE_NS     INT64_C(100000000)  /* how long to sleep before the first look at the owner */
-#define IDLE_MOST   INT64_C(6400000000) /* each sleep is twice as long as the last one, up to this */
+#define IDLE_NS     100000000 /* then functions with a block are let go */
 #define RELEASE_NS  5000000             /* how long others may wait for the GIL */
 
 /* One call of work(). */
@@ -56,14 +52,8 @@ struct task {
 
 /* --- results ------------------------------------------------------------------------------- */
 
-/* Where a result goes: lvr_board_finish(), or that of a row. */
+/* Where a result goes: lvr_board_finish(), or lvr_board_tell(). */
 typedef int (*put_result)(lvr_board *b, const void *data, size_t bytes, lvr_block *block);
-
-static int put_of_row(lvr_board *b, const void *data, size_t bytes, lvr_block *block) {
-  const struct lvri_put put = {data, bytes, block};
-
-  return lvri_channel_try_put(&b->results, &put, true);
-}
 
 static int send_parcel(const struct worker *w, const struct lvri_result_header *head,
                        PyObject *value, put_result put) {
@@ -293,14 +283,6 @@ static int run_claim(struct worker *w) {
   return failed;
 }
 
-/* The owner is gone: there is nobody to work for. */
-static bool is_orphan(const struct lvr_board *b,
-                      bool (*is_alive)(struct lvri_arena *, lvr_proc_id)) {
-  const struct lvr_board_shm *shm = (const struct lvr_board_shm *)(const void *)b->handle.object;
-
-  return !is_alive(&b->handle.session->arena, shm->bo_owner);
-}
-
 static uint32_t how_many(const struct worker *w) {
   if (w->one_by_one || w->next <= 1) return 1;
   uint32_t share = lvr_board_waiting(w->object->board) / 2 / w->workers;
@@ -328,22 +310,22 @@ static int claim_until(struct worker *w, uint32_t most, int64_t deadline_ns) {
                                &w->count, &bytes, &w->first);
 }
 
-/* Until there is a task, or there will be none: -EPIPE. LVRI_RAISED: a signal handler did. A crew's
- * worker is ended with its owner: to look is for others, and who is idle for long seldom does. */
-static int await_claim(struct worker *w) {
-  for (int64_t idle_ns = IDLE_NS;; idle_ns = idle_ns < IDLE_MOST ? 2 * idle_ns : idle_ns) {
-    const int64_t until_ns = lvri_os_now_ns() + idle_ns;
-    int code;
+/* Until there is a task, or there will be none: -EPIPE. LVRI_RAISED: a signal handler did. */
+static int sleep_for_claim(struct worker *w, int64_t deadline_ns) {
+  int code;
 
-    Py_BEGIN_ALLOW_THREADS
-    code = claim_until(w, 1, until_ns);
-    Py_END_ALLOW_THREADS
-    w->since_ns = lvri_os_now_ns();
-    if (code != -EINTR && code != -ETIMEDOUT) return code;
-    if (PyErr_CheckSignals() < 0) return LVRI_RAISED;
-    if (is_orphan(w->object->board, lvri_slot_alive_thoroughly)) return -EPIPE;
-    if (code == -ETIMEDOUT) lvri_known_forget(&w->object->known, true);
-  }
+  LVRI_WAIT_UNTIL(code, deadline_ns, claim_until(w, 1, until_ns));
+  w->since_ns = lvri_os_now_ns();
+  return code;
+}
+
+/* Who is idle for longer lets go of what holds much. */
+static int await_claim(struct worker *w) {
+  int code = sleep_for_claim(w, lvri_os_now_ns() + IDLE_NS);
+
+  if (code != -ETIMEDOUT) return code;
+  lvri_known_forget(&w->object->known, true);
+  return sleep_for_claim(w, LVR_FOREVER);
 }
 
 /* Every now and then others run, where tasks are no Python code. */
@@ -356,7 +338,6 @@ static void let_others_run(struct worker *w) {
 
 static int claim(struct worker *w) {
   if (PyErr_CheckSignals() < 0) return LVRI_RAISED;
-  if (is_orphan(w->object->board, lvri_slot_alive)) return -EPIPE;
   let_others_run(w);
   int code = claim_until(w, how_many(w), LVRI_TRY_ONCE);
 
@@ -479,7 +460,7 @@ static PyObject *send_of_row(PyObject *self, enum lvri_result what, PyObject *va
   const struct worker w = {.object = lvri_board_working(self),
                            .state = lvri_state_of_type(Py_TYPE(self))};
 
-  if (w.object == NULL || w.state == NULL || send(&w, w.object->row, what, value, put_of_row) < 0)
+  if (w.object == NULL || w.state == NULL || send(&w, w.object->row, what, value, lvr_board_tell) < 0)
     return NULL;
   Py_RETURN_NONE;
 }

@@ -128,6 +128,7 @@ int lvr_board_enlist(lvr_board *b, uint32_t row) {
   b->row = shm;
   b->worker = self;
   b->tasks.claim = &shm->ro_claim;
+  b->tasks.putter = lvri_board_shm(b)->bo_owner;
   lvri_store_relaxed_u64(&b->running, 0);
   lvri_board_tell_news(b);
   return 0;
@@ -137,9 +138,16 @@ static uint32_t claimed_first(const struct lvr_board *b) {
   return first_of(lvri_load_relaxed_u64(&b->row->ro_claim));
 }
 
+/* There is nobody to work for where the owner is over, whatever he has left. */
+static int may_claim(const struct lvr_board *b) {
+  int error = worker_only(b);
+  if (error) return error;
+  return lvri_slot_alive(lvri_board_arena(b), b->tasks.putter) ? 0 : -EPIPE;
+}
+
 int lvr_board_claim_until(lvr_board *b, void *buf, size_t room, uint32_t most, int64_t deadline_ns,
                           uint32_t *ret_count, size_t *ret_bytes, uint32_t *ret_first) {
-  int error = worker_only(b);
+  int error = may_claim(b);
   if (error) return error;
   error =
       lvri_channel_get_many_until(&b->tasks, buf, room, most, deadline_ns, ret_count, ret_bytes);
@@ -149,7 +157,7 @@ int lvr_board_claim_until(lvr_board *b, void *buf, size_t room, uint32_t most, i
 
 int lvr_board_claim_block_until(lvr_board *b, struct lvr_message *ret_m, int64_t deadline_ns,
                                 uint32_t *ret_number) {
-  int error = worker_only(b);
+  int error = may_claim(b);
   if (!error) error = lvri_channel_get_until(&b->tasks, ret_m, deadline_ns);
   if (!error) *ret_number = claimed_first(b);
   return error;
@@ -191,6 +199,12 @@ int lvr_board_finish(lvr_board *b, const void *data, size_t bytes, lvr_block *bl
   LVR_CRASHPOINT("board.task.finished");
   lvri_store_relaxed_u32(&b->row->ro_finished, lvri_load_relaxed_u32(&b->row->ro_finished) + 1);
   return 0;
+}
+
+int lvr_board_tell(lvr_board *b, const void *data, size_t bytes, lvr_block *block) {
+  struct lvri_put put = {.data = data, .bytes = bytes, .block = block};
+  int error = bytes <= LVR_MESSAGE_INLINE ? worker_only(b) : -EINVAL;
+  return error ? error : lvri_channel_try_put(&b->results, &put, true);
 }
 
 uint64_t lvr_board_ordered(const lvr_board *b) {

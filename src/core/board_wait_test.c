@@ -140,3 +140,49 @@ TEST(a_death_of_who_came_later_ends_all_waits) {
   hire(&v);
   hold_vigil(&v);
 }
+
+/* --- the end of the owner ------------------------------------------------------------------- */
+
+static void own_until_killed(void *argument) {
+  lvr_board *b = argument;
+  lvri_board_shm(b)->bo_owner = lvri_session_self(b->handle.session);
+  CHECK_INT(lvr_board_wait_until(b, LVR_FOREVER), 0);
+}
+
+static void work_until_told(void *argument) {
+  struct crew *c = argument;
+  uint32_t number;
+  struct lvr_message m;
+  lvri_relook_ns = 100 * SEC; /* it does not look by itself */
+  CHECK_INT(lvr_board_enlist(c->b, c->row), 0);
+  CHECK_INT(work_some(c->b, 1, LVR_FOREVER), -EPIPE);
+  CHECK_INT(lvr_board_claim_block_until(c->b, &m, LVR_FOREVER, &number), -EPIPE);
+}
+
+TEST(a_claim_ends_with_the_owner) {
+  struct crew c = {.s = new_session(), .row = 1};
+  c.b = new_board(c.s);
+  pid_t owner = test_fork(own_until_killed, c.b);
+  await_asleep(owner);
+  pid_t worker = test_fork(work_until_told, &c);
+  await_asleep(worker);
+  test_kill(owner);
+  CHECK_INT(test_join(worker), 0);
+  CHECK(lvr_repair(c.s) >= 0);
+  lvr_board_detach(c.b);
+}
+
+/* He was killed while they waited to be claimed. */
+TEST(what_a_dead_owner_has_left_is_not_claimed) {
+  struct crew c = {.s = new_session()};
+  c.b = new_board(c.s);
+  put_tasks(c.b, 3);
+  pid_t owner = test_fork(own_until_killed, c.b);
+  await_asleep(owner);
+  test_kill(owner);
+  CHECK_INT(lvr_board_enlist(c.b, 0), 0);
+  CHECK_INT(work_some(c.b, 1, LVR_FOREVER), -EPIPE);
+  CHECK_INT(lvr_board_waiting(c.b), 3);
+  CHECK(lvr_repair(c.s) >= 0);
+  lvr_board_detach(c.b);
+}

@@ -76,6 +76,7 @@ static lvr_proc_id whom_to_watch(struct waiting *w) {
   lvr_session *s = c->handle->session;
   lvr_proc_id writer = lvri_load_relaxed_u64(&c->shm->ch_writer);
   if (w->bell != &c->shm->ch_items) return 0;
+  if (c->putter) return is_somebody_else(c, c->putter) ? c->putter : 0;
   if (is_somebody_else(c, writer) && lvri_slot_alive(&s->arena, writer)) return writer;
   if (c->putters && !w->holder) w->holder = lvri_holder_find(s, c->putters);
   return is_somebody_else(c, w->holder) ? w->holder : 0;
@@ -131,13 +132,21 @@ static bool is_cancelled(const struct waiting *w) {
   return lvri_channel_mark(w->channel) != w->mark;
 }
 
+/* The only one who puts is over. What he put is there still: look once more. */
+static bool is_abandoned(const struct waiting *w) {
+  const struct lvri_channel *c = w->channel;
+  return c->putter && w->bell == &c->shm->ch_items &&
+         !lvri_slot_alive(&c->handle->session->arena, c->putter);
+}
+
 /* After a try that failed: sleeps, or finds that another try is worth while. 0, -ETIMEDOUT, -EINTR,
- * -ECANCELED, -ESTALE. */
+ * -ECANCELED, -ESTALE, -EPIPE. */
 static int wait_more(struct waiting *w, int64_t deadline_ns) {
   lvr_session *s = w->channel->handle->session;
   uint32_t count = lvri_load_relaxed_u32(w->count);
   if (lvri_session_stale(s)) return -ESTALE;
   if (w->is_there(w)) return 0;
+  if (is_abandoned(w)) return w->is_there(w) ? 0 : -EPIPE;
   if (is_cancelled(w)) return -ECANCELED;
   if (deadline_ns == 0) return -ETIMEDOUT;
   if (!w->slept && lvri_spin_for(s, w->count, count, SPIN_PAUSES)) return 0;
