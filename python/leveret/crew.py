@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-__all__ = ["ALONE", "CANCEL", "TIMEOUT", "TOLD", "WATCHED", "Crew", "Job"]
+__all__ = ["ALONE", "CANCEL", "TIMEOUT", "TOLD", "WATCHED", "Crew", "Job", "again", "described"]
 
 # Why a task is stopped. The worker is told by board.order().
 TIMEOUT, CANCEL = worker.TIMEOUT, worker.CANCEL
@@ -58,14 +58,17 @@ class _Member:
         self.since = monotonic()
 
 
-def _again(error: BaseException) -> BaseException:
-    """A copy, to be raised: the frames that it comes through may have the pool."""
-    copied = copy.copy(error)
+def again(error: BaseException) -> BaseException:
+    """A copy, to be raised: the frames that it comes through may have the pool, or a task."""
+    try:
+        copied = copy.copy(error)
+    except Exception:  # its class is not made for that
+        return error
     copied.__cause__ = error.__cause__
     return copied
 
 
-def _described(job: Any, place: int) -> str:
+def described(job: Any, place: int) -> str:
     """A task in words. A job that is done knows nothing of it any more."""
     try:
         return str(job.describe(place))
@@ -85,8 +88,6 @@ class Crew(Pump):
         initargs: Iterable[Any] = (),
         most_tasks: int | None = None,
         daemon: bool = True,
-        timeout: float | None = None,
-        retries: int = 0,
         strict: bool = False,
         memory: tuple[int, int] | None = None,
         threads: int | str | None = "share",
@@ -96,13 +97,9 @@ class Crew(Pump):
         make: Callable[..., Any] | None = None,
         name: str = "leveret-crew",
     ) -> None:
-        """MAKE(target=, args=) makes a process that is not started yet; see worker for RULES.
-
-        TIMEOUT and RETRIES are what jobs have that are given none.
-        """
+        """MAKE(target=, args=) makes a process that is not started yet; see worker for RULES."""
         super().__init__(_core.Board(size), name)
         self.size, self.strict = size, strict
-        self.timeout, self.retries = timeout, retries
         self.processes: list[Any] = []
         self.broken: BaseException | None = None
         self.at_end: Callable[[], object] | None = None  # called when the workers are gone
@@ -162,7 +159,7 @@ class Crew(Pump):
         """Raise what is to be said of this crew instead of taking a task."""
         self.check_owner()
         if self.broken is not None:
-            raise _again(self.broken)
+            raise again(self.broken)
 
     def submit(self, function: Any, kind: int, argument: Any, job: Any, place: int = 0) -> Any:
         """Put a task, whose result JOB gets; its number, or None if it could not be encoded."""
@@ -267,7 +264,7 @@ class Crew(Pump):
 
         if isinstance(value, BaseException):
             # what came of en- or decoding
-            return faults.undecodable(value, _described(job, place))
+            return faults.undecodable(value, described(job, place))
         return faults.revive(value, self.traceback_class)
 
     # --- alarms --------------------------------------------------------------------------------
@@ -313,7 +310,7 @@ class Crew(Pump):
         from . import faults
 
         if self.stop(seen[3], TIMEOUT):
-            job.fail(place, faults.late(_described(job, place), job.limit_of(place), seen[0]))
+            job.fail(place, faults.late(described(job, place), job.limit_of(place), seen[0]))
             self._settle(job)
 
     def _kill_stopping(self, now: float) -> None:
@@ -530,7 +527,7 @@ class Crew(Pump):
         if tries <= job.retries:
             self._put_again(job, place)
         else:
-            job.fail(place, self._died(member, _described(job, place), tries=tries))
+            job.fail(place, self._died(member, described(job, place), tries=tries))
             self._settle(job)
 
     def _put_again(self, job: Any, place: int) -> None:
@@ -591,7 +588,7 @@ class Crew(Pump):
 
     def _give_up(self, error: BaseException) -> None:
         for job in list(self._jobs):
-            job.give_up(_again(error))
+            job.give_up(again(error))
             self._forget(job)
         self._wake_done()
 

@@ -24,11 +24,12 @@ from concurrent.futures import _base
 from concurrent.futures import process as std
 from time import monotonic
 
-from . import _core, cpus, dropin, faults
+from . import _core, cpus, dropin
 from .context import adopted, default_context
-from .futures import LOST, Call, RemoteTraceback, Staff, TaskFuture, again, with_cause
+from .crew import again
+from .futures import LOST, Call, RemoteTraceback, Staff, TaskFuture, with_cause
 from .limits import check_limits, check_memory, check_threads
-from .pump import WATCHED, Job
+from .pump import WATCHED, Failure, Many, chunks
 from .worker import let_go
 
 TYPE_CHECKING = False
@@ -113,24 +114,14 @@ class _Initializer:
 # The results of a map().
 
 
-class _Failure:
-    """Stands for a result where there is an exception."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-class _Results(Job):
+class _Results(Many):
     """The results of a map(), by place, until its iterator comes to them."""
 
     attention = WATCHED
 
     def __init__(self, staff: Staff, function: Callable[..., Any], kind: int, rules: Rules) -> None:
         self._staff = staff
-        self._kind = kind
-        self._call = function
+        self.kind, self.called = kind, function
         self._function = _encoded(staff, function)
         self._tasks: dict[int, Any] = {}  # arguments of those without an answer
         self._numbers: dict[int, int] = {}  # of the same
@@ -150,21 +141,10 @@ class _Results(Job):
         return not self._tasks
 
     def argument_of(self, place: int) -> tuple[Any, int, Any]:
-        return self._function, self._kind, self._tasks[place]
+        return self._function, self.kind, self._tasks[place]
 
-    def describe(self, place: int) -> str:
-        argument = self._tasks.get(place)
-        if argument is None:
-            return "a task"
-        if self._kind in (_core.CHUNK, _core.STARCHUNK):
-            return faults.describe_chunk(self._call, argument)
-        return faults.describe(self._call, argument if self._kind == _core.STAR else (argument,))
-
-    def limit_of(self, place: int) -> float | None:
-        """A chunk has the time of all of its items."""
-        if self.timeout is not None and self._kind in (_core.CHUNK, _core.STARCHUNK):
-            return self.timeout * len(self._tasks.get(place, ()))
-        return self.timeout
+    def task_at(self, place: int) -> Any:
+        return self._tasks[place]
 
     def moved(self, place: int, number: int) -> None:
         self._numbers[place] = number
@@ -177,7 +157,7 @@ class _Results(Job):
         self._numbers.pop(place, None)
 
     def fail(self, place: int, error: BaseException) -> None:
-        self.deliver(place, _Failure(with_cause(error)))
+        self.deliver(place, Failure(with_cause(error)))
 
     def give_up(self, error: BaseException) -> None:
         for place in list(self._tasks):
@@ -203,7 +183,7 @@ class _Results(Job):
         if isinstance(self._function, BaseException):
             self.fail(place, again(self._function))
             return
-        number = self._staff.submit(self._function, self._kind, argument, self, place)
+        number = self._staff.submit(self._function, self.kind, argument, self, place)
         if number is not None and place in self._tasks:
             self._numbers.setdefault(place, number)
 
@@ -238,7 +218,7 @@ class _Results(Job):
             raise TimeoutError
         answer = self._answers.pop(self._awaited)
         self._awaited += 1
-        if type(answer) is _Failure:
+        if type(answer) is Failure:
             try:
                 raise answer.error
             finally:
@@ -273,12 +253,7 @@ def _tasks_of(iterables: tuple[Iterable[Any], ...], chunksize: int) -> tuple[int
         items, kinds = iter(*iterables), (_core.ITEM, _core.CHUNK)
     else:
         items, kinds = zip(*iterables), (_core.STAR, _core.STARCHUNK)  # noqa: B905 - as map()
-    return (kinds[0], items) if chunksize == 1 else (kinds[1], _in_chunks(items, chunksize))
-
-
-def _in_chunks(items: Iterator[Any], size: int) -> Iterator[tuple[Any, ...]]:
-    while chunk := tuple(itertools.islice(items, size)):
-        yield chunk
+    return (kinds[0], items) if chunksize == 1 else (kinds[1], chunks(items, chunksize))
 
 
 # The executor.

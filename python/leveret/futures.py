@@ -13,25 +13,23 @@ made when the first of them comes.
 
 from __future__ import annotations
 
-import copy
 import operator
 import os
-import sys
 import threading
 import weakref
 from concurrent.futures import _base
 from concurrent.futures import process as std
 
 from . import _core, deaths, faults
-from .crew import Crew
-from .pump import TOLD, WATCHED, Condition, Job
+from .crew import Crew, described
+from .pump import TOLD, WATCHED, Condition, Job, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["LOST", "Call", "RemoteTraceback", "Staff", "TaskFuture", "again", "with_cause"]
+__all__ = ["LOST", "Call", "RemoteTraceback", "Staff", "TaskFuture", "with_cause"]
 
 RemoteTraceback: Any = vars(std)["_RemoteTraceback"]
 
@@ -158,7 +156,7 @@ class Staff(Crew):
         if job is None or not isinstance(value, BaseException):
             return super().revived(value, job, place)
         lost = std.BrokenProcessPool(
-            f"the result of {job.describe(place)} could not be unpickled: "
+            f"the result of {described(job, place)} could not be unpickled: "
             f"{type(value).__qualname__}: {value}"
         )
         lost.__cause__ = value
@@ -301,16 +299,6 @@ def with_cause(error: BaseException) -> BaseException:
     return error
 
 
-def again(error: BaseException) -> BaseException:
-    """ERROR once more, for another task: each has a traceback of its own."""
-    try:
-        copied = copy.copy(error)
-    except Exception:  # its class is not made for that
-        return error
-    copied.__cause__ = error.__cause__
-    return copied
-
-
 class _Waiters(list):  # type: ignore[type-arg]
     """Those that concurrent.futures.wait() and as_completed() have wait for a future."""
 
@@ -442,9 +430,7 @@ class TaskFuture(_base.Future):  # type: ignore[type-arg]
         except BaseException:  # sys.exit() in a callback, say: it ends nobody's thread
             if threading.current_thread() is threading.main_thread():
                 raise
-            threading.excepthook(
-                threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
-            )
+            report()
 
     def _invoke_callbacks(self) -> None:
         """Who waits for the result goes on before callbacks run, and whatever they do."""

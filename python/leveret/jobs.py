@@ -17,17 +17,16 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
-import sys
 import threading
 from math import inf
 from time import monotonic
 
 from . import _core
-from .pump import ALONE, TOLD, WATCHED, Job
+from .pump import ALONE, TOLD, WATCHED, Failure, Job, Many, chunks, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from .crew import Crew
@@ -133,9 +132,7 @@ def call_back(callback: Callable[[Any], object], value: Any) -> None:
     try:
         callback(value)
     except BaseException:
-        kind, error, trace = sys.exc_info()
-        hook: Any = threading.excepthook
-        hook(threading.ExceptHookArgs((kind, error, trace, threading.current_thread())))
+        report()
 
 
 class ApplyResult(Result, _ApplyResult):  # type: ignore[misc]
@@ -178,7 +175,7 @@ class ApplyResult(Result, _ApplyResult):  # type: ignore[misc]
             self.arguments = None
 
 
-class MapResult(Result, _core.Batch, _MapResult):  # type: ignore[misc]
+class MapResult(Result, Many, _core.Batch, _MapResult):  # type: ignore[misc]
     """The result of map_async() and starmap_async()."""
 
     def __init__(
@@ -198,8 +195,8 @@ class MapResult(Result, _core.Batch, _MapResult):  # type: ignore[misc]
         self.kind = (STARCHUNK if star else CHUNK) if chunked else (STAR if star else ITEM)
         self.tasks = list(chunks(iter(items), chunksize or 1)) if chunked else items
         self.attention = attention
-        self._function: Any = function
-        self._chunked, self._size, self._total = chunked, chunksize or 1, len(items)
+        self.called = function
+        self._size, self._total = chunksize or 1, len(items)
         self._progress = progress
         self._begin(crew, callback, error_callback, limits)
         _core.Batch.__init__(self, len(self.tasks))
@@ -212,7 +209,7 @@ class MapResult(Result, _core.Batch, _MapResult):  # type: ignore[misc]
         """Put the tasks."""
         if self.tasks:
             try:
-                function = self._crew.function(self._function)
+                function = self._crew.function(self.called)
             except Exception as error:
                 self._crew.fail_at_once(self, error, WHOLE)
             else:
@@ -220,22 +217,11 @@ class MapResult(Result, _core.Batch, _MapResult):  # type: ignore[misc]
 
     def argument_of(self, place: int) -> tuple[Any, int, Any]:
         """The task at that place, to be put again."""
-        return self._crew.function(self._function), self.kind, self.tasks[place]
+        return self._crew.function(self.called), self.kind, self.tasks[place]
 
-    def describe(self, place: int) -> str:
-        """The call, or the chunk, in words."""
-        from . import faults
-
-        task = self.tasks[place]
-        if self._chunked:
-            return faults.describe_chunk(self._function, task)
-        return faults.describe(self._function, task if self.kind == STAR else (task,))
-
-    def limit_of(self, place: int) -> float | None:
-        """A chunk has the time of all of its items."""
-        if self._chunked and self.timeout is not None:
-            return self.timeout * len(self.tasks[place])
-        return self.timeout
+    def task_at(self, place: int) -> Any:
+        """What is called with."""
+        return self.tasks[place]
 
     def fail(self, place: int, error: BaseException) -> None:  # type: ignore[override]
         """The task at that place could not be run, or the WHOLE."""
@@ -263,7 +249,7 @@ class MapResult(Result, _core.Batch, _MapResult):  # type: ignore[misc]
         self.tasks = ()
 
     def _all_results(self) -> list[Any]:
-        if not self._chunked:
+        if not self.chunked:
             return self.results
         return list(itertools.chain.from_iterable(self.results))
 
@@ -274,25 +260,10 @@ class MapResult(Result, _core.Batch, _MapResult):  # type: ignore[misc]
             progress(None)
 
 
-def chunks(iterator: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of SIZE items; what comes before an exception in less than a list is lost."""
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk
-
-
 # Streams.
 
 
-class Failure:
-    """An exception among the results."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-class Stream(Job):
+class Stream(Many):
     """Tasks from an iterable; their results in the order of arrival.
 
     asked        how many tasks were read and put; by whoever reads
@@ -316,9 +287,8 @@ class Stream(Job):
         buffersize: int | None,
         limits: tuple[float | None, int],
     ) -> None:
-        self._crew, self._user_function = crew, function
-        self._chunked = chunksize > 1
-        self._kind = CHUNK if self._chunked else ITEM
+        self._crew, self.called = crew, function
+        self.kind = CHUNK if chunksize > 1 else ITEM
         self.timeout, self.retries = limits
         self.arguments: dict[int, Any] = {}
         self.items: Any = self._new_items()
@@ -327,7 +297,7 @@ class Stream(Job):
         self._grows = buffersize is None
         least = BOUND_PER_WORKER * crew.size * 2
         self._bound: float = max(BOUND_LEAST, least) if buffersize is None else buffersize
-        if not self._grows and self._chunked:
+        if not self._grows and self.chunked:
             self._bound = max(1, self._bound // chunksize)
         self._since = monotonic()
         self._open(iterable, chunksize)
@@ -338,12 +308,12 @@ class Stream(Job):
     def _open(self, iterable: Iterable[Any], chunksize: int) -> None:
         """Begin to read."""
         try:
-            self._function = self._crew.function(self._user_function)
+            self._function = self._crew.function(self.called)
             iterator = iter(iterable)
         except Exception as error:
             self._end(error)
             return
-        self._tasks = chunks(iterator, chunksize) if self._chunked else iterator
+        self._tasks = chunks(iterator, chunksize) if self.chunked else iterator
         if type(iterable) in PLAIN:
             self._thread = None
             self._fill()
@@ -369,7 +339,7 @@ class Stream(Job):
             first = self.asked
             self.asked += len(tasks)
             self.arguments.update(zip(range(first, self.asked), tasks, strict=True))
-            self._crew.submit_many(self._function, self._kind, tasks, self, first)
+            self._crew.submit_many(self._function, self.kind, tasks, self, first)
         if error is not None or len(tasks) < free:
             self._end(error)
         else:
@@ -384,7 +354,7 @@ class Stream(Job):
                 place = self.asked
                 self.arguments[place] = task
                 self.asked = place + 1
-                self._crew.submit(self._function, self._kind, task, self, place)
+                self._crew.submit(self._function, self.kind, task, self, place)
         except StopIteration:
             pass
         except BaseException as raised:
@@ -478,22 +448,11 @@ class Stream(Job):
 
     def argument_of(self, place: int) -> tuple[Any, int, Any]:
         """The task at that place, to be put again."""
-        return self._function, self._kind, self.arguments[place]
+        return self._function, self.kind, self.arguments[place]
 
-    def describe(self, place: int) -> str:
-        """The call, or the chunk, in words."""
-        from . import faults
-
-        task = self.arguments.get(place)
-        if self._chunked:
-            return faults.describe_chunk(self._user_function, task or ())
-        return faults.describe(self._user_function, (task,))
-
-    def limit_of(self, place: int) -> float | None:
-        """A chunk has the time of all of its items."""
-        if self._chunked and self.timeout is not None:
-            return self.timeout * len(self.arguments[place])
-        return self.timeout
+    def task_at(self, place: int) -> Any:
+        """What is called with."""
+        return self.arguments[place]
 
     # --- the consumer --------------------------------------------------------------------------
 

@@ -7,8 +7,9 @@ progress=callable    it is called with (done, total); total is None where nobody
 from __future__ import annotations
 
 import sys
-import threading
 from time import monotonic
+
+from .pump import report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,8 +51,7 @@ class _Told:
             self._function(done, self._total)
         except Exception:
             self._function = None
-            hook: Any = threading.excepthook
-            hook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+            report()
 
 
 class _Bar:

@@ -17,19 +17,32 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
 import threading
 from collections import deque
 from math import inf
 from time import monotonic
 
+from . import _core
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
-    from . import _core
-
-__all__ = ["ALONE", "TOLD", "UNDECODED", "WATCHED", "Condition", "Job", "Pump"]
+__all__ = [
+    "ALONE",
+    "TOLD",
+    "UNDECODED",
+    "WATCHED",
+    "Condition",
+    "Failure",
+    "Job",
+    "Many",
+    "Pump",
+    "chunks",
+    "report",
+]
 
 # Who attends to a job: whoever waits for it; the thread, if a worker dies or a limit is near; the
 # thread, to each of its results.
@@ -81,6 +94,61 @@ class Job:
     def give_up(self, error: BaseException) -> None:
         """No more results will come."""
         raise NotImplementedError
+
+
+class Many(Job):
+    """Who waits for the results of many calls of one function, or of chunks of such calls."""
+
+    called: Any  # the program's function
+    kind: int
+
+    @property
+    def chunked(self) -> bool:
+        """Whether a task is several calls."""
+        return self.kind in (_core.CHUNK, _core.STARCHUNK)
+
+    def task_at(self, place: int) -> Any:
+        """What is called with; LookupError: that task has its answer."""
+        raise NotImplementedError
+
+    def describe(self, place: int) -> str:
+        """The call, or the chunk, in words; or a LookupError."""
+        from . import faults
+
+        task = self.task_at(place)
+        if self.chunked:
+            return faults.describe_chunk(self.called, task)
+        return faults.describe(self.called, task if self.kind == _core.STAR else (task,))
+
+    def limit_of(self, place: int) -> float | None:
+        """A chunk has the time of all of its items."""
+        if self.timeout is None or not self.chunked:
+            return self.timeout
+        try:
+            return self.timeout * len(self.task_at(place))
+        except LookupError:
+            return None  # it has been answered just now
+
+
+class Failure:
+    """Stands for a result where there is an exception."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def chunks(iterator: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of SIZE items; what comes before an exception in less than a list is lost."""
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk
+
+
+def report() -> None:
+    """Report what a function of the program's raised as that is done for any thread."""
+    hook: Any = threading.excepthook
+    hook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
 class Condition:

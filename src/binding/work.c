@@ -18,9 +18,9 @@
 #define CLAIM_NS    INT64_C(200000)
 #define CLAIM_BYTES 32768u
 #define CLAIM_MOST  1024u
-#define GROWTH      8u                  /* of one claim over the last one, at most */
+#define GROWTH      8u        /* of one claim over the last one, at most */
 #define IDLE_NS     100000000 /* then functions with a block are let go */
-#define RELEASE_NS  5000000             /* how long others may wait for the GIL */
+#define RELEASE_NS  5000000   /* how long others may wait for the GIL */
 
 /* One call of work(). */
 struct worker {
@@ -460,7 +460,8 @@ static PyObject *send_of_row(PyObject *self, enum lvri_result what, PyObject *va
   const struct worker w = {.object = lvri_board_working(self),
                            .state = lvri_state_of_type(Py_TYPE(self))};
 
-  if (w.object == NULL || w.state == NULL || send(&w, w.object->row, what, value, lvr_board_tell) < 0)
+  if (w.object == NULL || w.state == NULL ||
+      send(&w, w.object->row, what, value, lvr_board_tell) < 0)
     return NULL;
   Py_RETURN_NONE;
 }

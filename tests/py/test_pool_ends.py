@@ -403,15 +403,24 @@ def by_callbacks(pooled: Pooled) -> None:
     eventually(lambda: len(told) == 100)
 
 
-def with_a_death(pooled: Pooled) -> None:
-    assert answer(pooled.submit(os.abort)) == "WorkerDied SIGABRT"
+def with_another_worker(pooled: Pooled, end_one: Callable[[], str], expected: str) -> None:
+    pids = pooled.pids()
+    assert end_one() == expected
     by_results(pooled)
-    eventually(lambda: len(pooled.rows()) == 2, "the birth of another worker")
+    eventually(
+        lambda: pooled.pids() != pids and len(pooled.pids()) == len(pooled.rows()) == 2,
+        "the birth of another worker",
+    )
+
+
+def with_a_death(pooled: Pooled) -> None:
+    with_another_worker(pooled, lambda: answer(pooled.submit(os.abort)), "WorkerDied SIGABRT")
 
 
 def with_a_limit(pooled: Pooled) -> None:
-    assert answer(pooled.submit(stand_still, timeout=0.05)) == "TaskTimeout"
-    by_results(pooled)
+    with_another_worker(
+        pooled, lambda: answer(pooled.submit(stand_still, timeout=0.05)), "TaskTimeout"
+    )
 
 
 PASTS = [by_waiting, by_results, by_callbacks, with_a_death, with_a_limit]
