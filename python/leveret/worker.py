@@ -116,7 +116,7 @@ class Interrupts:
         self._board = board
         self._pid = os.getpid()
         self._heeded = 0, 0
-        self._before = signal.getsignal(signal.SIGINT)
+        self._before = _handler_of_program()
 
     def __call__(self, number: int, frame: types.FrameType | None) -> None:
         if os.getpid() != self._pid:  # forked by a task, and nobody's worker
@@ -140,6 +140,20 @@ class Interrupts:
             self._before(number, frame)
         elif self._before is not signal.SIG_IGN and self._board.running() is not None:
             raise KeyboardInterrupt
+
+
+def _handler_of_program() -> Any:
+    """What the program wants of SIGINT.
+
+    The handler of asyncio.run() stands for the default one, and cancels a task of the loop that it
+    belongs to. A forked worker has a copy of it, and no such loop.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    runners = sys.modules.get("asyncio.runners")
+    method = getattr(handler, "func", None)  # a partial of a Runner's method
+    if runners and isinstance(getattr(method, "__self__", None), runners.Runner):
+        return signal.default_int_handler
+    return handler
 
 
 def _stopped(why: int) -> BaseException:
