@@ -26,7 +26,7 @@ from time import monotonic
 
 from . import _core, cpus, dropin
 from .context import adopted, default_context
-from .crew import again
+from .crew import again, not_ours
 from .futures import LOST, Call, RemoteTraceback, Staff, TaskFuture, with_cause
 from .limits import check_limits, check_memory, check_threads
 from .pump import WATCHED, Failure, Many, chunks
@@ -320,6 +320,7 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
             check_threads(threads),
         )
         self._staff: Staff | None = None
+        self._hired_by: int | None = None
         self._shutdown_lock: Any = threading.RLock()
         self._shutdown_thread = self._force_shutting_down = False
 
@@ -364,7 +365,10 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         return self._map(self._rules, fn, iterables, timeout, chunksize, buffersize)
 
     def options(self, *, timeout: Any = ..., retries: Any = ..., stop_running: Any = ...) -> _View:
-        """The same workers, for tasks under other rules: see the class."""
+        """The same workers, for tasks under other rules (see the class).
+
+        executor.options(timeout=3).submit(work, 7)
+        """
         return _View(self, self._rules.changed(timeout, retries, stop_running))
 
     def _submit(
@@ -417,6 +421,10 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
     def _make_staff(self) -> Staff:
         with self._shutdown_lock:
             if self._staff is None:
+                # Workers that are forked here find no staff; they shall not make one.
+                if self._hired_by not in (None, os.getpid()):
+                    raise not_ours(self._hired_by)
+                self._hired_by = os.getpid()
                 self._staff = staff = Staff(
                     size=min(self._max_workers, _core.ROWS_MAX),
                     context=adopted(self._mp_context),
