@@ -94,7 +94,7 @@ def main(board: _core.Board, row: int, orders: Orders) -> None:
         orders.most_tasks or 0,
         orders.workers,
         Memory(*orders.memory) if orders.memory else None,
-        None if orders.rules == "pool" else _undecodable,
+        _undecodable_in_pool if orders.rules == "pool" else _undecodable,
     )
 
 
@@ -217,8 +217,25 @@ def _unsendable(error: BaseException, value: object) -> tuple[Any, ...]:
     return failed(error)
 
 
+def _undecodable_in_pool(error: BaseException) -> tuple[Any, ...]:
+    _explain(error)
+    return _fail_in_pool(error)
+
+
+def _explain(error: BaseException) -> None:
+    """Note in the ERROR of a task that cannot be unpickled why its function is not there."""
+    text = _text_of(error)
+    if isinstance(error, AttributeError) and ("__main__" in text or "__mp_main__" in text):
+        error.add_note(
+            "leveret: a worker finds in the main module what was defined there, at top level, "
+            "before the pool started it; unless it was forked, only what is outside "
+            '`if __name__ == "__main__":`'
+        )
+
+
 def _undecodable(error: BaseException) -> tuple[Any, ...]:
     """In the standard library's executor a worker dies of this."""
+    _explain(error)
     if isinstance(error, MemoryError):
         let_go(error)
     from concurrent.futures.process import BrokenProcessPool

@@ -5,6 +5,7 @@ import multiprocessing.pool as std
 import os
 import pathlib
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -455,6 +456,22 @@ def test_exceptions_that_cannot_be_sent(pool: Pool) -> None:
     assert "raise DemandingError" in one.value.traceback
     with pytest.raises(leveret.RemoteError, match=r"LockedError: locked.*cannot be pickled"):
         pool.map(raise_it, ["lock"])
+
+
+def test_a_function_that_came_too_late(pool: Pool) -> None:
+    """As one does at a prompt: its module was forked before it was there."""
+
+    def late() -> None:
+        pass
+
+    late.__module__, late.__qualname__ = "__main__", "late"
+    sys.modules["__main__"].late = late  # type: ignore[attr-defined]
+    try:
+        with pytest.raises(AttributeError, match="late") as caught:
+            pool.apply(late)
+    finally:
+        del sys.modules["__main__"].late  # type: ignore[attr-defined]
+    assert "at top level, before the pool started it" in caught.value.__notes__[0]
 
 
 def test_what_is_not_callable(pool: Pool) -> None:
