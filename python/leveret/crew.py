@@ -21,6 +21,7 @@ from multiprocessing.process import current_process
 from time import monotonic
 
 from . import _core, worker
+from .limits import check_arguments
 from .process import bind
 from .pump import ALONE, TOLD, UNDECODED, WATCHED, Condition, Job, Pump
 
@@ -129,6 +130,7 @@ class Crew(Pump):
     ) -> None:
         """MAKE(target=, args=) makes a process that is not started yet; see worker for RULES."""
         _refuse_while_main_is_imported(context)
+        arguments = check_arguments("initargs", initargs)
         super().__init__(_core.Board(size), name)
         self.size, self.strict = size, strict
         self.processes: list[Any] = []
@@ -152,7 +154,7 @@ class Crew(Pump):
         self._gone = Condition(self._is_gone)
         self._faults = worker.Faults.create()
         self._orders = worker.Orders(
-            initializer, tuple(initargs), most_tasks, size, memory, threads, rules, self._faults
+            initializer, arguments, most_tasks, size, memory, threads, rules, self._faults
         )
         if not on_demand:
             self.start_all()

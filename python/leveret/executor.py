@@ -307,6 +307,8 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        if mp_context is not None and not hasattr(mp_context, "get_start_method"):
+            raise TypeError(f"mp_context must be what get_context() returns, not {mp_context!r}")
         self._max_workers = max_workers
         self._mp_context: Any = mp_context or _context_for(max_tasks_per_child)
         self._check_most_tasks(max_tasks_per_child)

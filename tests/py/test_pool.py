@@ -481,7 +481,7 @@ def test_what_is_not_callable(pool: Pool) -> None:
         lambda: list(pool.imap(None, [1])),  # type: ignore[arg-type]
         lambda: pool.apply_async(square, 5).get(PATIENCE_S),  # type: ignore[arg-type]
     ):
-        with pytest.raises(TypeError, match=r"callable|iterable"):
+        with pytest.raises(TypeError, match=r"callable|args must be a tuple, such as \(5,\)"):
             call()
 
 
@@ -612,6 +612,7 @@ def test_an_input_that_cannot_be_iterated(pool: Pool) -> None:
         ({"timeout": 0}, "positive number of seconds"),
         ({"timeout": float("nan")}, "positive number of seconds"),
         ({"timeout": float("inf")}, "positive number of seconds"),
+        ({"timeout": "3s"}, "positive number of seconds"),
         ({"retries": -1}, "at least 0"),
         ({"retries": 1.5}, "at least 0"),
         ({"max_memory_per_child": 0}, "positive number of bytes"),
@@ -628,6 +629,8 @@ def test_bad_arguments(options: dict[str, Any], error: str) -> None:
 def test_bad_initializer() -> None:
     with pytest.raises(TypeError, match="initializer must be a callable"):
         leveret.get_context("fork").Pool(1, initializer=5)
+    with pytest.raises(TypeError, match=r"initargs must be a tuple, such as \(5,\), not 5"):
+        leveret.get_context("fork").Pool(1, square, 5)
 
 
 def test_bad_arguments_of_calls(pool: Pool) -> None:
