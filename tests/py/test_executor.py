@@ -23,6 +23,7 @@ from typing import Any
 
 import leveret
 import pytest
+import tasks
 from forked import PATIENCE_S, Child, until
 from leveret import cpus
 from leveret.executor import ProcessPoolExecutor
@@ -46,6 +47,7 @@ from tasks import (
     refuse,
     square,
     touch_and_stay,
+    use_own_executor,
     wait_for_file,
     worker_pid,
 )
@@ -727,7 +729,7 @@ def test_views(executor: ProcessPoolExecutor) -> None:
         assert same.submit(square, 4).result() == 16
     with pytest.raises(RuntimeError, match="after shutdown"):
         executor.submit(square, 1)
-    for wrong in ({"timeout": 0}, {"timeout": -1}, {"retries": -1}, {"retries": 1.5}):
+    for wrong in ({"timeout": 0}, {"timeout": "3s"}, {"retries": -1}, {"retries": 1.5}):
         with pytest.raises(ValueError, match="must be"):
             executor.options(**wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
@@ -837,6 +839,8 @@ def test_arguments_of_the_executor() -> None:
             ProcessPoolExecutor(number)
     with pytest.raises(TypeError, match="initializer must be a callable"):
         ProcessPoolExecutor(1, initializer=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"mp_context must be what .* returns, not 'fork'"):
+        ProcessPoolExecutor(1, "fork")
     with pytest.raises(TypeError):
         ProcessPoolExecutor("3")  # type: ignore[arg-type]
     assert ProcessPoolExecutor()._max_workers == cpus.usable()
@@ -984,6 +988,16 @@ def test_in_a_forked_child(executor: ProcessPoolExecutor, gate: Gate) -> None:
     gate.open()
     assert future.result(PATIENCE_S) == gate.path
     assert executor.submit(square, 3).result(PATIENCE_S) == 9
+
+
+def test_a_task_cannot_use_its_own_executor(executor: ProcessPoolExecutor) -> None:
+    """Nor one of the workers that are forked before the executor knows of any."""
+    tasks.own[:] = [executor]
+    told = pytest.raises(RuntimeError, match="a task cannot use the pool that runs it")
+    for _ in range(5):
+        with told:
+            executor.submit(use_own_executor, 3).result(PATIENCE_S)
+    tasks.own.clear()
 
 
 def use_there(executor: Any, future: Any) -> list[Any]:
