@@ -24,6 +24,7 @@ from . import _core, worker
 from .limits import check_arguments
 from .process import bind
 from .pump import ALONE, TOLD, UNDECODED, WATCHED, Condition, Job, Pump
+from .reduction import portable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,6 +99,10 @@ def not_ours(pid: int) -> RuntimeError:
     )
 
 
+def _itself(function: Any) -> Any:
+    return function  # forked workers find all that there was when they were forked
+
+
 def _refuse_while_main_is_imported(context: Any) -> None:
     """Raise what its first start would, before there is a thread: see nursery on those."""
     importing = getattr(current_process(), "_inheriting", False)
@@ -153,8 +158,16 @@ class Crew(Pump):
         self._finished = 0  # all tasks, by then
         self._gone = Condition(self._is_gone)
         self._faults = worker.Faults.create()
+        self._portable = _itself if context.get_start_method() == "fork" else portable
         self._orders = worker.Orders(
-            initializer, arguments, most_tasks, size, memory, threads, rules, self._faults
+            self._portable(initializer),
+            arguments,
+            most_tasks,
+            size,
+            memory,
+            threads,
+            rules,
+            self._faults,
         )
         if not on_demand:
             self.start_all()
@@ -165,8 +178,9 @@ class Crew(Pump):
         """FUNCTION for the board. One that is pickled by name is remembered."""
         if function is self._function[0]:
             return self._function[1]
-        encoded = _core.Function(function)
-        if worker.goes_by_name(function):
+        sent = self._portable(function)
+        encoded = _core.Function(sent)
+        if sent is function and worker.goes_by_name(function):
             self._function = function, encoded
         return encoded
 

@@ -30,6 +30,7 @@ from .crew import again, not_ours
 from .futures import LOST, Call, RemoteTraceback, Staff, TaskFuture, with_cause
 from .limits import check_limits, check_memory, check_threads
 from .pump import WATCHED, Failure, Many, chunks
+from .reduction import portable
 from .worker import let_go
 
 TYPE_CHECKING = False
@@ -100,6 +101,9 @@ class _Initializer:
     def __init__(self, function: Callable[..., object]) -> None:
         self._function = function
         self.__qualname__ = getattr(function, "__qualname__", type(function).__qualname__)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Initializer, (portable(self._function),)
 
     def __call__(self, *args: Any) -> None:
         try:

@@ -15,6 +15,7 @@ import contextlib
 import functools
 import io
 import pickle
+import sys
 import types
 from collections import ChainMap
 from multiprocessing import reduction as _standard
@@ -97,6 +98,38 @@ def _with_our_registry(pickler: Any) -> Any:
     extra: Any = vars(_standard.ForkingPickler)["_extra_reducers"]
     table = ChainMap(extra, pickler.dispatch_table)
     return type("Pickler", (pickler,), {"dispatch_table": table})
+
+
+# Functions that no other process finds by their name.
+
+
+class _ByValue:
+    """A function with its code; what is unpickled is a function like it."""
+
+    def __init__(self, pickled: bytes) -> None:
+        self._pickled = pickled
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickle.loads, (self._pickled,)
+
+
+def portable(function: Any) -> Any:
+    """FUNCTION, or what becomes one like it where it is unpickled.
+
+    A function of a prompt or a notebook is pickled by its name, but in no file that another process
+    could import; one that was made inside of another has no name. cloudpickle, if it is installed,
+    sends their code.
+    """
+    if type(function) is not types.FunctionType:
+        return function
+    prompt = function.__module__ == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
+    if not prompt and "<" not in function.__qualname__:
+        return function
+    try:
+        import cloudpickle
+    except ImportError:
+        return function
+    return _ByValue(cloudpickle.dumps(function))
 
 
 # Whom to blame.

@@ -21,6 +21,7 @@ import types
 from multiprocessing import process
 
 from . import _core, cpus
+from .reduction import portable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,6 +75,14 @@ class Orders:
         self.most_tasks, self.workers = most_tasks, workers
         self.memory, self.rules, self.faults = memory, rules, faults
         self.threads = max(1, cpus.usable() // workers) if threads == "share" else threads
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: getattr(self, name) for name in self.__slots__}
+        return state | {"initializer": portable(self.initializer)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
 
 
 def main(board: _core.Board, row: int, orders: Orders) -> None:
@@ -228,8 +237,9 @@ def _explain(error: BaseException) -> None:
     if isinstance(error, AttributeError) and ("__main__" in text or "__mp_main__" in text):
         error.add_note(
             "leveret: a worker finds in the main module what was defined there, at top level, "
-            "before the pool started it; unless it was forked, only what is outside "
-            '`if __name__ == "__main__":`'
+            "before the pool started it; unless it was forked, only what is in a file, outside "
+            '`if __name__ == "__main__":`; functions of a prompt or a notebook can be sent where '
+            "cloudpickle is installed"
         )
 
 

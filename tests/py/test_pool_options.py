@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import os
 import pathlib
 import subprocess
 import sys
@@ -228,3 +229,38 @@ def test_a_child_that_waits_is_told() -> None:
         child = stack.enter_context(Child(pool_of_its_own, 3))
         assert child.result() == [0, 1, 4]
     pool.join()
+
+
+# Functions that no file has.
+
+AT_A_PROMPT = """
+import leveret
+context = leveret.get_context("warm")
+
+def begin(): print("begun")
+
+def double(number): return 2 * number
+
+with context.Pool(1, initializer=begin) as pool: print(pool.map(double, [1, 2]))
+
+executor = leveret.ProcessPoolExecutor(1, context, lambda: print("ready"))
+print(executor.submit(double, 3).result())
+executor.shutdown()
+
+"""
+
+
+def test_functions_of_a_prompt() -> None:
+    others = pathlib.Path(sys.prefix, "cloudpickle")
+    if not others.exists():
+        pytest.skip("cloudpickle is not installed")
+    ended = subprocess.run(
+        [sys.executable, "-i", "-q"],
+        check=True,
+        input=AT_A_PROMPT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        env=os.environ | {"PYTHONPATH": str(others)},
+    )
+    assert ended.stdout == "begun\n[2, 4]\nready\n6\n", ended.stderr
