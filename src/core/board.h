@@ -70,6 +70,12 @@ struct lvr_board {
   _Atomic uint32_t told_waiters, told_watchers;
 };
 
+/* lvr_board_cancel(), but -EBUSY where somebody has the mutex for more than a moment: it may be a
+ * worker that was stopped. The other one waits until it was given back. So who must not wait with a
+ * lock of his own in his hands waits without it, and tries again. */
+int lvri_board_try_cancel(lvr_board *b, uint32_t number);
+int lvri_board_await_claims(lvr_board *b);
+
 /* For kinds.c. */
 bool lvri_board_drain_locked(struct lvri_arena *a, lvri_off object);
 bool lvri_board_valid(struct lvri_arena *a, lvri_off object);

@@ -40,11 +40,9 @@ bool lvr_board_is_over(const lvr_board *b, uint32_t row) {
 
 /* Whoever takes a mutex from the dead finishes what that one had begun. */
 static int pass_through(struct lvr_board *b) {
-  struct lvri_arena *a = lvri_board_arena(b);
-  int error = lvri_channel_lock_get(a, b->tasks.shm, true);
+  int error = lvri_board_await_claims(b);
   if (error) return error;
-  lvri_channel_unlock(&b->tasks.shm->ch_get_mutex);
-  error = lvri_channel_lock_put(a, b->results.shm, true);
+  error = lvri_channel_lock_put(lvri_board_arena(b), b->results.shm, true);
   if (!error) lvri_channel_unlock(&b->results.shm->ch_put_mutex);
   return error;
 }
