@@ -458,11 +458,13 @@ class Crew(Pump):
             self._bury(row)
 
     def _bury(self, row: int) -> None:
+        with self._mutex:  # whoever starts it knows it by then, however soon it has died
+            member = self._members.get(row)
+        if member is not None:
+            member.process.join()  # Ctrl-C may come here: then it is buried the next time
         last = self.board.bury(row)
-        member = self._members.get(row)
         if member is None:
             return
-        member.process.join()
         self._remove(member)
         orphans = self._orphans(last)
         if self.broken is None and not self._ended:

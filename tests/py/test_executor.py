@@ -24,7 +24,7 @@ from typing import Any
 import leveret
 import pytest
 from forked import PATIENCE_S, Child, until
-from leveret import cpus
+from leveret import cpus, crew
 from leveret.executor import ProcessPoolExecutor
 from leveret.futures import TaskFuture
 from tasks import (
@@ -766,6 +766,30 @@ def test_workers_start_on_demand() -> None:
         executor.submit(square, 3)
         assert len(executor._processes) == 3  # all see the same program
         assert {process.pid for process in executor._processes.values()} == set(executor._processes)
+
+
+def test_a_worker_that_dies_while_its_start_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took a task that another thread had put: the crew's thread is not to bury it unknown."""
+    member, rows = crew._Member, list[Any]()
+
+    def noted_late(row: int, process: Any, ready: bool) -> Any:
+        if not rows:
+            rows.append(row)
+            process.join()
+            with contextlib.suppress(AssertionError):  # as long as this lasts, nobody buries it
+                until(lambda: staff.board.look(row) is None, 0.5)
+        return member(row, process, ready)
+
+    monkeypatch.setattr(crew, "_Member", noted_late)
+    monkeypatch.setattr(crew, "HELD_S", 60.0)  # the crew's thread starts nobody
+    with ProcessPoolExecutor(2, leveret.get_context("warm")) as executor:
+        staff = executor._ready_staff()
+        staff._on_demand = False
+        first = executor.submit(die, "os._exit")
+        first.add_done_callback(lambda _: None)
+        staff._on_demand = True
+        assert executor.submit(square, 3).result(PATIENCE_S) == 9
+        assert isinstance(first.exception(PATIENCE_S), leveret.WorkerDied)
 
 
 def test_workers_may_have_children(any_executor: ProcessPoolExecutor) -> None:
