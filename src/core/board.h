@@ -16,8 +16,9 @@
  *                died between the two. Its front moves when the worker begins a task that is not
  *                the first; its end, when the owner takes back all but the first. Both by
  *                compare-and-swap: who begins a task has it, or it was taken back
- *   ro_running   1 << 32 | number of what it runs, or ran last; release, after ro_since_ns: who
- *                reads it first, then when, may take a task for younger than it is, never for older
+ *   ro_running   1 << 32 | number of what it runs; release, after ro_since_ns: who reads it first,
+ *                then when, may take a task for younger than it is, never for older. 2 << 32 |
+ *                number once its result is put, which is not of the claim for who looks any more
  *   ro_since_ns  when it began that one
  *   ro_finished  how many results it has put
  *   ro_order     by the owner; read by the worker

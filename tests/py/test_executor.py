@@ -468,6 +468,43 @@ def test_stop_what_insists(tmp_path: pathlib.Path) -> None:
         assert executor.submit(worker_pid).result(PATIENCE_S) != pid
 
 
+def test_stop_what_runs_and_what_is_behind_it(
+    gate: Gate, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that has not come to heed the first order is not to find the second one instead."""
+    monkeypatch.setattr(crew, "HELD_S", 60.0)  # nothing is taken back meanwhile
+    begun = tmp_path / "begun"
+    with forking(1, stop_running=True) as executor:
+        pid = executor.submit(worker_pid).result()
+        held = gate.occupy(executor)
+        futures = [executor.submit(square, 0) for _ in range(100)]
+        futures.append(executor.submit(touch_and_stay, str(begun)))
+        futures += [executor.submit(square, 0) for _ in range(1000)]
+        gate.open()
+        until(begun.exists)
+        behind = executor._staff.board.look(0)[2] - 1
+        assert behind > 0, "the long one was claimed alone"
+        os.kill(pid, signal.SIGSTOP)
+        assert all(future.cancel() for future in futures[100 : 101 + behind])
+        os.kill(pid, signal.SIGCONT)
+        assert executor.submit(worker_pid).result(PATIENCE_S) == pid  # it was enough to interrupt
+        assert held.result() == gate.path
+
+
+def test_who_has_finished_what_is_stopped_is_left_alone() -> None:
+    """The result has not been taken when its future is cancelled."""
+    with forking(1, stop_running=True) as executor:
+        pid = executor.submit(worker_pid).result()
+        staff = executor._staff
+        done = staff.board.look(0)[5]
+        with staff._pumping:  # nobody takes results
+            future = executor.submit(square, 3)
+            until(lambda: staff.board.look(0)[5] > done)
+            assert future.cancel()
+        until(lambda: not staff._stopping)
+        assert executor.submit(worker_pid).result(PATIENCE_S) == pid
+
+
 def test_asyncio_stops_what_runs(tmp_path: pathlib.Path) -> None:
     begun = tmp_path / "begun"
 
