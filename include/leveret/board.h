@@ -30,12 +30,12 @@ typedef struct lvr_board lvr_board;
 
 #define LVR_BOARD_ROWS_MAX 4096u
 
-/* What a worker does. Numbers are of tasks; claimed are [first, first + count). */
+/* What a worker does. Numbers are of tasks; claimed and not finished are [first, first + count). */
 struct lvr_board_row {
   lvr_proc_id worker; /* 0: nobody has the row */
   uint32_t first, count;
   uint32_t running;  /* means something if is_running */
-  bool is_running;   /* or it ran that one last, and has put its result since */
+  bool is_running;   /* until its result is put */
   int64_t since_ns;  /* CLOCK_MONOTONIC: when it began that one, or one that it began since */
   uint32_t finished; /* how many results it has put */
   uint64_t order;    /* what lvr_board_order() said last */

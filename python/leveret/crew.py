@@ -149,9 +149,9 @@ class Crew(Pump):
         self._members: dict[int, _Member] = {}
         self._early: list[int] = []  # statuses of those that did nothing, one after another
         self._rest = -inf  # until when none is started
-        # Tasks to be stopped: number: row, how many the worker had finished when the task was
-        # seen to run (None: not yet), until when it has time.
-        self._stopping: dict[int, tuple[int, int | None, float]] = {}
+        # Tasks to be stopped: number: row, why, whether the worker was told so (not before the task
+        # runs), until when it has time.
+        self._stopping: dict[int, tuple[int, int, bool, float]] = {}
         self._looking = False  # an alarm is set for looking at claims
         self._pause = HELD_S
         self._claims: dict[int, int] = {}  # row: the first number of its claim, when we looked
@@ -276,17 +276,19 @@ class Crew(Pump):
         for row, member in list(self._members.items()):
             seen = self.board.look(row)
             if seen is not None and self._has_claimed(seen, number):
-                self.board.order(row, number, why)
-                self._stopping[number] = row, None, monotonic() + GRACE_S
-                self._interrupt(number, seen, member)
+                self._interrupt(number, why, seen, member)
                 self.want_thread()
         return True
 
-    def _interrupt(self, number: int, seen: tuple[Any, ...], member: _Member) -> None:
-        """Interrupt a task that runs; one that does not shall not begin."""
-        until = monotonic() + GRACE_S
-        if seen[3] == number:
-            self._stopping[number] = member.row, seen[5], until
+    def _interrupt(self, number: int, why: int, seen: tuple[Any, ...], member: _Member) -> None:
+        """Interrupt a task that runs; one that does not shall not begin.
+
+        A worker has one order, with its signal: that for another task is not to take its place.
+        """
+        runs, until = seen[3] == number, monotonic() + GRACE_S
+        self._stopping[number] = member.row, why, runs, until
+        if runs:
+            self.board.order(member.row, number, why)
             self._signal(member.process, "interrupt")
         else:
             self._take_back(member.row)
@@ -358,14 +360,12 @@ class Crew(Pump):
 
     def _kill_stopping(self, now: float) -> None:
         """Kill who still runs what it was told to stop."""
-        for number, (row, finished, until) in list(self._stopping.items()):
+        for number, (row, why, told, until) in list(self._stopping.items()):
             seen, member = self.board.look(row), self._members.get(row)
-            runs = seen is not None and self._has_claimed(seen, number)
-            done = seen is not None and finished is not None and seen[5] != finished
-            if seen is None or member is None or not runs or done:
+            if seen is None or member is None or not self._has_claimed(seen, number):
                 del self._stopping[number]
-            elif finished is None and seen[3] == number:
-                self._interrupt(number, seen, member)  # it has begun since
+            elif seen[3] == number and not told:
+                self._interrupt(number, why, seen, member)  # it has begun since
             elif until <= now:
                 del self._stopping[number]
                 member.killed = True
@@ -501,11 +501,13 @@ class Crew(Pump):
             self._bury(row)
 
     def _bury(self, row: int) -> None:
+        with self._mutex:  # whoever starts it knows it by then, however soon it has died
+            member = self._members.get(row)
+        if member is not None:
+            member.process.join()  # Ctrl-C may come here: then it is buried the next time
         last = self.board.bury(row)
-        member = self._members.get(row)
         if member is None:
             return
-        member.process.join()
         self._remove(member)
         orphans = self._orphans(last)
         if self.broken is None and not self._ended:

@@ -150,6 +150,19 @@ static bool strike(struct lvri_board_object *object, uint32_t number) {
   return true;
 }
 
+/* Never waits with the GIL: who has the mutex may be a worker that was stopped. */
+static int cancel(lvr_board *board, uint32_t number) {
+  int code;
+
+  while ((code = lvri_board_try_cancel(board, number)) == -EBUSY) {
+    Py_BEGIN_ALLOW_THREADS
+    code = lvri_board_await_claims(board);
+    Py_END_ALLOW_THREADS
+    if (code < 0) break;
+  }
+  return code;
+}
+
 PyDoc_STRVAR(cancel_doc,
              "cancel($self, number, /)\n--\n\n"
              "Strike a task out, if nobody has claimed it: it will not be run.");
@@ -159,9 +172,9 @@ static PyObject *board_cancel(PyObject *self, PyObject *arg) {
   uint32_t number;
 
   if (object == NULL || parse_u32(arg, &number) < 0) return NULL;
-  /* With the GIL: who buries a worker that claimed it in between would take it for a task of his. */
-  int code = lvr_board_cancel(object->board, number);
+  int code = cancel(object->board, number);
 
+  /* Still with the GIL: who buries a worker that claimed it since would take it for one of his. */
   if (code == 0) (void)strike(object, number);
   if (code < 0 && code != -ENOENT) return lvri_board_raise(code, "cancel a task");
   return PyBool_FromLong(code == 0);
@@ -364,10 +377,12 @@ PyDoc_STRVAR(revoke_doc,
 static PyObject *board_revoke(PyObject *self, PyObject *arg) {
   struct lvri_board_object *object = lvri_board_owned(self);
   uint32_t row, first = 0, count = 0;
+  int code;
 
   if (object == NULL || parse_row(object, arg, &row) < 0) return NULL;
-  int code = lvr_board_revoke(object->board, row, &first, &count);
-
+  Py_BEGIN_ALLOW_THREADS /* a worker that was stopped may have the mutex */
+  code = lvr_board_revoke(object->board, row, &first, &count);
+  Py_END_ALLOW_THREADS
   if (code < 0 && code != -ENOENT) return raise_row(code, "take tasks back", row);
   return numbers_from(first, code < 0 ? 0 : count);
 }

@@ -112,7 +112,18 @@ int lvr_board_put_many(lvr_board *b, const struct lvr_slice *tasks, uint32_t cou
 
 int lvr_board_cancel(lvr_board *b, uint32_t number) {
   int error = owner_only(b);
-  return error ? error : lvri_channel_overwrite(&b->tasks, number, LVR_BOARD_CANCELLED);
+  return error ? error : lvri_channel_overwrite(&b->tasks, number, LVR_BOARD_CANCELLED, true);
+}
+
+int lvri_board_try_cancel(lvr_board *b, uint32_t number) {
+  int error = owner_only(b);
+  return error ? error : lvri_channel_overwrite(&b->tasks, number, LVR_BOARD_CANCELLED, false);
+}
+
+int lvri_board_await_claims(lvr_board *b) {
+  int error = lvri_channel_lock_get(lvri_board_arena(b), b->tasks.shm, true);
+  if (!error) lvri_channel_unlock(&b->tasks.shm->ch_get_mutex);
+  return error;
 }
 
 /* --- results ------------------------------------------------------------------------------- */

@@ -16,8 +16,9 @@
  *                died between the two. Its front moves when the worker begins a task that is not
  *                the first; its end, when the owner takes back all but the first. Both by
  *                compare-and-swap: who begins a task has it, or it was taken back
- *   ro_running   1 << 32 | number of what it runs, or ran last; release, after ro_since_ns: who
- *                reads it first, then when, may take a task for younger than it is, never for older
+ *   ro_running   1 << 32 | number of what it runs; release, after ro_since_ns: who reads it first,
+ *                then when, may take a task for younger than it is, never for older. 2 << 32 |
+ *                number once its result is put, which is not of the claim for who looks any more
  *   ro_since_ns  when it began that one
  *   ro_finished  how many results it has put
  *   ro_order     by the owner; read by the worker
@@ -69,6 +70,12 @@ struct lvr_board {
   pthread_mutex_t putting;
   _Atomic uint32_t told_waiters, told_watchers;
 };
+
+/* lvr_board_cancel(), but -EBUSY where somebody has the mutex for more than a moment: it may be a
+ * worker that was stopped. The other one waits until it was given back. So who must not wait with a
+ * lock of his own in his hands waits without it, and tries again. */
+int lvri_board_try_cancel(lvr_board *b, uint32_t number);
+int lvri_board_await_claims(lvr_board *b);
 
 /* For kinds.c. */
 bool lvri_board_drain_locked(struct lvri_arena *a, lvri_off object);

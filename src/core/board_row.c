@@ -7,7 +7,9 @@
 #include "core/slots.h"
 #include "os/os.h"
 
-#define RUNS (UINT64_C(1) << 32) /* of ro_running and running, above the number */
+/* Of ro_running and running, above the number. */
+#define RUNS (UINT64_C(1) << 32)
+#define OVER (UINT64_C(2) << 32)
 
 static uint64_t claim_of(uint32_t first, uint32_t count) { return (uint64_t)first << 32 | count; }
 
@@ -17,10 +19,18 @@ static uint32_t first_of(uint64_t claim) { return (uint32_t)(claim >> 32); }
 
 uint32_t lvr_board_rows(const lvr_board *b) { return lvri_board_shm(b)->bo_rows; }
 
+/* Without what its worker has finished last, and all before that. */
+static uint64_t rest_of(uint64_t claim, uint64_t running) {
+  uint32_t done = (uint32_t)running - first_of(claim) + 1;
+  if (!(running & OVER) || done == 0 || done > (uint32_t)claim) return claim;
+  return claim_of(first_of(claim) + done, (uint32_t)claim - done);
+}
+
 void lvr_board_look(const lvr_board *b, uint32_t row, struct lvr_board_row *ret_row) {
   const struct lvri_row_shm *shm = lvri_board_row(b, row);
   uint64_t claim = lvri_load_acquire_u64(&shm->ro_claim);
   uint64_t running = lvri_load_acquire_u64(&shm->ro_running);
+  claim = rest_of(claim, running);
   *ret_row = (struct lvr_board_row){
       .worker = lvri_load_acquire_u64(&shm->ro_worker),
       .first = (uint32_t)(claim >> 32),
@@ -40,11 +50,9 @@ bool lvr_board_is_over(const lvr_board *b, uint32_t row) {
 
 /* Whoever takes a mutex from the dead finishes what that one had begun. */
 static int pass_through(struct lvr_board *b) {
-  struct lvri_arena *a = lvri_board_arena(b);
-  int error = lvri_channel_lock_get(a, b->tasks.shm, true);
+  int error = lvri_board_await_claims(b);
   if (error) return error;
-  lvri_channel_unlock(&b->tasks.shm->ch_get_mutex);
-  error = lvri_channel_lock_put(a, b->results.shm, true);
+  error = lvri_channel_lock_put(lvri_board_arena(b), b->results.shm, true);
   if (!error) lvri_channel_unlock(&b->results.shm->ch_put_mutex);
   return error;
 }
@@ -188,6 +196,13 @@ int lvr_board_begin(lvr_board *b, uint32_t number) {
   return 0;
 }
 
+static void note_finished(struct lvri_row_shm *row) {
+  uint64_t running = lvri_load_relaxed_u64(&row->ro_running);
+  lvri_store_relaxed_u32(&row->ro_finished, lvri_load_relaxed_u32(&row->ro_finished) + 1);
+  if (running & RUNS) lvri_store_release_u64(&row->ro_running, OVER | (uint32_t)running);
+  LVR_CRASHPOINT("board.task.over");
+}
+
 /* A signal from here on is not for the task, whose code has ended; but a death still is. */
 int lvr_board_finish(lvr_board *b, const void *data, size_t bytes, lvr_block *block) {
   struct lvri_put put = {.data = data, .bytes = bytes, .block = block};
@@ -197,7 +212,7 @@ int lvr_board_finish(lvr_board *b, const void *data, size_t bytes, lvr_block *bl
   error = lvri_channel_try_put(&b->results, &put, true);
   if (error) return error;
   LVR_CRASHPOINT("board.task.finished");
-  lvri_store_relaxed_u32(&b->row->ro_finished, lvri_load_relaxed_u32(&b->row->ro_finished) + 1);
+  note_finished(b->row);
   return 0;
 }
 

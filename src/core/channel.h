@@ -208,9 +208,9 @@ int lvri_channel_get_many_until(struct lvri_channel *c, void *buf, size_t room, 
                                 int64_t deadline_ns, uint32_t *ret_count, size_t *ret_bytes);
 
 /* If the message that so many were put before still waits: the first four bytes of its data, which
- * has as many, become `word`, by one store. 0; -ENOENT it was got, or never put; -EINVAL,
- * -ESTALE, -ENOTRECOVERABLE. */
-int lvri_channel_overwrite(struct lvri_channel *c, uint32_t number, uint32_t word);
+ * has as many, become `word`, by one store; `patient` as above. 0; -ENOENT it was got, or never
+ * put; -EINVAL, -EBUSY, -ESTALE, -ENOTRECOVERABLE. */
+int lvri_channel_overwrite(struct lvri_channel *c, uint32_t number, uint32_t word, bool patient);
 
 /* Watch for a message for a moment, as a get does before it sleeps: whether there is one. */
 bool lvri_channel_spin(struct lvri_channel *c);

@@ -353,10 +353,10 @@ static int overwrite(struct lvri_arena *a, struct lvri_channel_shm *shm, uint32_
   return 0;
 }
 
-int lvri_channel_overwrite(struct lvri_channel *c, uint32_t number, uint32_t word) {
+int lvri_channel_overwrite(struct lvri_channel *c, uint32_t number, uint32_t word, bool patient) {
   struct lvri_arena *a = &c->handle->session->arena;
   if (lvri_session_stale(c->handle->session)) return -ESTALE;
-  int error = lvri_channel_lock_get(a, c->shm, true);
+  int error = lvri_channel_lock_get(a, c->shm, patient);
   if (error) return error;
   error = overwrite(a, c->shm, number, word);
   lvri_channel_unlock(&c->shm->ch_get_mutex);

@@ -163,9 +163,9 @@ def state_of(process: int | str) -> str:
     return ""
 
 
-def until(check: Callable[[], bool]) -> None:
+def until(check: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
     """Look until check() holds."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + within_s
     while not check():
         assert time.monotonic() < deadline, "it does not come to pass"
         time.sleep(0.001)

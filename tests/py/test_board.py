@@ -1311,6 +1311,71 @@ def test_workers_notice_that_the_owner_is_gone() -> None:
         assert [answers.get(timeout=PATIENCE_S) for _ in range(2)] == ["closed"] * 2
 
 
+def work_in_step(boards: list[Board], rounds: Any, row: int) -> set[str]:
+    """Work on each board when the other one begins to."""
+    answers = set()
+    for number, board in enumerate(boards, 1):
+        board.enlist(row)
+        rounds[row] = number
+        while rounds[1 - row] < number:
+            pass
+        answers.add(board.work(fail, unsendable))
+    return answers
+
+
+def test_a_large_task_that_another_one_has_taken() -> None:
+    """Two see it and one has it: the other finds nothing, as if it had looked a little later."""
+    boards, function = [Board(2) for _ in range(300)], Function(len)
+    for board in boards:
+        board.put(function, ITEM, bytes(10_000), "job")
+        board.close()
+    rounds = leveret.RawArray("i", 2)
+    with (
+        Child(work_in_step, boards, rounds, 0) as one,
+        Child(work_in_step, boards, rounds, 1) as other,
+    ):
+        assert one.result() == other.result() == {"closed"}
+
+
+def never() -> bool:
+    return False
+
+
+def work_one_by_one(board: Board) -> None:
+    board.enlist(0)
+    board.work(fail, unsendable, between=never)
+
+
+def keep_going(pid: int) -> None:
+    """Let a stopped process go on, now and then."""
+    while True:
+        time.sleep(2.0)
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("what", ["revoke", "cancel"])
+def test_a_worker_that_is_stopped_as_it_claims_holds_up_one_thread(what: str) -> None:
+    """Sooner or later it is stopped with the mutex."""
+    board, function = Board(1), Function(len)
+    number = board.put(function, ITEM, "", "job")
+    with Child(work_one_by_one, board) as child, Child(keep_going, child.pid):
+        for _ in range(1000):
+            board.take()
+            board.put_many(function, ITEM, [""] * 2000, "job")
+            child.signal(signal.SIGSTOP)
+            os.waitpid(child.pid, os.WUNTRACED)
+            before = time.monotonic()
+            thread = Thread(getattr(board, what), 0 if what == "revoke" else number)
+            thread._thread.join(0.05)
+            waits = thread._thread.is_alive()
+            child.signal(signal.SIGCONT)
+            assert time.monotonic() - before < 1.0, "all threads were held up"
+            thread.result()
+            if waits:
+                break
+        assert waits
+
+
 # Deaths
 
 

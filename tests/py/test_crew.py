@@ -142,6 +142,26 @@ def test_the_owners_faulthandler_is_left_alone(ctx: Any) -> None:
     assert faulthandler.is_enabled() == before
 
 
+def test_an_interrupt_while_a_dead_worker_is_awaited(
+    ctx: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its end may take long: who has interrupted that asks again, and is told."""
+    with pool_of(ctx, 1) as pool:
+        process = pool._pool[0]
+
+        def interrupted() -> None:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(process, "join", interrupted)
+        result = pool._apply(die, ("killed",), {}, None, 0)
+        with pytest.raises(KeyboardInterrupt):
+            result.get(PATIENCE_S)
+        with pytest.raises(WorkerDied):
+            result.get(PATIENCE_S)
+        assert pool.apply(square, (3,)) == 9
+
+
 def test_a_worker_killed_between_tasks_is_replaced(ctx: Any) -> None:
     with pool_of(ctx, 2) as pool:
         for _ in range(5):

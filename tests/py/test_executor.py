@@ -25,7 +25,7 @@ import leveret
 import pytest
 import tasks
 from forked import PATIENCE_S, Child, until
-from leveret import cpus
+from leveret import cpus, crew
 from leveret.executor import ProcessPoolExecutor
 from leveret.futures import TaskFuture
 from tasks import (
@@ -470,6 +470,43 @@ def test_stop_what_insists(tmp_path: pathlib.Path) -> None:
         assert executor.submit(worker_pid).result(PATIENCE_S) != pid
 
 
+def test_stop_what_runs_and_what_is_behind_it(
+    gate: Gate, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that has not come to heed the first order is not to find the second one instead."""
+    monkeypatch.setattr(crew, "HELD_S", 60.0)  # nothing is taken back meanwhile
+    begun = tmp_path / "begun"
+    with forking(1, stop_running=True) as executor:
+        pid = executor.submit(worker_pid).result()
+        held = gate.occupy(executor)
+        futures = [executor.submit(square, 0) for _ in range(100)]
+        futures.append(executor.submit(touch_and_stay, str(begun)))
+        futures += [executor.submit(square, 0) for _ in range(1000)]
+        gate.open()
+        until(begun.exists)
+        behind = executor._staff.board.look(0)[2] - 1
+        assert behind > 0, "the long one was claimed alone"
+        os.kill(pid, signal.SIGSTOP)
+        assert all(future.cancel() for future in futures[100 : 101 + behind])
+        os.kill(pid, signal.SIGCONT)
+        assert executor.submit(worker_pid).result(PATIENCE_S) == pid  # it was enough to interrupt
+        assert held.result() == gate.path
+
+
+def test_who_has_finished_what_is_stopped_is_left_alone() -> None:
+    """The result has not been taken when its future is cancelled."""
+    with forking(1, stop_running=True) as executor:
+        pid = executor.submit(worker_pid).result()
+        staff = executor._staff
+        done = staff.board.look(0)[5]
+        with staff._pumping:  # nobody takes results
+            future = executor.submit(square, 3)
+            until(lambda: staff.board.look(0)[5] > done)
+            assert future.cancel()
+        until(lambda: not staff._stopping)
+        assert executor.submit(worker_pid).result(PATIENCE_S) == pid
+
+
 def test_asyncio_stops_what_runs(tmp_path: pathlib.Path) -> None:
     begun = tmp_path / "begun"
 
@@ -768,6 +805,30 @@ def test_workers_start_on_demand() -> None:
         executor.submit(square, 3)
         assert len(executor._processes) == 3  # all see the same program
         assert {process.pid for process in executor._processes.values()} == set(executor._processes)
+
+
+def test_a_worker_that_dies_while_its_start_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took a task that another thread had put: the crew's thread is not to bury it unknown."""
+    member, rows = crew._Member, list[Any]()
+
+    def noted_late(row: int, process: Any, ready: bool) -> Any:
+        if not rows:
+            rows.append(row)
+            process.join()
+            with contextlib.suppress(AssertionError):  # as long as this lasts, nobody buries it
+                until(lambda: staff.board.look(row) is None, 0.5)
+        return member(row, process, ready)
+
+    monkeypatch.setattr(crew, "_Member", noted_late)
+    monkeypatch.setattr(crew, "HELD_S", 60.0)  # the crew's thread starts nobody
+    with ProcessPoolExecutor(2, leveret.get_context("warm")) as executor:
+        staff = executor._ready_staff()
+        staff._on_demand = False
+        first = executor.submit(die, "os._exit")
+        first.add_done_callback(lambda _: None)
+        staff._on_demand = True
+        assert executor.submit(square, 3).result(PATIENCE_S) == 9
+        assert isinstance(first.exception(PATIENCE_S), leveret.WorkerDied)
 
 
 def test_workers_may_have_children(any_executor: ProcessPoolExecutor) -> None:
