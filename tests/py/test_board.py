@@ -384,7 +384,7 @@ def test_ready_and_unfit() -> None:
 def test_rows() -> None:
     board = Board(2)
     assert board.look(0) is None and board.over() == []
-    for call in (board.look, board.is_over, board.settle, board.bury, board.enlist):
+    for call in (board.look, board.settle, board.bury, board.enlist):
         with pytest.raises(IndexError, match="no row 2 on a board of 2"):
             call(2)
         with pytest.raises((OverflowError, TypeError)):
@@ -431,9 +431,9 @@ def test_a_row_tells_what_its_worker_does_and_did() -> None:
         assert looked[5:] == (1, 0)
         board.order(1, number, 3)
         assert board.look(1)[6] == 3 << 32 | number  # type: ignore[index]
-        assert not board.is_over(1) and not board.watch(0)
+        assert board.over() == [] and not board.watch(0)
     assert board.watch(PATIENCE_S) and board.wait(PATIENCE_S)
-    assert board.is_over(1) and board.over() == [1]
+    assert board.over() == [1]
     board.settle(1)
     assert board.take() == [("a", 0, VALUE, 1)]
     buried = board.bury(1)
