@@ -17,9 +17,8 @@ from typing import Any
 
 import pytest
 
-SETTLE_S = (
-    5.0  # for the kernel to take down what has ended, and for the zygote to fork its next spare
-)
+# For the kernel to take down what has ended, and for the zygote to fork its next spare.
+SETTLE_S = 5.0
 
 # Of session_stats(): what may not grow. Free slots, bytes and committed bytes may.
 COUNTED = (
