@@ -149,7 +149,7 @@ static int wait_more(struct waiting *w, int64_t deadline_ns) {
   if (is_abandoned(w)) return w->is_there(w) ? 0 : -EPIPE;
   if (is_cancelled(w)) return -ECANCELED;
   if (deadline_ns == 0) return -ETIMEDOUT;
-  if (!w->slept && lvri_spin_for(s, w->count, count, SPIN_PAUSES)) return 0;
+  if (!w->slept && lvri_spin_for(w->count, count, SPIN_PAUSES)) return 0;
   LVR_CRASHPOINT("channel.wait.looked");
   uint32_t armed = arm(w->bell);
   if (w->is_there(w)) return 0;
@@ -217,7 +217,7 @@ bool lvri_channel_spin(struct lvri_channel *c) {
   struct waiting w = for_message(c, 0);
   uint32_t count = lvri_load_relaxed_u32(w.count);
   if (is_readable(&w)) return true;
-  return lvri_spin_for(c->handle->session, w.count, count, SPIN_PAUSES) && is_readable(&w);
+  return lvri_spin_for(w.count, count, SPIN_PAUSES) && is_readable(&w);
 }
 
 int lvri_channel_wait_since_until(struct lvri_channel *c, uint32_t mark, int64_t deadline_ns) {
