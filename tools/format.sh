@@ -5,7 +5,7 @@ bin=$1
 mode=${2:-}
 cd "$(dirname "$0")/.."
 mapfile -t c_files < <(git ls-files --cached --others --exclude-standard '*.c' '*.h')
-python_folders=(python tests bench fuzz tools examples/python)
+python_folders=(python tests bench fuzz tools examples/python examples/beyond)
 if [ "$mode" = --check ]; then
   "$bin/clang-format" --dry-run --Werror "${c_files[@]}"
   "$bin/ruff" format --check "${python_folders[@]}"

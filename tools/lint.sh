@@ -43,7 +43,7 @@ END
 }
 
 check "form" tools/format.sh "$bin" --check
-check "ruff" "$bin/ruff" check --quiet python tests bench fuzz tools examples/python
+check "ruff" "$bin/ruff" check --quiet python tests bench fuzz tools examples/python examples/beyond
 check "mypy" "$bin/mypy"
 check "mypy of the tools" "$bin/mypy" --strict --no-warn-unused-ignores -p bench
 check "stubtest" "$bin/python" -m mypy.stubtest leveret._core

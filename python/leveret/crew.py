@@ -17,9 +17,11 @@ import contextlib
 import copy
 import os
 from math import inf
+from multiprocessing.process import current_process
 from time import monotonic
 
 from . import _core, worker
+from .limits import check_arguments
 from .process import bind
 from .pump import TOLD, UNDECODED, Condition, Pump
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-__all__ = ["Crew", "again", "described"]
+__all__ = ["Crew", "again", "described", "not_ours"]
 
 GRACE_S = 1.0  # from the interrupt of a task to the end of its worker
 END_S = 0.5  # from SIGTERM to SIGKILL, for all workers together
@@ -73,6 +75,24 @@ def described(job: Any, place: int) -> str:
         return "a task"
 
 
+def not_ours(pid: int) -> RuntimeError:
+    """What a child of process PID is told that uses a pool of its parent's."""
+    return RuntimeError(
+        f"this pool belongs to process {pid}, which made it; process {os.getpid()} "
+        "was forked from it and can neither give it tasks nor wait for them (a task cannot "
+        "use the pool that runs it): make another pool here"
+    )
+
+
+def _refuse_while_main_is_imported(context: Any) -> None:
+    """Raise what its first start would, before there is a thread: see nursery on those."""
+    importing = getattr(current_process(), "_inheriting", False)
+    if importing and context.get_start_method() != "fork":
+        from multiprocessing import spawn
+
+        vars(spawn)["_check_not_importing_main"]()
+
+
 class Crew(Pump):
     """The workers, and the board between them and their owner."""
 
@@ -95,6 +115,8 @@ class Crew(Pump):
         name: str = "leveret-crew",
     ) -> None:
         """MAKE(target=, args=) makes a process that is not started yet; see worker for RULES."""
+        _refuse_while_main_is_imported(context)
+        arguments = check_arguments("initargs", initargs)
         super().__init__(_core.Board(size), name)
         self.size, self.strict = size, strict
         self.processes: list[Any] = []
@@ -118,7 +140,7 @@ class Crew(Pump):
         self._gone = Condition(self._is_gone)
         self._faults = worker.Faults.create()
         self._orders = worker.Orders(
-            initializer, tuple(initargs), most_tasks, size, memory, threads, rules, self._faults
+            initializer, arguments, most_tasks, size, memory, threads, rules, self._faults
         )
         if not on_demand:
             self.start_all()
@@ -146,11 +168,7 @@ class Crew(Pump):
     def check_owner(self) -> None:
         """Raise if this is not the process that made the crew."""
         if os.getpid() != self._pid:
-            raise RuntimeError(
-                f"this pool belongs to process {self._pid}, which made it; process {os.getpid()} "
-                "was forked from it and can neither give it tasks nor wait for them (a task cannot "
-                "use the pool that runs it): make another pool here"
-            )
+            raise not_ours(self._pid)
 
     def check(self) -> None:
         """Raise what is to be said of this crew instead of taking a task."""

@@ -25,6 +25,7 @@ from time import monotonic
 
 from . import _core, cpus, dropin
 from .context import adopted, default_context
+from .crew import not_ours
 from .futures import LOST, Call, RemoteTraceback, Staff, TaskFuture
 from .limits import check_limits, check_memory, check_threads
 from .mapped import MapResults, map_tasks
@@ -157,6 +158,8 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        if mp_context is not None and not hasattr(mp_context, "get_start_method"):
+            raise TypeError(f"mp_context must be what get_context() returns, not {mp_context!r}")
         self._max_workers = max_workers
         self._mp_context: Any = mp_context or _context_for(max_tasks_per_child)
         self._check_most_tasks(max_tasks_per_child)
@@ -170,6 +173,7 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
             check_threads(threads),
         )
         self._staff: Staff | None = None
+        self._hired_by: int | None = None
         self._shutdown_lock: Any = threading.RLock()
         self._shutdown_thread = self._force_shutting_down = False
 
@@ -214,7 +218,10 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         return self._map(self._rules, fn, iterables, timeout, chunksize, buffersize)
 
     def options(self, *, timeout: Any = ..., retries: Any = ..., stop_running: Any = ...) -> _View:
-        """The same workers, for tasks under other rules: see the class."""
+        """The same workers, for tasks under other rules (see the class).
+
+        executor.options(timeout=3).submit(work, 7)
+        """
         return _View(self, self._rules.changed(timeout, retries, stop_running))
 
     def _submit(
@@ -267,6 +274,10 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
     def _make_staff(self) -> Staff:
         with self._shutdown_lock:
             if self._staff is None:
+                # Workers that are forked here find no staff; they shall not make one.
+                if self._hired_by not in (None, os.getpid()):
+                    raise not_ours(self._hired_by)
+                self._hired_by = os.getpid()
                 self._staff = staff = Staff(
                     size=min(self._max_workers, _core.ROWS_MAX),
                     context=adopted(self._mp_context),

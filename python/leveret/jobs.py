@@ -54,6 +54,10 @@ WHOLE = -1  # no place, but all of a job
 # Iterating over these runs no code of anybody's, and waits for nothing.
 PLAIN = (list, tuple, range, str, bytes, dict, set, frozenset, collections.deque)
 
+CHUNK_LEAST, CHUNK_MOST = 32, 512
+CHUNKS_PER_WORKER = 256
+NO_LIMITS = None, 0
+
 BOUND_LEAST, BOUND_MOST = 64, 1 << 16
 BOUND_PER_WORKER = 4
 BOUND_S = 0.01  # a bound that is used up in less is too small
@@ -175,6 +179,16 @@ class ApplyResult(Result, _ApplyResult):  # type: ignore[misc]
             self.arguments = None
 
 
+def _chunksize(items: int, workers: int) -> int:
+    """How many of so many items are one task, where nobody has said and no item has a limit.
+
+    One, as long as there are not so many that what a task costs is what counts. A chunk is at most
+    a 256th of what a worker has to do: all that the workers can be apart at the end.
+    """
+    size = items // (CHUNKS_PER_WORKER * workers)
+    return min(size, CHUNK_MOST) if size >= CHUNK_LEAST else 1
+
+
 class MapResult(Result, Many, _core.Batch, _MapResult):  # type: ignore[misc]
     """The result of map_async() and starmap_async()."""
 
@@ -191,6 +205,8 @@ class MapResult(Result, Many, _core.Batch, _MapResult):  # type: ignore[misc]
         error_callback: Callable[[BaseException], object] | None = None,
         progress: Callable[[int | None], object] | None = None,
     ) -> None:
+        if chunksize is None and limits == NO_LIMITS and progress is None:
+            chunksize = _chunksize(len(items), crew.size)
         chunked = chunksize is not None and chunksize > 1
         self.kind = (STARCHUNK if star else CHUNK) if chunked else (STAR if star else ITEM)
         self.tasks = list(chunks(iter(items), chunksize or 1)) if chunked else items

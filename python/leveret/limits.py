@@ -8,16 +8,30 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["check_limits", "check_memory", "check_threads"]
+__all__ = ["check_arguments", "check_limits", "check_memory", "check_threads"]
+
+
+def check_arguments(name: str, args: Any) -> tuple[Any, ...]:
+    """What a function is to be called with: many a comma of a tuple of one is forgotten."""
+    if not hasattr(args, "__iter__") and not hasattr(args, "__getitem__"):
+        raise TypeError(f"{name} must be a tuple, such as ({args!r},), not {args!r}")
+    return tuple(args)
 
 
 def check_limits(timeout: Any, retries: Any) -> tuple[float | None, int]:
     """How many seconds a task may take; how many times it is run again after its worker died."""
-    if timeout is not None and not (float(timeout) > 0 and math.isfinite(timeout)):
+    if timeout is not None and not _is_time(timeout):
         raise ValueError(f"timeout must be a positive number of seconds or None, not {timeout!r}")
     if not isinstance(retries, int) or retries < 0:
         raise ValueError(f"retries must be an int of at least 0, not {retries!r}")
     return None if timeout is None else float(timeout), retries
+
+
+def _is_time(timeout: Any) -> bool:
+    try:
+        return float(timeout) > 0 and math.isfinite(timeout)
+    except (TypeError, ValueError):
+        return False
 
 
 def check_memory(memory: Any) -> tuple[int, int] | None:

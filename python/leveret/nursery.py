@@ -419,8 +419,10 @@ def _follow_without_zygote(parent: int) -> None:
 def _load(body: memoryview, world: dict[str, Any]) -> Any:
     """Unpickle the process object; a bare zygote's child imports the main module itself."""
     if _main is None and _main_error is None:
-        import_main(world)
-        process.current_process()._inheriting = True
+        try:
+            import_main(world)
+        finally:
+            process.current_process()._inheriting = True
     return pickle.loads(body)
 
 

@@ -33,7 +33,7 @@ from .jobs import (
     OrderedStream,
     Stream,
 )
-from .limits import check_limits, check_memory, check_threads
+from .limits import check_arguments, check_limits, check_memory, check_threads
 from .pump import ALONE, WATCHED
 
 TYPE_CHECKING = False
@@ -207,7 +207,7 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         limits = self._limits_of(timeout, retries)
         job = ApplyResult(crew, func, limits, *attended)
         try:
-            job.arguments = tuple(args), dict(kwds)
+            job.arguments = check_arguments("args", args), dict(kwds)
             function = crew.function(func)
         except Exception as error:
             crew.fail_at_once(job, error)
@@ -231,6 +231,10 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         """Call func(item) for each item, in the workers; the results, in order.
 
         Without chunksize each item is a task, and workers take as many at a time as is good.
+
+        timeout, retries     of these tasks, instead of the pool's
+        progress             True: a bar of tqdm's if it is installed, else a line on a terminal;
+                             or what is to be called with (done, total)
         """
         results: list[Any]
         results = self._map(func, iterable, False, chunksize, timeout, retries, progress).get()
@@ -247,7 +251,7 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         retries: Any = ...,
         progress: Any = None,
     ) -> list[Any]:
-        """Call func(*item) for each item."""
+        """Call func(*item) for each item; the rest is as in map()."""
         results: list[Any]
         results = self._map(func, iterable, True, chunksize, timeout, retries, progress).get()
         return results
@@ -328,7 +332,8 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
     ) -> Any:
         """Call func(item) for each item; an iterator over the results, in order.
 
-        At most BUFFERSIZE items are read beyond those whose results were taken.
+        At most BUFFERSIZE items are read beyond those whose results were taken. The total that
+        progress tells is None if the iterable has no len(); the rest is as in map().
         """
         options = chunksize, buffersize, timeout, retries, progress
         return self._stream(OrderedStream, IMapIterator, func, iterable, *options)

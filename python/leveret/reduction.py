@@ -6,7 +6,7 @@ What is registered there is heeded by our queues and pipes. last_resort() is wha
 when pickling fails:
 
     pickle fails ---> cloudpickle, if it is installed ---> the first error, with a note that names
-                                                           the object and the way to it
+                                                           the object, the way to it, and what helps
 """
 
 from __future__ import annotations
@@ -138,7 +138,16 @@ def _blame(obj: Any, culprit: Any) -> str:
         where = f", which is somewhere in {_described(obj)}"
     else:
         where = f", which is message{way}" if way else ""
-    return f"leveret: cannot send {_described(culprit)}{where}"
+    return f"leveret: cannot send {_described(culprit)}{where}{_what_helps(culprit)}"
+
+
+def _what_helps(culprit: Any) -> str:
+    """Functions and classes that have no name by which they could be imported."""
+    from importlib.util import find_spec
+
+    if not isinstance(culprit, (type, types.FunctionType)) or find_spec("cloudpickle"):
+        return ""
+    return " (define it at the top level of a module, or install cloudpickle, which can send it)"
 
 
 def _described(obj: Any) -> str:

@@ -94,7 +94,7 @@ def main(board: _core.Board, row: int, orders: Orders) -> None:
         orders.most_tasks or 0,
         orders.workers,
         Memory(*orders.memory) if orders.memory else None,
-        None if orders.rules == "pool" else _undecodable,
+        _undecodable_in_pool if orders.rules == "pool" else _undecodable,
     )
 
 
@@ -116,7 +116,7 @@ class Interrupts:
         self._board = board
         self._pid = os.getpid()
         self._heeded = 0, 0
-        self._before = signal.getsignal(signal.SIGINT)
+        self._before = _handler_of_program()
 
     def __call__(self, number: int, frame: types.FrameType | None) -> None:
         if os.getpid() != self._pid:  # forked by a task, and nobody's worker
@@ -140,6 +140,20 @@ class Interrupts:
             self._before(number, frame)
         elif self._before is not signal.SIG_IGN and self._board.running() is not None:
             raise KeyboardInterrupt
+
+
+def _handler_of_program() -> Any:
+    """What the program wants of SIGINT.
+
+    The handler of asyncio.run() stands for the default one, and cancels a task of the loop that it
+    belongs to. A forked worker has a copy of it, and no such loop.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    runners = sys.modules.get("asyncio.runners")
+    method = getattr(handler, "func", None)  # a partial of a Runner's method
+    if runners and isinstance(getattr(method, "__self__", None), runners.Runner):
+        return signal.default_int_handler
+    return handler
 
 
 def _stopped(why: int) -> BaseException:
@@ -203,8 +217,25 @@ def _unsendable(error: BaseException, value: object) -> tuple[Any, ...]:
     return failed(error)
 
 
+def _undecodable_in_pool(error: BaseException) -> tuple[Any, ...]:
+    _explain(error)
+    return _fail_in_pool(error)
+
+
+def _explain(error: BaseException) -> None:
+    """Note in the ERROR of a task that cannot be unpickled why its function is not there."""
+    text = _text_of(error)
+    if isinstance(error, AttributeError) and ("__main__" in text or "__mp_main__" in text):
+        error.add_note(
+            "leveret: a worker finds in the main module what was defined there, at top level, "
+            "before the pool started it; unless it was forked, only what is outside "
+            '`if __name__ == "__main__":`'
+        )
+
+
 def _undecodable(error: BaseException) -> tuple[Any, ...]:
     """In the standard library's executor a worker dies of this."""
+    _explain(error)
     if isinstance(error, MemoryError):
         let_go(error)
     from concurrent.futures.process import BrokenProcessPool

@@ -442,7 +442,8 @@ static int get_batch(struct lvri_channel *c, struct batch *b) {
   return 0;
 }
 
-static int try_get_many(struct lvri_channel *c, struct batch *b) {
+static int try_get_many(struct lvri_channel *c, void *batch) {
+  struct batch *b = batch;
   if (lvri_session_stale(c->handle->session)) return -ESTALE;
   int error = lvri_channel_lock_get(arena_of(c), c->shm, true);
   if (error) return error;
@@ -456,16 +457,8 @@ static int try_get_many(struct lvri_channel *c, struct batch *b) {
 int lvri_channel_get_many_until(struct lvri_channel *c, void *buf, size_t room, uint32_t most,
                                 int64_t deadline_ns, uint32_t *ret_count, size_t *ret_bytes) {
   if (room < LVR_MESSAGE_INLINE + sizeof(uint32_t) || most == 0) return -EINVAL;
-  struct batch b;
-  int error;
-  do {
-    b = (struct batch){.buf = buf, .room = room, .most = most};
-    error = try_get_many(c, &b);
-    if (error == -EAGAIN) {
-      error = lvri_channel_wait_until(c, deadline_ns);
-      if (!error) error = -EAGAIN;
-    }
-  } while (error == -EAGAIN);
+  struct batch b = {.buf = buf, .room = room, .most = most};
+  int error = lvri_channel_get_by(c, try_get_many, &b, lvri_channel_mark(c), deadline_ns);
   if (error) return error;
   *ret_count = b.count;
   *ret_bytes = b.used;

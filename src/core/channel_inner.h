@@ -72,6 +72,11 @@ int lvri_channel_find_record(struct lvri_arena *a, struct lvri_channel_shm *shm,
 uint64_t lvri_channel_head_behind(uint64_t head, const struct lvri_record_header *record);
 void lvri_channel_publish_head(struct lvri_channel_shm *shm, uint64_t head, uint32_t units);
 
+/* Try to take something until that is anything but -EAGAIN, and wait between the tries. */
+typedef int lvri_channel_try(struct lvri_channel *c, void *context);
+int lvri_channel_get_by(struct lvri_channel *c, lvri_channel_try *try_get, void *context,
+                        uint32_t mark, int64_t deadline_ns);
+
 /* Whether somebody may sleep at a bell: after what he waits for was stored. */
 static inline bool lvri_channel_is_awaited(const _Atomic uint32_t *bell) {
   lvri_fence_seq(); /* pairs with the one between arming the bell and looking, in channel_wait.c */

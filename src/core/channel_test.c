@@ -282,6 +282,63 @@ TEST(tells_of_room_that_came_while_he_woke_up) {
   CHECK_INT(test_join(other), 0);
 }
 
+static uint32_t rings_of(struct fixture *f) {
+  return lvri_load_acquire_u32(&channel_shm(f->q)->ch_items) / LVRI_BELL_RING;
+}
+
+/* Who was woken for the only message wakes nobody else, however he takes it. */
+static void one_message_wakes_one(void (*body)(void *)) {
+  struct fixture f = fixture_of(0, 0);
+  pid_t pids[2] = {put_to_sleep(&f, body), put_to_sleep(&f, body)};
+  uint32_t rings = rings_of(&f);
+  put_note(f.q, 1, 1);
+  await_u32(f.got, 1);
+  CHECK_INT(rings_of(&f), rings + 1);
+  put_note(f.q, 1, 2);
+  for (int i = 0; i < 2; i++)
+    CHECK_INT(test_join(pids[i]), 0);
+}
+
+TEST(who_was_woken_wakes_nobody_for_nothing) {
+  without_relook();
+  one_message_wakes_one(get_one);
+  one_message_wakes_one(get_one_as_a_batch);
+}
+
+/* A message that comes while one spins is his, and others sleep on; of a second one they hear. */
+TEST(who_spins_is_in_the_place_of_those_who_sleep) {
+  without_relook();
+  struct fixture f = fixture_of(0, 0);
+  for (uint32_t count = 1; count <= 2; count++) {
+    pid_t other = put_to_sleep(&f, get_one);
+    pid_t spins = crash_stop_at("channel.wait.spins", 1, get_one, &f);
+    uint32_t rings = rings_of(&f);
+    for (uint32_t i = 0; i < count; i++)
+      put_note(f.q, 1, i);
+    CHECK_INT(rings_of(&f), rings);
+    test_continue(spins);
+    CHECK_INT(test_join(spins), 0);
+    if (count == 1) {
+      CHECK_INT(rings_of(&f), rings);
+      put_note(f.q, 1, 1);
+    }
+    CHECK_INT(test_join(other), 0);
+  }
+}
+
+TEST(so_is_who_spins_for_room) {
+  without_relook();
+  struct fixture f = fixture_of(2, 0);
+  put_some(&f, 2);
+  pid_t other = put_to_sleep(&f, put_one);
+  pid_t spins = crash_stop_at("channel.wait.spins", 1, put_one, &f);
+  get_one(&f);
+  get_one(&f);
+  test_continue(spins);
+  CHECK_INT(test_join(spins), 0);
+  CHECK_INT(test_join(other), 0);
+}
+
 static void get_until_soon(void *argument) {
   struct fixture *f = argument;
   struct note n;
@@ -334,6 +391,15 @@ TEST(a_sleeper_that_died_awake_is_made_up_for) {
   put_note(f.q, 1, 1);
   test_await_stop(slow);
   test_kill(slow);
+  expect_relook(&f, other);
+}
+
+TEST(who_died_while_he_spun_is_made_up_for) {
+  struct fixture f = fixture_of(0, 0);
+  pid_t other = put_to_sleep(&f, get_one);
+  pid_t spins = crash_stop_at("channel.wait.spins", 1, get_one, &f);
+  put_note(f.q, 1, 1);
+  test_kill(spins);
   expect_relook(&f, other);
 }
 

@@ -11,7 +11,10 @@
  *
  * With SLEEPER taken away others may still be asleep. The one who was woken has that in his hands:
  * he sets it again before he looks, and if he leaves something behind that another could have, he
- * wakes the next. If he is killed before, the others look by themselves: see wait.h. */
+ * wakes the next. If he is killed before, the others look by themselves: see wait.h.
+ *
+ * Who spins takes SLEEPER away as if he had been woken, with the same duties: so what comes while
+ * he watches is his, and wakes nobody else for nothing. */
 #include <errno.h>
 
 #include "base/crashpoint.h"
@@ -61,6 +64,7 @@ struct waiting {
   const struct lvri_put *put;
   uint32_t mark;
   bool slept;
+  bool took_bell;     /* we were woken, or have spun: others may sleep, and SLEEPER be taken away */
   lvr_proc_id holder; /* who has been found to be able to put; 0: not looked for */
 };
 
@@ -139,17 +143,29 @@ static bool is_abandoned(const struct waiting *w) {
          !lvri_slot_alive(&c->handle->session->arena, c->putter);
 }
 
+/* Watches for a moment before a sleep, in place of those who sleep already. */
+static bool spin(struct waiting *w) {
+  uint32_t count = lvri_load_relaxed_u32(w->count);
+  if (w->is_there(w)) return true;
+  if (lvri_load_relaxed_u32(w->bell) & LVRI_BELL_SLEEPER) {
+    (void)lvri_fetch_and_acq_rel_u32(w->bell, ~LVRI_BELL_SLEEPER);
+    w->took_bell = true;
+  }
+  LVR_CRASHPOINT("channel.wait.spins");
+  bool changed = lvri_spin_for(w->count, count, SPIN_PAUSES);
+  if (changed && w->took_bell) (void)arm(w->bell);
+  return changed;
+}
+
 /* After a try that failed: sleeps, or finds that another try is worth while. 0, -ETIMEDOUT, -EINTR,
  * -ECANCELED, -ESTALE, -EPIPE. */
 static int wait_more(struct waiting *w, int64_t deadline_ns) {
-  lvr_session *s = w->channel->handle->session;
-  uint32_t count = lvri_load_relaxed_u32(w->count);
-  if (lvri_session_stale(s)) return -ESTALE;
+  if (lvri_session_stale(w->channel->handle->session)) return -ESTALE;
   if (w->is_there(w)) return 0;
   if (is_abandoned(w)) return w->is_there(w) ? 0 : -EPIPE;
   if (is_cancelled(w)) return -ECANCELED;
   if (deadline_ns == 0) return -ETIMEDOUT;
-  if (!w->slept && lvri_spin_for(w->count, count, SPIN_PAUSES)) return 0;
+  if (!w->slept && spin(w)) return 0;
   LVR_CRASHPOINT("channel.wait.looked");
   uint32_t armed = arm(w->bell);
   if (w->is_there(w)) return 0;
@@ -157,14 +173,14 @@ static int wait_more(struct waiting *w, int64_t deadline_ns) {
   LVR_CRASHPOINT("channel.wait.armed");
   int error = sleep_at(w, armed, deadline_ns);
   LVR_CRASHPOINT("channel.wait.woken");
-  w->slept = true;
+  w->slept = w->took_bell = true;
   (void)arm(w->bell);
   return error;
 }
 
-/* We were woken, perhaps, for something that another can have now. */
+/* We were told, perhaps, of something that another can have now. */
 static void pass_on(const struct waiting *w) {
-  if (!w->slept || !w->is_there(w)) return;
+  if (!w->took_bell || !w->is_there(w)) return;
   if (!lvri_channel_is_awaited(w->bell)) return;
   if (w->bell == &w->channel->shm->ch_items)
     lvri_channel_ring_items(w->channel->shm);
@@ -194,12 +210,12 @@ int lvri_channel_put_until(struct lvri_channel *c, const struct lvri_put *put,
   return lvri_channel_put_since_until(c, put, lvri_channel_mark(c), deadline_ns);
 }
 
-int lvri_channel_get_since_until(struct lvri_channel *c, struct lvr_message *ret_m, uint32_t mark,
-                                 int64_t deadline_ns) {
+int lvri_channel_get_by(struct lvri_channel *c, lvri_channel_try *try_get, void *context,
+                        uint32_t mark, int64_t deadline_ns) {
   struct waiting w = for_message(c, mark);
   int error;
   do {
-    error = lvri_channel_try_get(c, ret_m, true);
+    error = try_get(c, context);
     if (error == -EAGAIN) {
       int waited = wait_more(&w, deadline_ns);
       if (waited) error = waited;
@@ -207,6 +223,15 @@ int lvri_channel_get_since_until(struct lvri_channel *c, struct lvr_message *ret
   } while (error == -EAGAIN);
   pass_on(&w);
   return error;
+}
+
+static int try_get_one(struct lvri_channel *c, void *message) {
+  return lvri_channel_try_get(c, message, true);
+}
+
+int lvri_channel_get_since_until(struct lvri_channel *c, struct lvr_message *ret_m, uint32_t mark,
+                                 int64_t deadline_ns) {
+  return lvri_channel_get_by(c, try_get_one, ret_m, mark, deadline_ns);
 }
 
 int lvri_channel_get_until(struct lvri_channel *c, struct lvr_message *ret_m, int64_t deadline_ns) {

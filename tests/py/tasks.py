@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 import leveret
-from forked import until
+from forked import PATIENCE_S, until
 
 own: list[Any] = []
 _initialized: list[object] = []
@@ -53,6 +53,10 @@ def begin_and_wait(begun: str, path: str) -> str:
 
 def use_own_pool(x: int) -> int:
     return own[0].apply(square, (x,))
+
+
+def use_own_executor(x: int) -> Any:
+    return own[0].submit(square, x).result(PATIENCE_S)
 
 
 def pool_of_its_own(x: int) -> list[int]:

@@ -527,7 +527,16 @@ def test_an_error_is_pickles_own_and_names_the_culprit(
     error = failure(obj)
     assert type(error) is plainly(obj)
     expected = f"leveret: cannot send {culprit!r}" + (f", which is {way}" if way else "")
-    assert notes(error) == expected
+    advice = "(define it at the top level of a module, or install cloudpickle, which can send it)"
+    helps = f" {advice}" if isinstance(culprit, types.FunctionType) else ""
+    assert notes(error) == expected + helps
+
+
+def test_no_advice_to_install_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "cloudpickle", types.ModuleType("cloudpickle"))
+    culprit = lambda: None  # noqa: E731
+    assert notes(failure(culprit)) == f"leveret: cannot send {culprit!r}"
 
 
 def test_the_way_may_not_be_seen() -> None:

@@ -1,18 +1,26 @@
-"""The example programs print under Leveret what they print under Python, and nothing else."""
+"""The example programs print under Leveret what they print under Python, and nothing else.
 
+Those that use what Python does not have print what their first lines say.
+"""
+
+import ast
+import os
 import pathlib
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
-FOLDER = pathlib.Path(__file__).parents[2] / "examples" / "python"
-PROGRAMS = sorted(FOLDER.glob("*.py"))
+FOLDER = pathlib.Path(__file__).parents[2] / "examples"
+PROGRAMS = sorted((FOLDER / "python").glob("*.py"))
+OURS = sorted((FOLDER / "beyond").glob("*.py"))
 
 
-def start(*command: str) -> "subprocess.Popen[str]":
+def start(*command: str, **environment: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, *command],
+        env=os.environ | environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -35,5 +43,20 @@ def test_example(program: pathlib.Path) -> None:
     assert ended["warm"] == ended["python"]
 
 
+def printed(program: pathlib.Path) -> str:
+    """What a program says of itself that it prints."""
+    said = ast.get_docstring(ast.parse(program.read_text()))
+    assert said is not None
+    return textwrap.dedent(said.partition("\nPrints:\n")[2]) + "\n"
+
+
+@pytest.mark.parametrize("method", ["fork", "warm"])
+@pytest.mark.parametrize("program", OURS, ids=lambda path: path.stem)
+def test_example_of_what_is_ours_alone(program: pathlib.Path, method: str) -> None:
+    child = start(str(program), LEVERET_START_METHOD=method)
+    assert (*child.communicate(timeout=50), child.returncode) == (printed(program), "", 0)
+
+
 def test_there_are_examples() -> None:
     assert len(PROGRAMS) >= 9
+    assert len(OURS) >= 6

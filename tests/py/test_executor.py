@@ -274,7 +274,7 @@ def test_views(executor: ProcessPoolExecutor) -> None:
         assert same.submit(square, 4).result() == 16
     with pytest.raises(RuntimeError, match="after shutdown"):
         executor.submit(square, 1)
-    for wrong in ({"timeout": 0}, {"timeout": -1}, {"retries": -1}, {"retries": 1.5}):
+    for wrong in ({"timeout": 0}, {"timeout": "3s"}, {"retries": -1}, {"retries": 1.5}):
         with pytest.raises(ValueError, match="must be"):
             executor.options(**wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
@@ -384,6 +384,8 @@ def test_arguments_of_the_executor() -> None:
             ProcessPoolExecutor(number)
     with pytest.raises(TypeError, match="initializer must be a callable"):
         ProcessPoolExecutor(1, initializer=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"mp_context must be what .* returns, not 'fork'"):
+        ProcessPoolExecutor(1, "fork")
     with pytest.raises(TypeError):
         ProcessPoolExecutor("3")  # type: ignore[arg-type]
     assert ProcessPoolExecutor()._max_workers == cpus.usable()

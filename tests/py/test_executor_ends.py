@@ -17,6 +17,7 @@ from typing import Any
 
 import leveret
 import pytest
+import tasks
 from executors import Gate, forking, run
 from forked import PATIENCE_S, Child, until
 from leveret.executor import ProcessPoolExecutor
@@ -24,6 +25,7 @@ from pooled import is_there
 from tasks import (
     die,
     square,
+    use_own_executor,
     wait_for_file,
 )
 
@@ -160,6 +162,16 @@ def test_in_a_forked_child(executor: ProcessPoolExecutor, gate: Gate) -> None:
     gate.open()
     assert future.result(PATIENCE_S) == gate.path
     assert executor.submit(square, 3).result(PATIENCE_S) == 9
+
+
+def test_a_task_cannot_use_its_own_executor(executor: ProcessPoolExecutor) -> None:
+    """Nor one of the workers that are forked before the executor knows of any."""
+    tasks.own[:] = [executor]
+    told = pytest.raises(RuntimeError, match="a task cannot use the pool that runs it")
+    for _ in range(5):
+        with told:
+            executor.submit(use_own_executor, 3).result(PATIENCE_S)
+    tasks.own.clear()
 
 
 def use_there(executor: Any, future: Any) -> list[Any]:

@@ -5,6 +5,7 @@ import multiprocessing.pool as std
 import os
 import pathlib
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -450,6 +451,22 @@ def test_exceptions_that_cannot_be_sent(pool: Pool) -> None:
         pool.map(raise_it, ["lock"])
 
 
+def test_a_function_that_came_too_late(pool: Pool) -> None:
+    """As one does at a prompt: its module was forked before it was there."""
+
+    def late() -> None:
+        pass
+
+    late.__module__, late.__qualname__ = "__main__", "late"
+    sys.modules["__main__"].late = late  # type: ignore[attr-defined]
+    try:
+        with pytest.raises(AttributeError, match="late") as caught:
+            pool.apply(late)
+    finally:
+        del sys.modules["__main__"].late  # type: ignore[attr-defined]
+    assert "at top level, before the pool started it" in caught.value.__notes__[0]
+
+
 def test_what_is_not_callable(pool: Pool) -> None:
     for call in (
         lambda: pool.apply(5),  # type: ignore[arg-type]
@@ -457,7 +474,7 @@ def test_what_is_not_callable(pool: Pool) -> None:
         lambda: list(pool.imap(None, [1])),  # type: ignore[arg-type]
         lambda: pool.apply_async(square, 5).get(PATIENCE_S),  # type: ignore[arg-type]
     ):
-        with pytest.raises(TypeError, match=r"callable|iterable"):
+        with pytest.raises(TypeError, match=r"callable|args must be a tuple, such as \(5,\)"):
             call()
 
 
@@ -588,6 +605,7 @@ def test_an_input_that_cannot_be_iterated(pool: Pool) -> None:
         ({"timeout": 0}, "positive number of seconds"),
         ({"timeout": float("nan")}, "positive number of seconds"),
         ({"timeout": float("inf")}, "positive number of seconds"),
+        ({"timeout": "3s"}, "positive number of seconds"),
         ({"retries": -1}, "at least 0"),
         ({"retries": 1.5}, "at least 0"),
         ({"max_memory_per_child": 0}, "positive number of bytes"),
@@ -604,6 +622,8 @@ def test_bad_arguments(options: dict[str, Any], error: str) -> None:
 def test_bad_initializer() -> None:
     with pytest.raises(TypeError, match="initializer must be a callable"):
         leveret.get_context("fork").Pool(1, initializer=5)
+    with pytest.raises(TypeError, match=r"initargs must be a tuple, such as \(5,\), not 5"):
+        leveret.get_context("fork").Pool(1, square, 5)
 
 
 def test_bad_arguments_of_calls(pool: Pool) -> None:

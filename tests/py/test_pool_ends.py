@@ -189,6 +189,26 @@ def test_ctrl_c(program: Any, where: str, kind: str, method: str) -> None:
 
 
 @all_kinds
+def test_ctrl_c_in_asyncio(program: Any, kind: str, method: str) -> None:
+    """Its handler of SIGINT is the program's; a worker that was forked under it has no loop."""
+    body = """
+import asyncio
+async def work():
+    pooled = born(kind, method)
+    with pooled.pool:
+        results = busy(pooled)
+        await asyncio.sleep(PATIENCE_S)
+asyncio.run(work())
+"""
+    main = program(kind, method, body)
+    eventually(lambda: state_of(main.pid) == "S")
+    os.killpg(main.pid, signal.SIGINT)
+    status, _, err = main.end(INTERRUPTED_WITHIN_S)
+    assert err.rstrip().endswith("KeyboardInterrupt"), err
+    assert status == -signal.SIGINT
+
+
+@all_kinds
 def test_ctrl_c_that_the_program_survives(program: Any, kind: str, method: str) -> None:
     """Who was idle goes on, without a word; who ran a task tells of KeyboardInterrupt."""
     body = """

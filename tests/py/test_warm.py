@@ -318,6 +318,46 @@ def test_main_without_a_guard(tmp_path: Path) -> None:
     assert 'if __name__ == "__main__"' in ended.stderr and "--start-method fork" in ended.stderr
 
 
+def test_pools_without_a_guard(tmp_path: Path) -> None:
+    """Their main module is imported once, and complained of once: no thread of theirs is there."""
+    for pool, call in ("Pool", "map"), ("ProcessPoolExecutor", "map"):
+        ended = run(
+            tmp_path,
+            f"""
+            import leveret
+            leveret.set_start_method("warm", force=True)
+            def work(x):
+                return x
+            with leveret.{pool}(2) as pool:
+                print(list(pool.{call}(work, range(3))))
+            """,
+        )
+        assert ended.returncode == 1 and ended.stdout == ""
+        assert ended.stderr.count("An attempt has been made to start a new process before") == 1
+        assert ended.stderr.count("leveret: the main module cannot be imported") == 1
+        assert "starts threads" not in ended.stderr
+        assert "Can't get attribute 'work'" in ended.stderr
+
+
+def test_main_without_a_guard_that_starts_a_thread(tmp_path: Path) -> None:
+    """It is imported by the child alone, whose error is the import's own."""
+    ended = run(
+        tmp_path,
+        """
+        import leveret, threading
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        child = leveret.get_context("warm").Process(target=print)
+        child.start()
+        child.join()
+        print("exit code", child.exitcode)
+        """,
+    )
+    assert ended.stdout == "exit code 1\n"
+    assert "starts threads" in ended.stderr
+    assert "An attempt has been made to start a new process before" in ended.stderr
+    assert "AttributeError" not in ended.stderr
+
+
 def test_a_function_that_is_not_in_the_imported_main(tmp_path: Path) -> None:
     ended = run(
         tmp_path,
