@@ -23,7 +23,7 @@ from time import monotonic
 from . import _core, worker
 from .limits import check_arguments
 from .process import bind
-from .pump import ALONE, TOLD, UNDECODED, WATCHED, Condition, Job, Pump
+from .pump import TOLD, UNDECODED, Condition, Pump
 from .reduction import portable
 
 TYPE_CHECKING = False
@@ -31,21 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-__all__ = [
-    "ALONE",
-    "CANCEL",
-    "TIMEOUT",
-    "TOLD",
-    "WATCHED",
-    "Crew",
-    "Job",
-    "again",
-    "described",
-    "not_ours",
-]
-
-# Why a task is stopped. The worker is told by board.order().
-TIMEOUT, CANCEL = worker.TIMEOUT, worker.CANCEL
+__all__ = ["Crew", "again", "described", "not_ours"]
 
 GRACE_S = 1.0  # from the interrupt of a task to the end of its worker
 END_S = 0.5  # from SIGTERM to SIGKILL, for all workers together
@@ -265,7 +251,7 @@ class Crew(Pump):
         """Whether the task of that NUMBER will not be run: nobody had claimed it."""
         return self.board.cancel(number)
 
-    def stop(self, number: int, why: int = CANCEL) -> bool:
+    def stop(self, number: int, why: int = worker.CANCEL) -> bool:
         """Stop a task that was claimed: its result is not wanted any more, whatever it will be.
 
         It is interrupted; if that does not end it in GRACE_S, its worker is killed.
@@ -354,7 +340,7 @@ class Crew(Pump):
     def _stop_late(self, seen: tuple[Any, ...], job: Any, place: int) -> None:
         from . import faults
 
-        if self.stop(seen[3], TIMEOUT):
+        if self.stop(seen[3], worker.TIMEOUT):
             job.fail(place, faults.late(described(job, place), job.limit_of(place), seen[0]))
             self._settle(job)
 

@@ -1,7 +1,7 @@
 """ProcessPoolExecutor: the standard one, over a crew of workers and their board.
 
     submit()   a TaskFuture (leveret.futures); its task is on the board when submit() returns
-    map()      no futures: results are kept by place until the iterator comes to them
+    map()      no futures: an iterator over the results (leveret.mapped)
     workers    started as tasks come (all at once where they are forked, as in the standard
                library), not daemons; a worker's death costs the task that it ran
     options()  the same workers, under other rules: executor.options(timeout=3).submit(...)
@@ -14,7 +14,6 @@ At the interpreter's exit all staffs are closed, and waited for.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import sys
@@ -26,10 +25,10 @@ from time import monotonic
 
 from . import _core, cpus, dropin
 from .context import adopted, default_context
-from .crew import again, not_ours
-from .futures import LOST, Call, RemoteTraceback, Staff, TaskFuture, with_cause
+from .crew import not_ours
+from .futures import LOST, Call, RemoteTraceback, Staff, TaskFuture
 from .limits import check_limits, check_memory, check_threads
-from .pump import WATCHED, Failure, Many, chunks
+from .mapped import MapResults, map_tasks
 from .reduction import portable
 from .worker import let_go
 
@@ -113,154 +112,6 @@ class _Initializer:
                 let_go(error)
             _base.LOGGER.critical("Exception in initializer:", exc_info=True)
             raise
-
-
-# The results of a map().
-
-
-class _Results(Many):
-    """The results of a map(), by place, until its iterator comes to them."""
-
-    attention = WATCHED
-
-    def __init__(self, staff: Staff, function: Callable[..., Any], kind: int, rules: Rules) -> None:
-        self._staff = staff
-        self.kind, self.called = kind, function
-        self._function = _encoded(staff, function)
-        self._tasks: dict[int, Any] = {}  # arguments of those without an answer
-        self._numbers: dict[int, int] = {}  # of the same
-        self._answers: dict[int, Any] = {}  # those that the iterator has not come to
-        self._awaited = self._count = 0
-        self._iterator: weakref.ref[Any] | None = None
-        self._stops = rules.stop_running
-        self.timeout, self.retries = rules.timeout, rules.retries
-
-    @property
-    def done(self) -> bool:  # type: ignore[override]
-        """Whether what the iterator waits for is there."""
-        return self._awaited in self._answers
-
-    @property
-    def over(self) -> bool:
-        return not self._tasks
-
-    def argument_of(self, place: int) -> tuple[Any, int, Any]:
-        return self._function, self.kind, self._tasks[place]
-
-    def task_at(self, place: int) -> Any:
-        return self._tasks[place]
-
-    def moved(self, place: int, number: int) -> None:
-        self._numbers[place] = number
-
-    # --- by the crew ---------------------------------------------------------------------------
-
-    def deliver(self, place: int, value: Any) -> None:
-        self._answers[place] = value
-        self._tasks.pop(place, None)
-        self._numbers.pop(place, None)
-
-    def fail(self, place: int, error: BaseException) -> None:
-        self.deliver(place, Failure(with_cause(error)))
-
-    def give_up(self, error: BaseException) -> None:
-        for place in list(self._tasks):
-            self.fail(place, again(error))
-
-    def numbers(self) -> list[tuple[int, int]]:
-        """(place, number) of what is on the board."""
-        return list(self._numbers.items())
-
-    def cancel_place(self, place: int) -> None:
-        """Cancel that task if nobody has claimed it; the iterator is told."""
-        number = self._numbers.get(place)
-        if number is not None and self._staff.cancel(number):
-            self.fail(place, _base.CancelledError())
-            self._staff.poke(self)
-
-    # --- by the iterator -----------------------------------------------------------------------
-
-    def add(self, argument: Any) -> None:
-        """Put one more task."""
-        place, self._count = self._count, self._count + 1
-        self._tasks[place] = argument
-        if isinstance(self._function, BaseException):
-            self.fail(place, again(self._function))
-            return
-        number = self._staff.submit(self._function, self.kind, argument, self, place)
-        if number is not None and place in self._tasks:
-            self._numbers.setdefault(place, number)
-
-    def iterate(self, rest: tuple[Any, Iterator[Any]] | None, end: float | None) -> Iterator[Any]:
-        """All results in their order.
-
-        REST: a reference to the executor, and tasks of which one is put for each result taken.
-        """
-        iterator = self._iterate(rest, end)
-        self._iterator = weakref.ref(iterator, self._dropped)
-        return iterator
-
-    def _iterate(self, rest: tuple[Any, Iterator[Any]] | None, end: float | None) -> Iterator[Any]:
-        try:
-            while self._awaited < self._count:
-                if rest is not None:
-                    self._add_one_of(*rest)
-                yield self._next(end)
-        finally:
-            self._cancel()
-
-    def _add_one_of(self, executor: Callable[[], Any], tasks: Iterator[Any]) -> None:
-        if owner := executor():
-            for task in itertools.islice(tasks, 1):
-                owner._ready_staff()
-                self.add(task)
-
-    def _next(self, end: float | None) -> Any:
-        if not self.done:
-            self._staff.wait_for(self, None if end is None else end - monotonic())
-        if not self.done:
-            raise TimeoutError
-        answer = self._answers.pop(self._awaited)
-        self._awaited += 1
-        if type(answer) is Failure:
-            try:
-                raise answer.error
-            finally:
-                del answer, self
-        return answer
-
-    def _cancel(self) -> None:
-        """Nobody wants the rest."""
-        for place, number in self.numbers():
-            if self._staff.cancel(number) or (self._stops and self._staff.stop(number)):
-                self.deliver(place, None)
-        self._staff.poke(self)
-
-    def _dropped(self, _: object) -> None:
-        """Nobody will take the results any more; the tasks go on, as in the standard library."""
-        if not self.over:
-            with contextlib.suppress(RuntimeError):  # no more threads, at the interpreter's exit
-                self._staff.tell(self)
-
-
-def _encoded(staff: Staff, function: Callable[..., Any]) -> Any:
-    """FUNCTION for the board; or why it cannot be sent, which its tasks are told."""
-    try:
-        return staff.function(function)
-    except Exception as error:
-        return error
-
-
-def _tasks_of(iterables: tuple[Iterable[Any], ...], chunksize: int) -> tuple[int, Iterator[Any]]:
-    """What kind of tasks a map() has, and their arguments."""
-    if len(iterables) == 1:
-        items, kinds = iter(*iterables), (_core.ITEM, _core.CHUNK)
-    else:
-        items, kinds = zip(*iterables), (_core.STAR, _core.STARCHUNK)  # noqa: B905 - as map()
-    return (kinds[0], items) if chunksize == 1 else (kinds[1], chunks(items, chunksize))
-
-
-# The executor.
 
 
 class _Manager:
@@ -402,12 +253,12 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else timeout + monotonic()
-        kind, tasks = _tasks_of(iterables, chunksize)
+        kind, tasks = map_tasks(iterables, chunksize)
         first = list(itertools.islice(tasks, 1))
         if not first:
             nothing: Iterator[Any] = _chain(())  # a generator, as there
             return nothing
-        results = _Results(self._ready_staff(), fn, kind, rules)
+        results = MapResults(self._ready_staff(), fn, kind, rules)
         iterator = results.iterate(None if buffersize is None else (weakref.ref(self), tasks), end)
         for task in itertools.islice(itertools.chain(first, tasks), buffersize):
             results.add(task)

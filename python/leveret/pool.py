@@ -22,7 +22,7 @@ from multiprocessing.pool import ThreadPool
 
 from . import cpus, dropin, progress
 from .context import default_context
-from .crew import ALONE, WATCHED, Crew
+from .crew import Crew
 from .jobs import (
     APPLY,
     WHOLE,
@@ -34,6 +34,7 @@ from .jobs import (
     Stream,
 )
 from .limits import check_arguments, check_limits, check_memory, check_threads
+from .pump import ALONE, WATCHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -49,7 +49,7 @@ __all__ = [
 ALONE, WATCHED, TOLD = 0, 1, 2
 
 # What an event with a job is; otherwise its task failed.
-GOOD, UNDECODED = 0, 2
+VALUE, UNDECODED = _core.VALUE, _core.UNDECODED
 
 _names = itertools.count(1)
 
@@ -381,7 +381,7 @@ class Pump:
         if job is None:
             self._hear(place, what, value)
             return
-        if what == GOOD:
+        if what == VALUE:
             job.deliver(place, value)
         else:
             job.fail(place, self.revived(value, job, place))

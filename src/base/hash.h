@@ -2,7 +2,6 @@
 #ifndef LVRI_BASE_HASH_H
 #define LVRI_BASE_HASH_H
 
-#include <stddef.h>
 #include <stdint.h>
 
 /* Spreads the bits of x over the whole word (the finalizer of MurmurHash3, public domain). */
@@ -15,15 +14,6 @@ static inline uint64_t lvri_hash_u64(uint64_t x) {
 /* A hash of what h stands for, followed by x: the order counts. */
 static inline uint64_t lvri_hash_mix(uint64_t h, uint64_t x) {
   return lvri_hash_u64(h * 0x9e3779b97f4a7c15ULL + x);
-}
-
-/* FNV-1a, for short strings of bytes. */
-static inline uint64_t lvri_hash_bytes(const void *data, size_t bytes) {
-  const unsigned char *at = data;
-  uint64_t h = 0xcbf29ce484222325ULL;
-  for (size_t i = 0; i < bytes; i++)
-    h = (h ^ at[i]) * 0x100000001b3ULL;
-  return h;
 }
 
 #endif

@@ -286,49 +286,6 @@ static PyObject *proc_poll(PyObject *Py_UNUSED(module), PyObject *args) {
   return await(&mortal, LVRI_TRY_ONCE);
 }
 
-PyDoc_STRVAR(proc_set_status_doc,
-             "proc_set_status($module, child, status, /)\n--\n\n"
-             "Say how a child that was reaped has ended.");
-
-static PyObject *proc_set_status(PyObject *Py_UNUSED(module), PyObject *args) {
-  unsigned long long child;
-  int status;
-  lvr_session *session = lvri_session();
-
-  if (session == NULL || !PyArg_ParseTuple(args, "Ki:proc_set_status", &child, &status))
-    return NULL;
-  int known = lvr_proc_set_status(session, child, status);
-
-  (void)known; /* the first word counts */
-  Py_RETURN_NONE;
-}
-
-PyDoc_STRVAR(proc_is_alive_doc,
-             "proc_is_alive($module, proc_id, /)\n--\n\n"
-             "Whether that process is born and not over.");
-
-static PyObject *proc_is_alive(PyObject *Py_UNUSED(module), PyObject *arg) {
-  lvr_session *session = lvri_session();
-  lvr_proc_id id;
-
-  if (session == NULL || id_of(arg, &id) < 0) return NULL;
-  return PyBool_FromLong(lvr_proc_is_alive(session, id));
-}
-
-PyDoc_STRVAR(proc_parent_doc,
-             "proc_parent($module, /)\n--\n\n"
-             "The process id of this process's parent in the session; 0 if it has none.");
-
-static PyObject *proc_parent(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
-  lvr_session *session = lvri_session();
-  struct lvr_proc_info info;
-
-  if (session == NULL) return NULL;
-  int code = lvr_proc_info(session, lvr_proc_self(session), &info);
-
-  return PyLong_FromUnsignedLongLong(code < 0 ? 0 : info.parent);
-}
-
 PyDoc_STRVAR(proc_die_with_doc,
              "proc_die_with($module, parent, /)\n--\n\n"
              "Kill this process as soon as that one is over.");
@@ -546,10 +503,7 @@ static PyMethodDef birth_functions[] = {
     {"proc_drop_task", proc_drop_task, METH_O, proc_drop_task_doc},
     {"proc_wait", proc_wait, METH_VARARGS, proc_wait_doc},
     {"proc_poll", proc_poll, METH_VARARGS, proc_poll_doc},
-    {"proc_set_status", proc_set_status, METH_VARARGS, proc_set_status_doc},
     {"proc_signal", proc_signal, METH_VARARGS, proc_signal_doc},
-    {"proc_is_alive", proc_is_alive, METH_O, proc_is_alive_doc},
-    {"proc_parent", proc_parent, METH_NOARGS, proc_parent_doc},
     {"proc_die_with", proc_die_with, METH_O, proc_die_with_doc},
     {"die_with_parent", die_with_parent, METH_O, die_with_parent_doc},
     {"at_parents_death", at_parents_death, METH_O, at_parents_death_doc},

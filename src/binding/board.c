@@ -292,14 +292,6 @@ static PyObject *board_look(PyObject *self, PyObject *arg) {
   return row_as_tuple(&row, pid_of(row.worker));
 }
 
-static PyObject *board_is_over(PyObject *self, PyObject *arg) {
-  struct lvri_board_object *object = lvri_board_any(self);
-  uint32_t row;
-
-  if (object == NULL || parse_row(object, arg, &row) < 0) return NULL;
-  return PyBool_FromLong(lvr_board_is_over(object->board, row));
-}
-
 static PyObject *board_over(PyObject *self, PyObject *Py_UNUSED(none)) {
   struct lvri_board_object *object = lvri_board_any(self);
   PyObject *list = object == NULL ? NULL : PyList_New(0);
@@ -552,8 +544,6 @@ static PyMethodDef board_methods[] = {
     {"find", board_find, METH_O, find_doc},
     {"strike", board_strike, METH_O, strike_doc},
     {"look", board_look, METH_O, look_doc},
-    {"is_over", board_is_over, METH_O,
-     "is_over($self, row, /)\n--\n\nWhether a row's worker is over and has to be buried."},
     {"over", board_over, METH_NOARGS,
      "over($self, /)\n--\n\nThe rows whose workers are over and have to be buried."},
     {"settle", board_settle, METH_O, settle_doc},

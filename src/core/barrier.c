@@ -232,7 +232,7 @@ int lvr_barrier_wait_until(struct lvr_barrier_ticket *t, int64_t deadline_ns) {
   lvr_session *s = t->barrier->handle.session;
   _Atomic uint32_t *word = &view_of(t->barrier).shm->ba_generation;
   if (t->node == 0) return -EINVAL;
-  if (deadline_ns > 0) (void)lvri_spin(s, word, t->generation);
+  if (deadline_ns > 0) (void)lvri_spin(word, t->generation);
   for (bool late = false;;) {
     lvr_proc_id watch = 0;
     bool full = false;

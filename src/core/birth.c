@@ -132,7 +132,7 @@ bool lvr_zygote_is_ready(const lvr_zygote *z) {
 }
 
 bool lvr_zygote_watches(const lvr_zygote *z) {
-  int32_t pid = atomic_load_explicit(&z->desk->zd_pid, memory_order_relaxed);
+  int32_t pid = (int32_t)lvri_load_relaxed_u32(&z->desk->zd_pid);
   return lvri_os_pid() == z->maker || (pid != 0 && lvri_os_parent_pid() == pid);
 }
 
@@ -183,7 +183,7 @@ static int wait_a_while(lvr_zygote *z, lvr_proc_id child, int64_t deadline_ns, i
 }
 
 static int why_withdrawn(const lvr_zygote *z) {
-  int32_t code = atomic_load_explicit(&z->desk->zd_refused, memory_order_acquire);
+  int32_t code = (int32_t)lvri_load_acquire_u32(&z->desk->zd_refused);
   return code ? code : -ESRCH;
 }
 

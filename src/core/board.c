@@ -14,8 +14,7 @@ static void describe(struct lvr_board *b, struct lvri_handle *h) {
   (void)pthread_mutex_init(&b->putting, NULL);
 }
 
-/* Once: a second attach finds the handle in use. In the mutex, for two threads may attach at once.
- * */
+/* Once: a second attach finds the handle in use. In the mutex: two threads may attach at once. */
 static struct lvr_board *ready(struct lvri_handle *h) {
   struct lvr_board *b = (struct lvr_board *)(void *)h;
   lvri_session_lock(h->session);

@@ -145,7 +145,6 @@ static bool is_abandoned(const struct waiting *w) {
 
 /* Watches for a moment before a sleep, in place of those who sleep already. */
 static bool spin(struct waiting *w) {
-  lvr_session *s = w->channel->handle->session;
   uint32_t count = lvri_load_relaxed_u32(w->count);
   if (w->is_there(w)) return true;
   if (lvri_load_relaxed_u32(w->bell) & LVRI_BELL_SLEEPER) {
@@ -153,7 +152,7 @@ static bool spin(struct waiting *w) {
     w->took_bell = true;
   }
   LVR_CRASHPOINT("channel.wait.spins");
-  bool changed = lvri_spin_for(s, w->count, count, SPIN_PAUSES);
+  bool changed = lvri_spin_for(w->count, count, SPIN_PAUSES);
   if (changed && w->took_bell) (void)arm(w->bell);
   return changed;
 }
@@ -243,7 +242,7 @@ bool lvri_channel_spin(struct lvri_channel *c) {
   struct waiting w = for_message(c, 0);
   uint32_t count = lvri_load_relaxed_u32(w.count);
   if (is_readable(&w)) return true;
-  return lvri_spin_for(c->handle->session, w.count, count, SPIN_PAUSES) && is_readable(&w);
+  return lvri_spin_for(w.count, count, SPIN_PAUSES) && is_readable(&w);
 }
 
 int lvri_channel_wait_since_until(struct lvri_channel *c, uint32_t mark, int64_t deadline_ns) {

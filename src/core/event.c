@@ -73,7 +73,7 @@ int lvr_event_wait_since_until(lvr_event *e, uint32_t mark, int64_t deadline_ns)
     if (deadline_ns <= 0) return -ETIMEDOUT; /* only a look: nobody need wake us */
     if (!spun) {
       spun = true;
-      if (lvri_spin(e->handle.session, word_of(e), word)) continue;
+      if (lvri_spin(word_of(e), word)) continue;
     }
     int error = sleep_on(e, word, deadline_ns);
     if (error) return error;

@@ -13,13 +13,12 @@
 
 #define GROW_LEAST_PAGES 16U
 #define GROW_MOST_PAGES  4096U
-#define BIN_WALK \
-  32 /* runs of about the right length that are looked at before a longer one is cut */
-#define WARM_WALK       32   /* the youngest warm runs, which are looked at for one that fits */
-#define WARM_SHARE      8U   /* of a small arena's pages at most one in so many is warm */
-#define TRIM_MOST_PAGES 256U /* 16 MiB: what the guard is held for */
-#define WORD_BITS       64U
-#define SLAB_ROOM       ((uint32_t)(LVRI_PAGE_BYTES - sizeof(struct lvri_slab)))
+#define BIN_WALK         32   /* runs of about that length, looked at before a longer one is cut */
+#define WARM_WALK        32   /* the youngest warm runs, which are looked at for one that fits */
+#define WARM_SHARE       8U   /* of a small arena's pages at most one in so many is warm */
+#define TRIM_MOST_PAGES  256U /* 16 MiB: what the guard is held for */
+#define WORD_BITS        64U
+#define SLAB_ROOM        ((uint32_t)(LVRI_PAGE_BYTES - sizeof(struct lvri_slab)))
 
 /* Multiples of 64; each but the first few as large as its number to a slab allows. */
 static const uint32_t class_bytes[LVRI_HEAP_CLASSES] = {

@@ -105,7 +105,7 @@ static int sleep_on(struct lvr_lock *l, uint64_t own, uint64_t word, int64_t dea
 
 /* Spins while the lock is in use, now and then; not once we have slept, and not for ever. */
 static bool spin_on(struct lvr_lock *l, uint64_t word, unsigned *tries) {
-  return ++*tries <= SPIN_TRIES && lvri_spin(l->handle.session, futex_half(l), (uint32_t)word);
+  return ++*tries <= SPIN_TRIES && lvri_spin(futex_half(l), (uint32_t)word);
 }
 
 /* Before the next sleep: since when have we slept in vain? */

@@ -71,12 +71,17 @@ int lvr_proc_adopt(lvr_session *s, lvr_proc_id prepared) {
   return lvri_session_become(s, prepared);
 }
 
+/* Its parent does not want to know how it ended. */
+static void unwatch_locked(struct lvri_arena *a, struct lvri_slot *slot) {
+  uint32_t flags = lvri_load_relaxed_u32(&slot->sl_flags) & ~LVR_PROC_WATCHED;
+  lvri_set32_shared(a, lvri_arena_guard(a), &slot->sl_flags, flags);
+}
+
 static int withdraw_locked(struct lvri_arena *a, lvr_proc_id id) {
   struct lvri_slot *slot = lvri_slot_of(a, id);
   int error = need_embryo(slot);
   if (error) return error;
-  uint32_t flags = lvri_load_relaxed_u32(&slot->sl_flags) & ~LVR_PROC_WATCHED;
-  lvri_set32_shared(a, lvri_arena_guard(a), &slot->sl_flags, flags);
+  unwatch_locked(a, slot);
   lvri_set32_shared(a, lvri_arena_guard(a), &slot->sl_state, LVRI_SLOT_OVER);
   LVR_CRASHPOINT("process.withdraw.over");
   return 0;
@@ -177,8 +182,7 @@ static int forget_locked(lvr_session *s, lvr_proc_id id) {
   struct lvri_slot *slot = lvri_slot_of(a, id);
   if (!slot) return -ESRCH;
   if (slot->sl_parent != lvri_session_self(s)) return -EPERM;
-  uint32_t flags = lvri_load_relaxed_u32(&slot->sl_flags) & ~LVR_PROC_WATCHED;
-  lvri_set32_shared(a, lvri_arena_guard(a), &slot->sl_flags, flags);
+  unwatch_locked(a, slot);
   (void)lvri_slot_free_locked(a, slot);
   LVR_CRASHPOINT("process.forget.unwatched");
   return 0;

@@ -13,8 +13,7 @@ static struct lvr_queue_shm *shm_of(const struct lvr_queue *q) {
   return (struct lvr_queue_shm *)(void *)q->handle.object;
 }
 
-/* Once: a second attach finds the handle in use. In the mutex, for two threads may attach at once.
- * */
+/* Once: a second attach finds the handle in use. In the mutex: two threads may attach at once. */
 static struct lvr_queue *ready(struct lvri_handle *h) {
   struct lvr_queue *q = (struct lvr_queue *)(void *)h;
   lvri_session_lock(h->session);
@@ -103,8 +102,7 @@ void lvri_queue_close(struct lvri_handle *h) {
   lvri_doorbell_close(&((struct lvr_queue *)(void *)h)->channel);
 }
 
-/* --- what is done ------------------------------------------------------------------------------
- * */
+/* --- what is done ---------------------------------------------------------------------------- */
 
 static bool is_joinable(const struct lvr_queue_shm *shm) {
   return shm->qu_channel.ch_flags & LVRI_CHANNEL_COUNTED;
@@ -193,8 +191,7 @@ int lvr_queue_join_until(lvr_queue *q, int64_t deadline_ns, uint32_t *ret_lost) 
   return error;
 }
 
-/* --- for kinds.c -------------------------------------------------------------------------------
- * */
+/* --- for kinds.c ----------------------------------------------------------------------------- */
 
 /* A receiver is dead: what it had not called done is lost, but for what others called done in its
  * place. */

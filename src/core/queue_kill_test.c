@@ -3,7 +3,6 @@
  *
  * LVRI_SECONDS says how long each test kills (2), LVRI_SEED what is chosen. */
 #include "core/queue_test.h"
-#include "core/slots.h"
 
 enum { LIVES = 8192, PUTS = 4096, SIDE = 2, BATCH = 16, CALM_BOUND = 20000 };
 
@@ -151,11 +150,7 @@ static void settle_accounts(struct house *h) {
 
 /* Children that were killed before they knew who they are: old enough to be given up. */
 static void give_up_the_unborn(struct house *h) {
-  for (uint32_t i = 1; i <= lvri_slots_of(&h->s->arena)->st_count; i++) {
-    struct lvri_slot *slot = lvri_slot_at(&h->s->arena, i);
-    if (lvri_load_relaxed_u32(&slot->sl_state) == LVRI_SLOT_EMBRYO)
-      slot->sl_prepared_ns -= 2 * (uint64_t)LVRI_EMBRYO_AGE_NS;
-  }
+  fixture_age_embryos(h->s);
   check_session(h->s);
 }
 

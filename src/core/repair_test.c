@@ -126,17 +126,6 @@ static void repair(void *argument) {
   CHECK(lvr_repair(state->s) >= 0);
 }
 
-/* Embryos of forks that a death has interrupted: age them, and they go. */
-static void age_embryos(lvr_session *s) {
-  for (uint32_t i = 1; i <= lvri_slots_of(&s->arena)->st_count; i++) {
-    struct lvri_slot *slot = lvri_slot_at(&s->arena, i);
-    if (lvri_load_relaxed_u32(&slot->sl_state) != LVRI_SLOT_EMBRYO) continue;
-    if (lvri_load_relaxed_u32(&slot->sl_flags) & LVRI_PROC_FORKING)
-      slot->sl_prepared_ns -= 2 * (uint64_t)LVRI_EMBRYO_AGE_NS;
-  }
-  CHECK(lvr_repair(s) >= 0);
-}
-
 static void tear_down(void *argument) {
   struct state *state = argument;
   lvri_object_detach(state->h);
@@ -151,7 +140,8 @@ static void check_nothing_left(void *argument, bool done) {
   struct state *state = argument;
   (void)done;
   fixture_check(state->s);
-  age_embryos(state->s);
+  fixture_age_embryos(state->s);
+  CHECK(lvr_repair(state->s) >= 0);
   struct lvr_session_stats stats = fixture_stats(state->s);
   CHECK_INT(stats.slots_running, 1);
   CHECK_INT(stats.slots_embryo + stats.slots_over + stats.slots_kept, 0);
@@ -308,7 +298,8 @@ static void await_children(lvr_session *s) {
 static void check_gifts(void *argument, bool done) {
   const struct state *state = argument;
   await_children(state->s);
-  age_embryos(state->s);
+  fixture_age_embryos(state->s);
+  CHECK(lvr_repair(state->s) >= 0);
   await_children(state->s); /* who was just in time */
   CHECK(lvr_repair(state->s) >= 0);
   check_nothing_left(argument, done);

@@ -170,7 +170,7 @@ static int acquire_slowly(lvr_semaphore *m, bool hold, int64_t deadline_ns) {
     if (deadline_ns <= 0) return -ETIMEDOUT; /* it is only tried: nobody need wake us */
     if (!spun) {
       spun = true;
-      if (lvri_spin(m->handle.session, futex_half(lvri_semaphore_shm(m)), (uint32_t)word)) continue;
+      if (lvri_spin(futex_half(lvri_semaphore_shm(m)), (uint32_t)word)) continue;
     }
     error = sleep_on(m, word, deadline_ns);
     if (error) return error;

@@ -39,15 +39,6 @@ static void repair(void *argument) {
   CHECK(lvr_repair(state->s) >= 0);
 }
 
-/* An embryo whose making or fork a death has interrupted goes by its age. */
-static void age_embryos(lvr_session *s) {
-  for (uint32_t i = 1; i <= lvri_slots_of(&s->arena)->st_count; i++) {
-    struct lvri_slot *slot = lvri_slot_at(&s->arena, i);
-    if (lvri_load_relaxed_u32(&slot->sl_flags) & LVRI_PROC_FORKING)
-      slot->sl_prepared_ns -= 2 * (uint64_t)LVRI_EMBRYO_AGE_NS;
-  }
-}
-
 /* A reference that travelled when its sender died goes on travelling. */
 static void end_travels(struct state *state) {
   const struct lvri_object_shm *object = state->h[0]->object;
@@ -62,7 +53,7 @@ static void check(void *argument, bool done) {
   (void)done;
   fixture_check(state->s);
   end_travels(state);
-  age_embryos(state->s);
+  fixture_age_embryos(state->s);
   repair(state);
   struct lvr_session_stats stats = fixture_stats(state->s);
   CHECK_INT(stats.slots_running, 1);

@@ -42,7 +42,7 @@ static void receive(const struct lvri_spare *spare, struct lvri_request *ret_req
 }
 
 static void take_card(struct lvri_card *card, lvr_proc_id child) {
-  atomic_store_explicit(&card->zc_child, child, memory_order_relaxed);
+  lvri_store_relaxed_u64(&card->zc_child, child);
   /* Pairs with the zygote's look at its cards. */
   while (!change(card, LVRI_CARD_IDLE, LVRI_CARD_TAKEN) &&
          !change(card, LVRI_CARD_LEAVE, LVRI_CARD_TAKEN)) {

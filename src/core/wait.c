@@ -76,12 +76,11 @@ static void note_luck(bool lucky) {
     lvri_store_relaxed_u32(&luck, now - 1);
 }
 
-bool lvri_spin(lvr_session *s, _Atomic uint32_t *word, uint32_t expected) {
-  return lvri_spin_for(s, word, expected, SPIN_PAUSES);
+bool lvri_spin(const _Atomic uint32_t *word, uint32_t expected) {
+  return lvri_spin_for(word, expected, SPIN_PAUSES);
 }
 
-bool lvri_spin_for(lvr_session *s, _Atomic uint32_t *word, uint32_t expected, unsigned pauses) {
-  (void)s;
+bool lvri_spin_for(const _Atomic uint32_t *word, uint32_t expected, unsigned pauses) {
   if (!worth_trying()) return false;
   for (unsigned i = 0; i < pauses; i++) {
     lvri_cpu_relax();

@@ -53,10 +53,10 @@ int lvri_wait_aside(lvr_session *s, _Atomic uint32_t *word, uint32_t expected, l
 /* Watches *word for a moment, in the hope that it changes before a sleep would have begun. True: it
  * is not `expected` any more. Adaptive, and never longer than a couple of microseconds; at once
  * false where this process has one processor only, or where spinning has not helped lately. */
-bool lvri_spin(lvr_session *s, _Atomic uint32_t *word, uint32_t expected);
+bool lvri_spin(const _Atomic uint32_t *word, uint32_t expected);
 
 /* The same with a patience of so many pauses, some 25 to 45 ns each. */
-bool lvri_spin_for(lvr_session *s, _Atomic uint32_t *word, uint32_t expected, unsigned pauses);
+bool lvri_spin_for(const _Atomic uint32_t *word, uint32_t expected, unsigned pauses);
 
 /* Wakes at most `count` of those who sleep on word; how many there were. */
 int lvri_wake(_Atomic uint32_t *word, int count);

@@ -56,11 +56,11 @@ static uint32_t state_of(const struct lvri_card *card) {
 }
 
 static int32_t pid_of(const struct lvri_card *card) {
-  return atomic_load_explicit(&card->zc_pid, memory_order_relaxed);
+  return (int32_t)lvri_load_relaxed_u32(&card->zc_pid);
 }
 
 static void free_card(struct lvri_card *card) {
-  atomic_store_explicit(&card->zc_pid, 0, memory_order_relaxed);
+  lvri_store_relaxed_u32(&card->zc_pid, 0);
   lvri_store_release_u32(&card->zc_state, LVRI_CARD_FREE);
 }
 
@@ -79,8 +79,8 @@ static int make_room(struct stock *k) {
 /* Who the spare of this card has become; false while it is nobody. */
 static bool find_child(struct stock *k, const struct lvri_card *card, struct child *ret_child) {
   struct lvr_proc_info info;
-  lvr_proc_id id = atomic_load_explicit(&card->zc_child, memory_order_relaxed);
   if (state_of(card) != LVRI_CARD_TAKEN) return false;
+  lvr_proc_id id = lvri_load_relaxed_u64(&card->zc_child);
   if (lvr_proc_info(k->z->session, id, &info) < 0 || info.pid != pid_of(card)) return false;
   *ret_child = (struct child){.id = id,
                               .parent = info.parent,
@@ -214,7 +214,7 @@ static int make_spare(struct stock *k, struct lvri_card *card, struct lvr_birth 
   if (pid < 0)
     free_card(card);
   else
-    atomic_store_explicit(&card->zc_pid, pid, memory_order_relaxed);
+    lvri_store_relaxed_u32(&card->zc_pid, (uint32_t)pid);
   return pid < 0 ? pid : 0;
 }
 
@@ -230,7 +230,7 @@ static void refuse(const struct stock *k, int32_t code) {
   int fds[LVRI_LINK_FDS];
   unsigned n_fds;
 
-  atomic_store_explicit(&k->z->desk->zd_refused, code, memory_order_release);
+  lvri_store_release_u32(&k->z->desk->zd_refused, (uint32_t)code);
   for (;;) {
     n_fds = 0;
     request.zr_mark = 0;
@@ -416,6 +416,6 @@ int lvr_zygote_serve(lvr_zygote *z, const struct lvr_zygote_service *service,
   if (error) return error;
   take_signals(&stock);
   lvri_os_pages_tie();
-  atomic_store_explicit(&z->desk->zd_pid, lvri_os_pid(), memory_order_relaxed);
+  lvri_store_relaxed_u32(&z->desk->zd_pid, (uint32_t)lvri_os_pid());
   return serve(&stock, ret_birth);
 }

@@ -35,7 +35,7 @@ enum lvri_card_state {
  *              once it has come as far as waiting */
 struct lvri_card {
   _Atomic uint32_t zc_state;
-  _Atomic int32_t zc_pid;
+  _Atomic uint32_t zc_pid;
   _Atomic uint64_t zc_child;
   _Atomic uint32_t zc_waits;
   uint32_t zc_pad;
@@ -59,9 +59,9 @@ _Static_assert(sizeof(struct lvri_card) == 24, "layout");
 struct lvri_desk_shm {
   uint32_t zd_magic;
   _Atomic uint32_t zd_ready;
-  _Atomic int32_t zd_pid;
+  _Atomic uint32_t zd_pid;
   _Atomic uint32_t zd_lost;
-  _Atomic int32_t zd_refused;
+  _Atomic uint32_t zd_refused; /* a negative errno */
   _Atomic uint32_t zd_n_runs;
   _Atomic uint32_t zd_retired;
   uint32_t zd_pad[9];

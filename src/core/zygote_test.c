@@ -473,7 +473,7 @@ static uint32_t cards(const struct house *h, enum lvri_card_state state) {
 static void kill_spares(const struct house *h) {
   for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++) {
     const struct lvri_card *card = &h->z->desk->zd_cards[i];
-    int32_t pid = atomic_load(&card->zc_pid);
+    int32_t pid = (int32_t)lvri_load_relaxed_u32(&card->zc_pid);
     if (pid && lvri_load_acquire_u32(&card->zc_state) == LVRI_CARD_IDLE) (void)kill(pid, SIGKILL);
   }
 }

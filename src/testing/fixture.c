@@ -1,5 +1,6 @@
 #include "testing/fixture.h"
 
+#include "core/slots.h"
 #include "testing/test.h"
 
 lvr_session *fixture_small_session(uint32_t max_processes) {
@@ -28,6 +29,15 @@ struct lvr_session_stats fixture_stats(lvr_session *s) {
   struct lvr_session_stats stats;
   CHECK_INT(lvr_session_stats(s, &stats), 0);
   return stats;
+}
+
+void fixture_age_embryos(lvr_session *s) {
+  for (uint32_t i = 1; i <= lvri_slots_of(&s->arena)->st_count; i++) {
+    struct lvri_slot *slot = lvri_slot_at(&s->arena, i);
+    if (lvri_load_relaxed_u32(&slot->sl_state) != LVRI_SLOT_EMBRYO) continue;
+    if (lvri_load_relaxed_u32(&slot->sl_flags) & LVRI_PROC_FORKING)
+      slot->sl_prepared_ns -= 2 * (uint64_t)LVRI_EMBRYO_AGE_NS;
+  }
 }
 
 void fixture_check(lvr_session *s) { CHECK_INT(lvr_session_check(s), 0); }

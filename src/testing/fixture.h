@@ -23,6 +23,10 @@ lvr_proc_id fixture_prepare(lvr_session *s);
 
 struct lvr_session_stats fixture_stats(lvr_session *s);
 
+/* Embryos of forks that a death has interrupted are as old as they need be to go with the next
+ * repair. */
+void fixture_age_embryos(lvr_session *s);
+
 /* Everything is in order. */
 void fixture_check(lvr_session *s);
 

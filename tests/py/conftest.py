@@ -2,6 +2,8 @@
 
 Everything is counted before and after each test. What comes to life once and stays (the zygote with
 its spares, the standard library's forkserver and resource tracker) does so before the first one.
+
+The fixtures of more than one file are here, too: forked workers, and what they wait for.
 """
 
 import gc
@@ -11,12 +13,12 @@ import pathlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-SETTLE_S = (
-    5.0  # for the kernel to take down what has ended, and for the zygote to fork its next spare
-)
+# For the kernel to take down what has ended, and for the zygote to fork its next spare.
+SETTLE_S = 5.0
 
 # Of session_stats(): what may not grow. Free slots, bytes and committed bytes may.
 COUNTED = (
@@ -169,3 +171,27 @@ def nothing_left(request: pytest.FixtureRequest, helpers_are_up: None) -> Iterat
     left = settled(grown)
     if left:
         pytest.fail(f"the test left behind: {left}", pytrace=False)
+
+
+@pytest.fixture
+def pool() -> Iterator[Any]:
+    import leveret
+
+    with leveret.get_context("fork").Pool(2) as pool:
+        yield pool
+    pool.join()
+
+
+@pytest.fixture
+def executor() -> Iterator[Any]:
+    from executors import forking
+
+    with forking() as executor:
+        yield executor
+
+
+@pytest.fixture
+def gate(tmp_path: pathlib.Path) -> Any:
+    from executors import Gate
+
+    return Gate(tmp_path)

@@ -1,29 +1,43 @@
-"""Board, Function and Batch: tasks to workers and results back, and what goes wrong on the way.
+"""Board, Function and Batch: tasks to workers and results back."""
 
-Most tests have the owner work, too, once the board is closed: `alone()`. Where processes are
-wanted, workers are bare forks, as `forked.py` makes them, or leveret's processes.
-"""
-
-import contextlib
 import functools
 import gc
 import importlib.util
-import itertools
 import os
 import pickle
 import random
-import resource
 import signal
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import leveret
 import pytest
-from forked import Child, Thread, in_child, say, until
+from boards import (
+    MIB,
+    Calling,
+    Mine,
+    Tracked,
+    add,
+    alone,
+    boom,
+    call_hook,
+    calling,
+    concatenate,
+    fail,
+    finished,
+    one,
+    results_of,
+    same,
+    square,
+    told,
+    unsendable,
+    work,
+    workers,
+)
+from forked import PATIENCE_S, Child, Thread, in_child, say, until
 from leveret import _core
 from leveret._core import (
     APPLY,
@@ -33,7 +47,6 @@ from leveret._core import (
     READY,
     STAR,
     STARCHUNK,
-    UNDECODED,
     UNFIT,
     VALUE,
     Batch,
@@ -41,107 +54,7 @@ from leveret._core import (
     Function,
 )
 
-MIB = 1 << 20
-PATIENCE_S = 20.0
-KILLS = int(os.environ.get("LEVERET_KILLS", "20"))
-
 methods = pytest.mark.parametrize("method", ["fork", "warm", "spawn"])
-
-
-def square(x: Any) -> Any:
-    return x * x
-
-
-def add(x: Any, y: Any, *, z: Any = 0) -> Any:
-    return x + y + z
-
-
-def concatenate(x: Any, y: Any) -> Any:
-    return x + y
-
-
-def same(x: Any) -> Any:
-    return x
-
-
-def boom(x: Any) -> Any:
-    raise ValueError(f"boom {x}")
-
-
-def fail(error: BaseException) -> Any:
-    return type(error).__name__, str(error)
-
-
-def unsendable(error: BaseException, value: Any) -> Any:
-    return "unsendable", type(error).__name__, str(error), type(value).__name__
-
-
-def work(board: Board, row: int = 0, workers: int = 1, **kwargs: Any) -> str:
-    """What a worker does."""
-    board.enlist(row)
-    board.ready(os.getpid())
-    return board.work(fail, unsendable, workers=workers, **kwargs)
-
-
-def alone(board: Board) -> list[Any]:
-    """This process is the worker: it does all that there is. What is told of it."""
-    board.close()
-    board.enlist(0)
-    assert board.work(fail, unsendable) == "closed"
-    return told(board)
-
-
-def told(board: Board) -> list[Any]:
-    events = board.take()
-    while more := board.take():
-        events += more
-    return events
-
-
-def one(function: Callable[..., Any], kind: int, argument: Any) -> Any:
-    """(what, value) of one task."""
-    board, job = Board(1), object()
-    board.put(Function(function), kind, argument, job, 7)
-    [event] = alone(board)
-    assert event[:2] == (job, 7)
-    return event[2:]
-
-
-@contextlib.contextmanager
-def workers(board: Board, count: int, method: str = "fork", **kwargs: Any) -> Iterator[list[Any]]:
-    """Workers in rows 0.., until the board is closed and empty; and they are buried."""
-    context = leveret.get_context(method)
-    processes = [
-        context.Process(target=work, args=(board, row, count), kwargs=kwargs)
-        for row in range(count)
-    ]
-    for process in processes:
-        process.start()
-    try:
-        yield processes
-    finally:
-        board.close()
-        for process in processes:
-            process.join(PATIENCE_S)
-            process.kill()
-            process.join()
-            process.close()
-
-
-def results_of(board: Board, count: int) -> list[Any]:
-    """Wait for as many events of tasks; those of rows are left out."""
-    found: list[Any] = []
-    while len(found) < count:
-        assert board.wait(PATIENCE_S)
-        found += [event for event in board.take() if event[0] is not None]
-    return found
-
-
-def finished(board: Board, batch: Batch) -> Any:
-    while batch.left:
-        assert board.wait(PATIENCE_S)
-        board.take()
-    return batch.results
 
 
 # What is done with a task
@@ -323,305 +236,6 @@ def test_a_function_that_cloudpickle_sends(monkeypatch: pytest.MonkeyPatch) -> N
     assert in_child(send_by_cloudpickle) == ((VALUE, [6, 7]), 5)
 
 
-# What cannot be sent
-
-
-class Unpicklable:
-    def __reduce__(self) -> Any:
-        raise LookupError("not me")
-
-
-class Undecodable:
-    def __init__(self, code: str = "1 // 0") -> None:
-        self.code = code
-
-    def __reduce__(self) -> Any:
-        return eval, (self.code,)
-
-
-def make_unpicklable(_: Any) -> Any:
-    return Unpicklable()
-
-
-def make_undecodable(_: Any) -> Any:
-    return Undecodable()
-
-
-def test_a_function_that_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cloudpickle", None)
-    with pytest.raises((AttributeError, pickle.PicklingError), match="lambda"):
-        Function(lambda: 0)
-    with pytest.raises(LookupError, match="not me"):
-        Function(functools.partial(same, Unpicklable()))
-
-
-def test_arguments_that_cannot_be_sent() -> None:
-    board, batch = Board(1), Batch(6)
-    with pytest.raises(LookupError, match="not me"):
-        board.put(Function(square), ITEM, Unpicklable(), "job")
-    assert board.outstanding() == 0 == board.waiting()
-    failures = board.put_many(
-        Function(square), ITEM, [1, Unpicklable(), 2, b"", Unpicklable()], batch, place=1
-    )
-    assert [place for place, _ in failures] == [2, 5]
-    assert {type(error) for _, error in failures} == {LookupError}
-    assert board.outstanding() == 3 == board.waiting()
-    assert alone(board) == []
-    assert batch.results == [None, 1, None, 4, None, None]
-    assert [(place, what) for place, what in batch.failures] == [
-        (4, ("TypeError", "can't multiply sequence by non-int of type 'bytes'"))
-    ]
-    assert batch.left == 3
-
-
-def test_an_interrupt_while_arguments_are_sent_comes_out() -> None:
-    class Interrupting:
-        def __reduce__(self) -> Any:
-            raise KeyboardInterrupt
-
-    board, batch = Board(1), Batch(3)
-    with pytest.raises(KeyboardInterrupt):
-        board.put_many(Function(square), ITEM, [1, Interrupting(), 2], batch)
-    assert board.outstanding() == 1
-
-
-def test_a_board_that_is_closed_while_arguments_are_sent() -> None:
-    """Each of them is put or told of."""
-    board, batch = Board(1), Batch(4)
-    Calling.hooks = (board.close, int)
-    try:
-        failures = board.put_many(Function(square), ITEM, [3, Calling(), 2, 1], batch)
-    finally:
-        Calling.hooks = (int, int)
-    assert [place for place, _ in failures] == [1, 2, 3]
-    assert {str(error) for _, error in failures} == {"cannot put a task: the board is closed"}
-    assert alone(board) == [] and batch.results[0] == 9 and batch.left == 3
-
-
-def put_without_memory() -> Any:
-    limit_files()
-    board, batch = Board(1), Batch(3)
-    with pytest.raises(MemoryError, match="cannot put a message into shared memory"):
-        board.put(Function(same), ITEM, bytes(600 * MIB), "job")
-    failures = board.put_many(Function(same), ITEM, [1, bytes(600 * MIB), 3], batch)
-    assert [(place, type(error)) for place, error in failures] == [(1, MemoryError)]
-    alone(board)
-    return batch.results, batch.left
-
-
-def limit_files() -> None:
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, MIB))
-
-
-def test_an_argument_that_there_is_no_memory_for() -> None:
-    assert in_child(put_without_memory) == ([1, None, 3], 1)
-
-
-def work_without_memory(board: Board) -> str:
-    limit_files()
-    return work(board)
-
-
-def test_a_result_that_there_is_no_memory_for() -> None:
-    board, batch = Board(1), Batch(3)
-    board.put_many(Function(bytes), ITEM, [3, 600 * MIB, 4], batch)
-    with Child(work_without_memory, board) as child:
-        assert finished(board, batch) == [bytes(3), None, bytes(4)]
-        board.close()
-        assert child.result() == "closed"
-    [(place, (how, name, _, kind))] = batch.failures
-    assert (place, how, name, kind) == (1, "unsendable", "MemoryError", "bytes")
-
-
-def test_results_that_cannot_be_sent() -> None:
-    assert one(make_unpicklable, ITEM, 0) == (
-        FAILED,
-        ("unsendable", "LookupError", "not me", "Unpicklable"),
-    )
-
-
-def test_arguments_and_results_that_cannot_be_decoded() -> None:
-    what, (name, _) = one(same, ITEM, Undecodable())
-    assert (what, name) == (FAILED, "ZeroDivisionError")
-    what, error = one(make_undecodable, ITEM, 0)
-    assert what == UNDECODED and type(error) is ZeroDivisionError
-    board, batch = Board(1), Batch(3)
-    board.put_many(Function(make_undecodable), ITEM, range(3), batch)
-    alone(board)
-    assert [place for place, _ in batch.failures] == [0, 1, 2] and batch.left == 0
-    assert {type(error) for _, error in batch.failures} == {ZeroDivisionError}
-
-
-def test_what_cannot_be_decoded_may_be_told_apart() -> None:
-    """From what the task raises; there is one place for the function, and one for the argument."""
-    board = Board(1)
-    for place, (function, argument) in enumerate(
-        [(same, Undecodable()), (boom, 1), (Undecodable(), 1), (make_unpicklable, 1)]
-    ):
-        board.put(Function(function), ITEM, argument, told, place)
-    board.close()
-    board.enlist(0)
-    board.work(fail, unsendable, undecodable=lambda error: ("undecodable", type(error).__name__))
-    assert [event[3][0] for event in board.take()] == [
-        "undecodable",
-        "ValueError",
-        "undecodable",
-        "unsendable",
-    ]
-
-
-def test_jobs_that_nobody_has_any_more() -> None:
-    board, jobs = Board(1), [object(), object()]
-    assert board.dropped() == []
-    for job in jobs:
-        board.drop(job)
-    assert board.wait(PATIENCE_S) is False  # it was interrupted, as is the next one that watches
-    assert board.watch(PATIENCE_S) is False
-    with Child(drop_there, board) as child:
-        assert child.result() == 2
-    assert board.dropped() == jobs
-    assert board.dropped() == []
-
-
-def drop_there(board: Board) -> int:
-    """In a forked child, which has what was dropped before: nothing is noted, nobody woken."""
-    board.drop("of the child")
-    return len(board.dropped())
-
-
-def test_a_weak_reference_drops_a_job() -> None:
-    """No byte code runs in between, which an exception of a signal handler could end."""
-    board, held = Board(1), Tracked()
-    watch = Thread(board.watch, PATIENCE_S)
-    reference = weakref.ref(held, board.drop)
-    del held
-    assert watch.result() is False
-    assert board.dropped() == [reference]
-
-
-def test_a_function_that_cannot_be_decoded() -> None:
-    what, value = one(Undecodable(), ITEM, 0)
-    assert (what, value[0]) == (FAILED, "ZeroDivisionError")
-
-
-def test_a_large_function_that_is_gone() -> None:
-    """Its tasks were given up."""
-    board = Board(1)
-    number = board.put(Function(functools.partial(concatenate, bytes(5000))), ITEM, b"", "job")
-    assert board.strike(number)
-    gc.collect()
-    assert alone(board) == []
-
-
-# What a task raises
-
-
-def exit_it(x: Any) -> None:
-    sys.exit(x)
-
-
-def interrupt_it(x: Any) -> None:
-    raise KeyboardInterrupt(x)
-
-
-def test_whatever_a_task_raises_is_its_own() -> None:
-    assert one(exit_it, ITEM, 3) == (FAILED, ("SystemExit", "3"))
-    assert one(interrupt_it, ITEM, 3) == (FAILED, ("KeyboardInterrupt", "3"))
-
-
-def test_what_fail_raises_comes_out_of_work() -> None:
-    board = Board(1)
-    number = board.put(Function(boom), ITEM, 0, "job")
-    board.put(Function(boom), ITEM, 1, "job")
-    board.enlist(0)
-
-    def broken(_: Any) -> Any:
-        raise RuntimeError("broken")
-
-    with pytest.raises(RuntimeError, match="broken"):
-        board.work(broken, unsendable)
-    with pytest.raises(RuntimeError, match="it has to end"):
-        board.work(fail, unsendable)
-    assert board.running() is None
-    assert board.look(0)[1:4] == (number, 1, number)  # type: ignore[index]
-
-
-def test_a_task_that_is_told_of_does_not_run_any_more() -> None:
-    """A signal handler that asks while fail() runs is to leave it alone."""
-    board, running = Board(1), []
-
-    def asking(*_: Any) -> Any:
-        running.append(board.running())
-
-    for function in (boom, make_unpicklable):
-        board.put(Function(function), ITEM, 0, "job")
-    board.close()
-    board.enlist(0)
-    assert board.work(asking, asking) == "closed"
-    assert running == [None, None]
-    assert told(board) == [("job", 0, FAILED, None)] * 2
-
-
-def kill_me() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Killing:
-    def __reduce__(self) -> Any:
-        return kill_me, ()
-
-
-def make_killing(_: Any) -> Any:
-    return KillingWhenPickled()
-
-
-class KillingWhenPickled:
-    def __reduce__(self) -> Any:
-        kill_me()
-
-
-@pytest.mark.parametrize("way", ["argument", "function", "result"])
-def test_a_death_while_something_is_decoded_or_encoded_is_the_tasks(way: str) -> None:
-    board = Board(1)
-    function = {"argument": same, "function": Killing(), "result": make_killing}[way]
-    board.put(Function(square), ITEM, 3, "first")
-    number = board.put(Function(function), ITEM, Killing() if way == "argument" else 0, "job")
-    with Child(work, board) as child:
-        assert results_of(board, 1) == [("first", 0, VALUE, 9)]
-        assert board.watch(PATIENCE_S)
-        os.waitpid(child.pid, 0)
-        child._over = True
-    board.settle(0)
-    assert told(board) == []
-    assert board.bury(0)[1:4] == (number, 1, number)
-
-
-def test_work_within_a_task_is_refused() -> None:
-    board = Board(1)
-    board.put(Function(call), ITEM, 0, "job")
-    with calling(lambda: board.work(fail, unsendable)):
-        [(_, _, what, (name, text))] = alone(board)
-    assert (what, name) == (FAILED, "RuntimeError") and "works on this board already" in text
-
-
-hook: list[Callable[[], Any]] = []
-
-
-@contextlib.contextmanager
-def calling(function: Callable[[], Any]) -> Iterator[None]:
-    """What call() does in this process."""
-    hook.append(function)
-    try:
-        yield
-    finally:
-        hook.clear()
-
-
-def call(_: Any) -> Any:
-    return hook[-1]()
-
-
 # Who is told
 
 
@@ -630,14 +244,6 @@ def test_a_batch_is_told_of_once() -> None:
     board.put_many(Function(square), ITEM, range(100), batch)
     assert alone(board) == [batch]
     assert batch.left == 0
-
-
-class Mine(Batch):
-    """A class of a program's."""
-
-    def __init__(self, count: int, name: str) -> None:
-        super().__init__(count)
-        self.name = name
 
 
 def test_a_batch_that_wants_to_be_told_of_each() -> None:
@@ -758,203 +364,6 @@ def test_a_job_that_puts_when_it_is_let_go() -> None:
     assert alone(board) == [("next", 0, VALUE, 0)] * 100
 
 
-# Code that runs meanwhile
-
-
-class Calling:
-    """Calls hooks when it is pickled and when it is unpickled."""
-
-    hooks: tuple[Callable[[], object], Callable[[], object]] = (int, int)
-
-    def __reduce__(self) -> Any:
-        self.hooks[0]()
-        return called, ()
-
-
-def called() -> str:
-    Calling.hooks[1]()
-    return "called"
-
-
-def test_code_of_an_argument_that_calls_the_board() -> None:
-    board, function = Board(1), Function(same)
-    inner: list[Any] = []
-
-    def pickled() -> None:
-        inner.append(board.put(function, ITEM, len(inner), "inner", len(inner)))
-
-    def unpickled() -> None:
-        inner.append(board.take())
-
-    Calling.hooks = (pickled, unpickled)
-    batch = Batch(5)
-    try:
-        assert board.put_many(function, ITEM, [0, 1, Calling(), 3, 4], batch) == []
-        board.close()
-        board.enlist(0)
-        assert board.work(fail, unsendable) == "closed"
-        events = told(board)
-    finally:
-        Calling.hooks = (int, int)
-    assert batch.results == [0, 1, "called", 3, 4]
-    assert events.count(batch) + inner[-1].count(batch) == 1
-    told_of = [event for event in events + inner[-1] if event is not batch]
-    assert told_of == [("inner", 0, VALUE, 0)]
-
-
-def test_a_result_whose_code_takes() -> None:
-    board, batch = Board(1), Batch(300)
-    nested: list[Any] = []
-    Calling.hooks = (int, lambda: nested.append(board.take()))
-    try:
-        for place in range(300):
-            board.put(Function(make_calling), ITEM, place, batch, place)
-        assert alone(board).count(batch) + sum(e.count(batch) for e in nested) == 1
-    finally:
-        Calling.hooks = (int, int)
-    assert batch.results == ["called" if n % 7 == 0 else n for n in range(300)]
-
-
-def make_calling(x: int) -> Any:
-    return Calling() if x % 7 == 0 else x
-
-
-def test_a_result_whose_code_strikes_it_out() -> None:
-    board = Board(1)
-    number = board.put(Function(make_calling), ITEM, 0, "job")
-    Calling.hooks = (int, lambda: board.strike(number))
-    try:
-        assert alone(board) == []
-    finally:
-        Calling.hooks = (int, int)
-
-
-def test_a_signal_handler_that_raises_while_results_are_decoded() -> None:
-    """Nothing is lost, and nothing told twice. Who raised is seen by decoding again."""
-    board, batch = Board(1), Batch(3)
-    jobs = ["a", "b"]
-    interrupts = itertools.chain([True, False, False, True], itertools.repeat(False))
-
-    def interrupt() -> None:
-        if next(interrupts):
-            raise KeyboardInterrupt
-
-    Calling.hooks = (int, interrupt)
-    try:
-        function = Function(make_calling)
-        board.put(function, ITEM, 1, "a")
-        board.put_many(function, ITEM, [0, 1, 7], batch)
-        board.put(function, ITEM, 2, "b")
-        board.close()
-        board.enlist(0)
-        board.work(fail, unsendable)
-        for _ in range(2):
-            with pytest.raises(KeyboardInterrupt):
-                board.take()
-            assert board.wait(0)
-        events = told(board)
-    finally:
-        Calling.hooks = (int, int)
-    assert [e for e in events if e is not batch] == [("a", 0, VALUE, 1), ("b", 0, VALUE, 2)]
-    assert events.count(batch) == 1 and batch.results == ["called", 1, "called"]
-    assert jobs == ["a", "b"] and not board.wait(0)
-
-
-def test_a_result_that_interrupts_whenever_it_is_decoded() -> None:
-    board = Board(1)
-    board.put(Function(make_interrupting), ITEM, 0, "job")
-    board.put(Function(square), ITEM, 3, "next")
-    board.close()
-    board.enlist(0)
-    board.work(fail, unsendable)
-    [(_, _, what, error), event] = board.take()
-    assert what == UNDECODED and type(error) is KeyboardInterrupt
-    assert event == ("next", 0, VALUE, 9)
-
-
-class Interrupting:
-    """Raises when it is unpickled; by no eval(), for that changes how the interpreter ends."""
-
-    def __reduce__(self) -> Any:
-        return interrupt_it, (0,)
-
-
-def make_interrupting(_: Any) -> Any:
-    return Interrupting()
-
-
-def test_memory_that_is_short_while_results_are_taken() -> None:
-    """Whatever allocation fails, each result is told once."""
-    testcapi = pytest.importorskip("_testcapi")
-    function, late = Function(same), 0
-    for late in range(60):
-        board, batch = Board(1), Batch(70)
-        board.put(function, ITEM, 1.5, "a", 5)
-        board.put_many(function, ITEM, [str(n) for n in range(70)], batch)
-        board.put(Function(boom), ITEM, 7, "b")
-        board.close()
-        board.enlist(0)
-        board.work(fail, unsendable)
-        events: Any = None
-        testcapi.set_nomemory(late, late + 1)
-        try:
-            events = board.take()
-        except MemoryError:
-            pass
-        finally:
-            testcapi.remove_mem_hooks()
-        events = (events or []) + told(board)
-        undecoded = [e for e in events if e is not batch and e[2] == UNDECODED]
-        assert [e[:2] for e in events if e is not batch] == [("a", 5), ("b", 0)]
-        assert events.count(batch) >= 1 and batch.left == 0
-        assert len(undecoded) + len(batch.failures) <= 1
-        assert board.outstanding() == 0
-
-
-def test_memory_that_is_short_while_tasks_are_put() -> None:
-    testcapi = pytest.importorskip("_testcapi")
-    function, arguments = Function(same), [*range(70), bytes(2000)]
-    for late in range(60):
-        board, batch, failures, raised = Board(1), Batch(71), [], False
-        testcapi.set_nomemory(late, late + 1)
-        try:
-            failures = board.put_many(function, ITEM, arguments, batch)
-        except MemoryError:
-            raised = True
-        finally:
-            testcapi.remove_mem_hooks()
-        assert board.outstanding() == board.waiting()
-        assert board.outstanding() + len(failures) == 71 or raised
-        alone(board)
-        assert batch.left == len(failures) or raised
-
-
-def test_threads_that_put_and_take_at_once() -> None:
-    board, function = Board(2), Function(same)
-    batches = [Batch(2000) for _ in range(3)]
-    arguments = [bytes(MIB + 1) if n % 1000 == 7 else n for n in range(2000)]
-
-    def put(batch: Batch) -> None:
-        for begin in range(0, 2000, 200):
-            board.put_many(function, ITEM, arguments[begin : begin + 100], batch, begin)
-            for place in range(begin + 100, begin + 200):
-                board.put(function, ITEM, arguments[place], batch, place)
-
-    def take() -> None:
-        while any(batch.left for batch in batches):
-            assert board.wait(PATIENCE_S) or not any(batch.left for batch in batches)
-            board.take()
-        board.interrupt()
-
-    with workers(board, 2):
-        threads = [Thread(put, batch) for batch in batches] + [Thread(take) for _ in range(2)]
-        for thread in threads:
-            thread.result()
-    for batch in batches:
-        assert batch.results == arguments and batch.failures == []
-    assert board.outstanding() == 0
-
-
 # Workers
 
 
@@ -975,7 +384,7 @@ def test_ready_and_unfit() -> None:
 def test_rows() -> None:
     board = Board(2)
     assert board.look(0) is None and board.over() == []
-    for call in (board.look, board.is_over, board.settle, board.bury, board.enlist):
+    for call in (board.look, board.settle, board.bury, board.enlist):
         with pytest.raises(IndexError, match="no row 2 on a board of 2"):
             call(2)
         with pytest.raises((OverflowError, TypeError)):
@@ -1022,9 +431,9 @@ def test_a_row_tells_what_its_worker_does_and_did() -> None:
         assert looked[5:] == (1, 0)
         board.order(1, number, 3)
         assert board.look(1)[6] == 3 << 32 | number  # type: ignore[index]
-        assert not board.is_over(1) and not board.watch(0)
+        assert board.over() == [] and not board.watch(0)
     assert board.watch(PATIENCE_S) and board.wait(PATIENCE_S)
-    assert board.is_over(1) and board.over() == [1]
+    assert board.over() == [1]
     board.settle(1)
     assert board.take() == [("a", 0, VALUE, 1)]
     buried = board.bury(1)
@@ -1057,7 +466,7 @@ def test_most_and_between() -> None:
 
 
 def test_cancelled_tasks_are_not_run() -> None:
-    board, function, ran = Board(1), Function(call), []
+    board, function, ran = Board(1), Function(call_hook), []
     numbers = [board.put(function, ITEM, n, n) for n in range(4)]
     numbers.append(board.put(function, ITEM, bytes(MIB), 4))
     assert board.cancel(numbers[1]) and board.cancel(numbers[3]) and board.cancel(numbers[4])
@@ -1076,119 +485,11 @@ def test_orders_and_what_runs() -> None:
     assert board.ordered() == (0, 0) and board.running() is None
     board = Board(1)
     board.order(0, 5, 2)
-    number = board.put(Function(call), ITEM, 0, "job")
+    number = board.put(Function(call_hook), ITEM, 0, "job")
     with calling(lambda: (board.running(), board.ordered(), in_child(board.running))):
         [(_, _, _, value)] = alone(board)
     assert value == (number, (5, 2), None)
     assert board.running() is None
-
-
-# Memory
-
-
-class Tracked:
-    """Something that is counted while it lives, here."""
-
-    alive = 0
-
-    def __init__(self, *payload: Any) -> None:
-        self.payload = payload
-        Tracked.alive += 1
-
-    def __del__(self) -> None:
-        Tracked.alive -= 1
-
-    def __reduce__(self) -> Any:
-        return Tracked, self.payload
-
-
-def count_alive(_: Any) -> int:
-    return Tracked.alive
-
-
-def test_nothing_of_a_task_is_kept_when_it_is_done() -> None:
-    board, batch = Board(1), Batch(6)
-    counts: list[int] = []
-    for place, (function, kind, argument) in enumerate(
-        [
-            (same, ITEM, Tracked()),
-            (boom, ITEM, Tracked(bytes(2 * MIB))),
-            (same, CHUNK, [Tracked(), Tracked()]),
-            (same, STAR, (Tracked(),)),
-            (same, APPLY, ((Tracked(),), {})),
-            (square, ITEM, 5),
-        ]
-    ):
-        board.put(Function(function), kind, argument, batch, place)
-        del argument
-    gc.collect()
-    assert Tracked.alive == 0
-    board.close()
-    board.enlist(0)
-    board.work(fail, unsendable, between=lambda: counts.append(Tracked.alive))
-    assert counts == [0] * 6
-    assert board.take() == [batch]
-
-
-def test_items_of_a_chunk_go_one_by_one() -> None:
-    board, batch = Board(1), Batch(1)
-    board.put(Function(count_alive), CHUNK, [Tracked() for _ in range(4)], batch)
-    alone(board)
-    assert batch.results == [[4, 3, 2, 1]]
-
-
-def test_a_board_in_a_circle_is_collected() -> None:
-    def circle() -> Any:
-        board, batch = Board(1), Mine(3, "mine")
-        batch.board = board  # type: ignore[attr-defined]
-        board.put_many(Function(functools.partial(same, bytes(5000))), ITEM, [bytes(MIB)], batch)
-        return weakref.ref(batch)
-
-    before = _core.session_stats()["objects"]
-    ref = circle()
-    assert _core.session_stats()["objects"] == before + 3
-    gc.collect()
-    assert ref() is None
-    assert _core.session_stats()["objects"] == before
-
-
-def test_results_and_events_that_nobody_took_go_with_the_board() -> None:
-    board, batch = Board(1), Batch(2)
-    interrupts = iter([True])
-
-    def interrupt() -> None:
-        if next(interrupts, False):
-            raise KeyboardInterrupt
-
-    before = _core.session_stats()["objects"]
-    board.put_many(Function(same), ITEM, [bytes(MIB), 1], batch)
-    board.put(Function(make_calling), ITEM, 0, board)
-    board.put(Function(same), ITEM, bytes(MIB), "job")
-    board.close()
-    board.enlist(0)
-    board.work(fail, unsendable)
-    Calling.hooks = (int, interrupt)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            board.take()
-    finally:
-        Calling.hooks = (int, int)
-    del board
-    gc.collect()
-    assert _core.session_stats()["objects"] == before - 1
-
-
-def test_references() -> None:
-    board, batch, argument = Board(1), Batch(100), object()
-    function = Function(square)
-    before = sys.getrefcount(argument), sys.getrefcount(function), sys.getrefcount(batch)
-    board.put_many(function, ITEM, range(100), batch)
-    failures = board.put_many(function, ITEM, [argument], "job")
-    alone(board)
-    del failures
-    gc.collect()
-    after = sys.getrefcount(argument), sys.getrefcount(function), sys.getrefcount(batch)
-    assert after == before
 
 
 # Waiting
@@ -1374,120 +675,6 @@ def test_a_worker_that_is_stopped_as_it_claims_holds_up_one_thread(what: str) ->
             if waits:
                 break
         assert waits
-
-
-# Deaths
-
-
-def maybe_die(x: int) -> int:
-    if x % 97 == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return x * x
-
-
-class Crew:
-    """What a pool does with workers that die: every task is told of once."""
-
-    def __init__(self, size: int) -> None:
-        self.board, self.size = Board(size), size
-        self.children: list[Child | None] = [None] * size
-        self.died: list[int] = []
-        self.again: list[int] = []
-        for row in range(size):
-            self.start(row)
-
-    def start(self, row: int) -> None:
-        self.children[row] = Child(work, self.board, row, self.size)
-        until(lambda: self.board.look(row) is not None)
-
-    def bury(self, row: int) -> None:
-        child = self.children[row]
-        assert child is not None
-        with child:
-            pass
-        self.board.settle(row)
-        self.board.take()
-        _, first, count, running, *_ = self.board.bury(row)
-        for number in range(first, first + count):
-            whose = self.board.find(number)
-            if whose is None:
-                continue
-            (self.died if number == running else self.again).append(whose[1])
-            assert self.board.strike(number)
-        self.start(row)
-
-    def bury_all(self) -> None:
-        for row in self.board.over():
-            self.bury(row)
-
-    def kill(self, row: int) -> None:
-        child = self.children[row]
-        assert child is not None
-        child.kill()
-
-    def end(self) -> None:
-        self.bury_all()
-        self.board.close()
-        for child in self.children:
-            assert child is not None
-            with child:
-                child.result()
-
-
-@pytest.mark.timeout(120)
-def test_workers_that_kill_themselves() -> None:
-    crew, count = Crew(2), 1000
-    batch = Batch(count)
-    function = Function(maybe_die)
-    crew.board.put_many(function, ITEM, range(count), batch)
-    while batch.left:
-        assert crew.board.wait(PATIENCE_S)
-        crew.board.take()
-        crew.bury_all()
-        for place in crew.died:
-            batch.results[place] = "died"
-        batch.left -= len(crew.died)
-        for place in crew.again:
-            crew.board.put(function, ITEM, place, batch, place)
-        crew.died, crew.again = [], []
-    crew.end()
-    assert batch.results == ["died" if x % 97 == 5 else x * x for x in range(count)]
-    assert crew.board.outstanding() == 0
-
-
-def slowly_same(x: Any) -> Any:
-    if x == 5:
-        time.sleep(0.001)  # claims are small
-    return x
-
-
-@pytest.mark.timeout(60 + 5 * KILLS)
-def test_workers_killed_at_random() -> None:
-    """Whatever they were about: what they had claimed is done by others, and all is told once."""
-    seed = int(os.environ.get("LEVERET_SEED", random.SystemRandom().randrange(1 << 32)))
-    print(f"seed {seed}")
-    chooser = random.Random(seed)
-    crew, function, ran, count = Crew(2), Function(slowly_same), 0, 300
-    for kill in range(KILLS):
-        kinds = [6, bytes(2000), bytes(10_000), *[5] * chooser.randrange(2)]
-        arguments = [chooser.choice(kinds) for _ in range(count)]
-        batch, at, victim = Batch(count), chooser.randrange(count), chooser.randrange(2)
-        crew.board.put_many(function, ITEM, arguments, batch)
-        while batch.left:
-            if batch.left <= count - at:
-                crew.kill(victim)
-                at = count
-            assert crew.board.wait(PATIENCE_S)
-            crew.board.take()
-            crew.bury_all()
-            for place in crew.died + crew.again:
-                crew.board.put(function, ITEM, arguments[place], batch, place)
-            ran += len(crew.died)
-            crew.died, crew.again = [], []
-        assert batch.results == arguments, kill
-        assert crew.board.outstanding() == 0 == crew.board.waiting()
-    print(f"{ran} tasks ran when their workers were killed")
-    crew.end()
 
 
 # Bad input

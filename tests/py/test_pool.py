@@ -48,13 +48,6 @@ def any_pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
     pool.join()
 
 
-@pytest.fixture
-def pool() -> Iterator[Pool]:
-    with leveret.get_context("fork").Pool(2) as pool:
-        yield pool
-    pool.join()
-
-
 # As it is there.
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import leveret
@@ -23,13 +23,6 @@ pytestmark = [
     # The standard library's, of a fork beside threads: a pool forks when a worker has died.
     pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
 ]
-
-
-@pytest.fixture
-def pool() -> Iterator[Pool]:
-    with leveret.get_context("fork").Pool(2) as pool:
-        yield pool
-    pool.join()
 
 
 # Progress.

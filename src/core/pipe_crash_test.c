@@ -1,0 +1,120 @@
+/* A process that uses pipes, or repairs them, is killed at every step of it. */
+#include "core/pipe_test.h"
+
+static void crash_setup(void *state) {
+  struct fixture *f = state;
+  *f = pipe_of(true);
+  put(f->first, 1);
+  put(f->second, 2);
+  (void)fileno_of(f->first);
+}
+
+/* Everything that a process does with a pipe of its own, and with one that others have. */
+static void crash_action(void *state) {
+  struct fixture *f = state;
+  lvr_pipe *first, *second;
+  CHECK_INT(lvr_pipe_create(f->s, false, &first, &second), 0);
+  (void)fileno_of(first);
+  put(second, 3);
+  CHECK_INT(get(first), 3);
+  put(second, 4);
+  lvr_pipe_detach(first);
+  lvr_pipe_detach(second);
+  lvr_pipe_detach(f->first);
+  CHECK_INT(get(f->second), 1);
+  put(f->second, 5);
+  lvr_pipe_detach(f->second);
+}
+
+static void crash_recover(void *state) {
+  struct fixture *f = state;
+  CHECK(lvr_repair(f->s) >= 0);
+}
+
+/* What the child put is there or not; what it was about to get, too; then the end, when we have
+ * given back what we have. */
+static void crash_check(void *state, bool done) {
+  struct fixture *f = state;
+  uint32_t value;
+  int fd = fileno_of(f->first);
+  CHECK_INT(lvr_session_check(f->s), 0);
+  CHECK_INT(get(f->first), 2);
+  int error = try_get(f->first, &value);
+  CHECK(error == 0 ? value == 5 : error == -ETIMEDOUT && !done);
+  CHECK_INT(try_get(f->first, &value), -ETIMEDOUT);
+  CHECK(!polls(fd));
+  error = try_get(f->second, &value);
+  CHECK(error == -ETIMEDOUT || (error == 0 && value == 1 && !done));
+  put(f->second, 6);
+  CHECK(polls(fd));
+  CHECK_INT(get(f->first), 6);
+  lvr_pipe_detach(f->second);
+  f->second = NULL;
+  CHECK(polls(fd));
+  check_end(f->first);
+}
+
+static void crash_teardown(void *state) { leave(state); }
+
+static const struct crash_scenario pipe_scenario = {
+    "pipe",      sizeof(struct fixture), crash_setup, crash_action, crash_recover,
+    crash_check, crash_teardown};
+
+TEST_WITHIN(killed_at_every_step, 120) {
+  struct crash_tally tally = crash_run(&pipe_scenario);
+  printf("%llu deaths\n", (unsigned long long)tally.deaths);
+}
+
+TEST_WITHIN(repairers_killed_at_every_step, 240) {
+  struct crash_tally tally = crash_run_repairer(&pipe_scenario, 40);
+  printf("%llu repairers\n", (unsigned long long)tally.repairer_deaths);
+}
+
+/* The child is the last to have the other end, and dies closing it, or before: the reader, who
+ * sleeps in poll(2), is told. */
+static void closing_setup(void *state) {
+  struct fixture *f = state;
+  *f = pipe_of(true);
+  CHECK_INT(lvr_pipe_send(f->second, f->ref), 0); /* it travels to the child */
+  lvr_pipe_detach(f->second);
+  f->second = NULL;
+  (void)fileno_of(f->first);
+}
+
+static void closing_action(void *state) {
+  struct fixture *f = state;
+  lvr_pipe *second;
+  CHECK_INT(lvr_pipe_attach(f->s, f->ref, &second), 0);
+  lvr_pipe_detach(f->first);
+  lvri_store_release_u32(f->step, 1);
+  lvr_pipe_detach(second);
+}
+
+static void closing_check(void *state, bool done) {
+  struct fixture *f = state;
+  (void)done;
+  if (lvri_load_acquire_u32(f->step) == 0) return; /* it travels still, or the child had it */
+  int64_t begin_ns = lvri_os_now_ns();
+  while (lvr_pipe_wait_until(f->first, 0) == -ETIMEDOUT)
+    CHECK(polls_within(fileno_of(f->first), 10000));
+  CHECK(lvri_os_now_ns() - begin_ns < SEC);
+  check_end(f->first);
+}
+
+static void closing_teardown(void *state) {
+  struct fixture *f = state;
+  int error = lvr_object_unsend(f->s, f->ref);
+  CHECK(error == 0 || error == -EINVAL || error == -ESTALE);
+  leave(f);
+  test_unshare(f->ref, sizeof(*f->ref));
+}
+
+TEST_WITHIN(killed_while_closing, 120) {
+  static const struct crash_scenario scenario = {
+      "closing", sizeof(struct fixture), closing_setup,   closing_action,
+      NULL,      closing_check,          closing_teardown};
+  (void)crash_run(&scenario);
+  (void)crash_run(&pipe_scenario);
+  CHECK_INT(crash_unvisited("pipe."), 0);
+  CHECK_INT(crash_unvisited("doorbell.ring."), 0);
+}

@@ -1,0 +1,96 @@
+"""Sizes: large messages and many of them, and where there is too little memory."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+from forked import in_child
+from leveret import _core
+from leveret.queues import Queue
+from queued import MIB, drained
+
+
+def memory_for(mib: int) -> bool:
+    with open("/proc/meminfo") as file:
+        free = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
+    return free > mib << 10
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mib", [1, 100, 1024])
+def test_large_messages(mib: int) -> None:
+    if not memory_for(5 * mib + 1024):
+        pytest.skip("too little memory")
+    queue = Queue()
+    size = mib * MIB
+    message = bytearray(size)
+    message[::4096] = bytes(range(256)) * (size // 4096 // 256)
+    queue.put(message)
+    queue.put("next")
+    got = queue.get()
+    assert got == message and type(got) is bytearray
+    assert queue.get() == "next"
+
+
+def test_a_million_messages_are_as_good_as_ten() -> None:
+    queue = Queue()
+    before = _core.session_stats()["bytes"]
+    queue.put_many(range(200_000))
+    assert queue.qsize() == 200_000
+    used = _core.session_stats()["bytes"] - before
+    assert used < 40 * 200_000
+    expected = 0
+    while not queue.empty():
+        got = queue.get_many()
+        assert got == list(range(expected, expected + len(got)))
+        expected += len(got)
+    assert expected == 200_000
+    assert _core.session_stats()["bytes"] - before < 200_000
+
+
+TOO_LARGE = """
+import leveret
+queue = leveret.Queue()
+queue.put("before")
+message = bytearray(700 << 20)
+for obj in (message, [message, 1], {"a": message}):
+    try:
+        queue.put(obj)
+    except MemoryError as error:
+        print("MemoryError", queue.qsize())
+    else:
+        queue.get_many()
+queue.put("after")
+print(queue.get(), queue.get(), queue.qsize(), leveret._core.session_stats()["objects"])
+leveret._core.session_check()
+"""
+
+
+@pytest.mark.skipif(
+    "asan" in os.environ.get("LD_PRELOAD", ""),
+    reason="AddressSanitizer reserves 14 TiB of addresses",
+)
+def test_a_message_that_is_larger_than_memory_is_a_memory_error() -> None:
+    command = ["bash", "-c", 'ulimit -v 1200000; exec "$0" -c "$1"', sys.executable, TOO_LARGE]
+    done = subprocess.run(command, text=True, capture_output=True, check=False, timeout=50)
+    assert done.stdout.split("\n") == [*["MemoryError 1"] * 3, "before after 0 1", ""], done.stderr
+
+
+def test_no_room_for_files_is_a_memory_error() -> None:
+    """`ulimit -f`, and the limit of a container: the arena cannot grow."""
+    queue = Queue()
+
+    def put_too_much() -> int:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, MIB))
+        queue.put("before")
+        with pytest.raises(MemoryError):
+            queue.put(bytes(600 * MIB))
+        queue.put("after")
+        return queue.qsize()
+
+    assert in_child(put_too_much) == 2
+    assert drained(queue) == ["before", "after"]
