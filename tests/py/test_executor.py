@@ -23,7 +23,7 @@ from typing import Any
 
 import leveret
 import pytest
-from forked import PATIENCE_S, Child, until
+from forked import PATIENCE_S, Child, in_thread, until
 from leveret import cpus
 from leveret.executor import ProcessPoolExecutor
 from leveret.futures import TaskFuture
@@ -442,6 +442,26 @@ def test_one_of_many_cancels_wins(executor: ProcessPoolExecutor, gate: Gate) -> 
         answers = [threads.submit(future.cancel) for future in futures for _ in range(4)]
     assert all(answer.result() for answer in answers)
     assert sorted(map(id, called)) == sorted(map(id, futures))
+    gate.open()
+
+
+def test_a_cancel_beside_one_that_has_not_told_yet(
+    executor: ProcessPoolExecutor, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate.occupy(executor), gate.occupy(executor)
+    told: list[TaskFuture] = []
+    tell = TaskFuture._cancel
+
+    def tell_late(future: TaskFuture) -> None:
+        told.append(future)
+        if len(told) == 1:
+            assert in_thread(future.cancel)
+        tell(future)
+
+    monkeypatch.setattr(TaskFuture, "_cancel", tell_late)
+    waiting = executor.submit(square, 3)
+    assert waiting.cancel()
+    assert told == [waiting]
     gate.open()
 
 
