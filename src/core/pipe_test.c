@@ -158,6 +158,47 @@ TEST(ends_with_the_process) { check_ending(true, 0); }
 TEST(ends_with_the_killed) { check_ending(true, SIGKILL); }
 TEST(ends_with_the_killed_who_never_wrote) { check_ending(false, SIGKILL); }
 
+static void write_and_leave(void *argument) {
+  struct fixture *f = argument;
+  lvr_pipe_detach(f->first);
+  put(f->second, 1);
+  lvr_pipe_detach(f->second);
+  (void)lvri_fetch_add_acq_rel_u32(f->step, 1);
+  await_u32(f->step, 3);
+}
+
+static void only_have_it(void *argument) {
+  struct fixture *f = argument;
+  lvr_pipe_detach(f->first);
+  (void)lvri_fetch_add_acq_rel_u32(f->step, 1);
+  for (;;)
+    (void)pause();
+}
+
+/* The reader watches him, and the last end is a dead one's. A child that is not born yet keeps the
+ * reader from watching everybody. */
+TEST(ends_though_who_wrote_last_lives_on) {
+  struct fixture f = pipe_of(true);
+  lvr_proc_id embryo;
+  CHECK_INT(lvr_proc_prepare(f.s, 0, &embryo), 0);
+  pid_t writer = test_fork(write_and_leave, &f), other = test_fork(only_have_it, &f);
+  await_u32(f.step, 2);
+  CHECK_INT(get(f.first), 1);
+  lvr_pipe_detach(f.second);
+  f.second = NULL;
+  pid_t reader = test_fork(read_to_the_end, &f);
+  await_u32(f.step + 1, 1);
+  await_asleep(reader);
+  int64_t begin_ns = lvri_os_now_ns();
+  test_kill(other);
+  CHECK_INT(test_join(reader), 0);
+  CHECK(lvri_os_now_ns() - begin_ns < 20 * LVRI_RELOOK_NS * TEST_SLOWNESS);
+  (void)lvri_fetch_add_acq_rel_u32(f.step, 1);
+  CHECK_INT(test_join(writer), 0);
+  CHECK_INT(lvr_proc_withdraw(f.s, embryo), 0);
+  leave(&f);
+}
+
 /* Whoever does not wait comes again and again: he is told, too. */
 TEST(a_look_finds_the_dead) {
   struct fixture f = pipe_of(true);

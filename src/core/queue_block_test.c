@@ -311,6 +311,12 @@ static void get_three(void *argument) {
     (void)get_note(one->f.q);
 }
 
+static void get_one(void *argument) {
+  const struct one *one = argument;
+  struct lvr_message m;
+  CHECK_INT(lvr_queue_get_until(one->f.q, &m, 0), 0);
+}
+
 static struct one filled(uint32_t count) {
   struct one one = {.f = fixture_of(0, 0)};
   for (uint32_t i = 0; i < count; i++)
@@ -341,6 +347,23 @@ TEST(the_dead_ones_block_is_counted_once) {
     (void)get_note(one.f.q);
     check_session(one.f.s);
   }
+}
+
+/* Who finishes a get tells those who wait for room what it was. */
+TEST(what_the_dead_took_makes_room) {
+  struct one one = filled(0);
+  channel_shm(one.f.q)->ch_most_units = 2048 / 64;
+  CHECK_INT(put_block(one.f.q, 100, new_block(one.f.s, 900, 1)), 0);
+  put_bytes(one.f.q, 900);
+  CHECK_INT(lvr_queue_put_until(one.f.q, (unsigned char[500]){0}, 500, 0), -ETIMEDOUT);
+  test_kill(crash_stop_at("channel.get.copied", 1, get_one, &one));
+  CHECK_INT(lvri_channel_lock_get(&one.f.s->arena, channel_shm(one.f.q), true), 0);
+  lvri_channel_unlock(&channel_shm(one.f.q)->ch_get_mutex);
+  CHECK_INT(lvr_queue_size(one.f.q), 1);
+  put_bytes(one.f.q, 500);
+  get_bytes(one.f.q, 900);
+  get_bytes(one.f.q, 500);
+  check_session(one.f.s);
 }
 
 /* A pending block of a message that was got long ago is not touched again. */

@@ -15,6 +15,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -265,6 +266,24 @@ def test_strict_breaks_the_pool(ctx: Any, tmp_path: pathlib.Path) -> None:
         until(lambda: all(process.exitcode is not None for process in pool._pool))
 
 
+def test_a_pool_that_breaks_calls_back_one_that_is_ended_does_not(
+    ctx: Any, tmp_path: pathlib.Path
+) -> None:
+    told: list[BaseException] = []
+    with pool_of(ctx, 2, strict=True) as pool:
+        begun = tmp_path / "begun"
+        pool.apply_async(touch_and_stay, (str(begun),), error_callback=told.append)
+        until(begun.exists)
+        with pytest.raises(BrokenProcessPool, match="strict"):
+            pool.apply(die, ("killed",))
+        until(lambda: len(told) == 1)
+    with pool_of(ctx, 1) as pool:
+        begun = tmp_path / "begun too"
+        pool.apply_async(touch_and_stay, (str(begun),), error_callback=told.append)
+        until(begun.exists)
+    assert [type(error) for error in told] == [WorkerDied]
+
+
 def test_strict_lets_workers_be_recycled(ctx: Any) -> None:
     with pool_of(ctx, 2, None, (), 3, strict=True) as pool:
         assert pool.map(square, range(30), 1) == [x * x for x in range(30)]
@@ -281,7 +300,7 @@ def test_a_task_that_takes_too_long(ctx: Any, tmp_path: pathlib.Path) -> None:
             pool.apply(touch_and_stay, (str(tmp_path / "begun"),))
         assert 0.2 <= time.monotonic() - before < 5
         assert isinstance(one.value, TimeoutError)
-        assert pool.map(square, range(10)) == [x * x for x in range(10)]
+        assert pool.map(square, range(10), timeout=None) == [x * x for x in range(10)]
         # It was interrupted, not killed.
         assert {process.pid for process in pool._pool} == pids
 
@@ -319,6 +338,15 @@ def test_limits_are_kept_though_nobody_waits(ctx: Any, tmp_path: pathlib.Path) -
 def test_time_counts_from_when_a_task_begins(ctx: Any) -> None:
     with pool_of(ctx, 1, timeout=1.0) as pool:
         assert pool.map(time.sleep, [0.3] * 6) == [None] * 6
+
+
+def test_a_task_with_a_limit_is_forgotten_when_it_is_done(ctx: Any) -> None:
+    with pool_of(ctx, 1) as pool:
+        result = pool.apply_async(square, (3,), timeout=PATIENCE_S)
+        reference = weakref.ref(result)
+        assert result.get(PATIENCE_S) == 9
+        del result
+        until(lambda: reference() is None)
 
 
 def test_limits_of_many_tasks(ctx: Any, tmp_path: pathlib.Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from executors import Gate, Holder, forking
-from forked import PATIENCE_S, until
+from forked import PATIENCE_S, in_thread, until
 from leveret import crew
 from leveret.executor import ProcessPoolExecutor
 from tasks import (
@@ -265,6 +265,26 @@ def test_one_of_many_cancels_wins(executor: ProcessPoolExecutor, gate: Gate) -> 
         answers = [threads.submit(future.cancel) for future in futures for _ in range(4)]
     assert all(answer.result() for answer in answers)
     assert sorted(map(id, called)) == sorted(map(id, futures))
+    gate.open()
+
+
+def test_a_cancel_beside_one_that_has_not_told_yet(
+    executor: ProcessPoolExecutor, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate.occupy(executor), gate.occupy(executor)
+    told: list[TaskFuture] = []
+    tell = TaskFuture._cancel
+
+    def tell_late(future: TaskFuture) -> None:
+        told.append(future)
+        if len(told) == 1:
+            assert in_thread(future.cancel)
+        tell(future)
+
+    monkeypatch.setattr(TaskFuture, "_cancel", tell_late)
+    waiting = executor.submit(square, 3)
+    assert waiting.cancel()
+    assert told == [waiting]
     gate.open()
 
 

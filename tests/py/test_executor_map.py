@@ -110,6 +110,14 @@ def test_map_that_nobody_iterates_over(executor: ProcessPoolExecutor, tmp_path: 
     until(lambda: reference() is None)
 
 
+def test_a_dropped_map_is_attended_to(executor: ProcessPoolExecutor, gate: Gate) -> None:
+    results = executor.map(wait_for_file, [gate.path])
+    until(lambda: not executor._staff._looking)  # now nothing but a death wakes the thread
+    del results
+    gate.open()
+    until(lambda: not executor._staff.jobs)
+
+
 def test_map_reads_as_results_are_taken(executor: ProcessPoolExecutor) -> None:
     read: list[int] = []
 

@@ -15,7 +15,7 @@ from typing import Any
 import leveret
 import pytest
 import tasks
-from forked import PATIENCE_S, in_child, until
+from forked import PATIENCE_S, Thread, in_child, in_thread, until
 from leveret.pool import Pool
 from tasks import (
     Unpicklable,
@@ -213,6 +213,33 @@ def test_many_threads_use_one_pool(pool: Pool) -> None:
         thread.join(PATIENCE_S)
         assert not thread.is_alive()
     assert not wrong
+
+
+def test_the_pump_is_left_while_a_thread_lies_down(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who leaves wakes nobody, for nobody waits yet: who is about to sleep looks once more."""
+    crew: Any = pool._crew
+    pumps, leaves, left = threading.Event(), threading.Event(), threading.Event()
+
+    class Waiters(list[Any]):
+        def append(self, waiter: Any) -> None:
+            leaves.set()
+            assert left.wait(PATIENCE_S)
+            super().append(waiter)
+
+    def be_the_pump() -> None:
+        assert crew._try_pump()
+        pumps.set()
+        assert leaves.wait(PATIENCE_S)
+        crew._leave_pump()
+        left.set()
+
+    other = Thread(be_the_pump)
+    assert pumps.wait(PATIENCE_S)
+    monkeypatch.setattr(crew, "_waiters", Waiters())
+    assert in_thread(pool.apply, square, (3,)) == 9
+    other.result()
 
 
 def test_a_pool_may_be_used_after_its_results_were_dropped(pool: Pool) -> None:
@@ -521,6 +548,28 @@ def test_a_bounded_list_is_read_no_further(pool: Pool, tmp_path: pathlib.Path) -
     assert len(list(tmp_path.iterdir())) <= 5
     list(results)
     assert len(list(tmp_path.iterdir())) == 20
+
+
+def test_room_that_comes_as_the_reader_lies_down(pool: Pool) -> None:
+    """Who takes the last result tells nobody, for the reader is not hungry yet: it looks again."""
+    begin = threading.Event()
+    taken: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        assert begin.wait(PATIENCE_S)
+        yield from range(8)
+
+    class Room(threading.Event):
+        def clear(self) -> None:
+            super().clear()
+            if not taken:
+                taken.extend([results.next(PATIENCE_S) for _ in range(4)])
+
+    results = pool.imap(square, numbers(), buffersize=4)
+    results._stream._room = Room()
+    begin.set()
+    until(lambda: len(taken) == 4)
+    assert taken + [results.next(PATIENCE_S) for _ in range(4)] == [x * x for x in range(8)]
 
 
 @pytest.mark.parametrize("name", ["imap", "imap_unordered"])
