@@ -17,6 +17,7 @@ from executors import Gate, Holder, forking
 from forked import PATIENCE_S, in_thread, until
 from leveret import crew
 from leveret.executor import ProcessPoolExecutor
+from leveret.futures import TaskFuture
 from tasks import (
     add,
     fail,
