@@ -259,6 +259,8 @@ def _undecodable(error: BaseException) -> tuple[Any, ...]:
 
 
 def _unsendable_in_pool(error: BaseException, value: object) -> tuple[Any, ...]:
+    if isinstance(error, MemoryError):
+        let_go(error)
     from multiprocessing import pool as std
 
     make = vars(std)["MaybeEncodingError"]
