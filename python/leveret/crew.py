@@ -24,7 +24,7 @@ from . import _core, worker
 from .limits import check_arguments
 from .process import bind
 from .pump import TOLD, UNDECODED, Condition, Pump
-from .reduction import portable
+from .reduction import ByValue, goes_by_name, is_of_prompt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,10 +85,6 @@ def not_ours(pid: int) -> RuntimeError:
     )
 
 
-def _itself(function: Any) -> Any:
-    return function  # forked workers find all that there was when they were forked
-
-
 def _refuse_while_main_is_imported(context: Any) -> None:
     """Raise what its first start would, before there is a thread: see nursery on those."""
     importing = getattr(current_process(), "_inheriting", False)
@@ -144,16 +140,10 @@ class Crew(Pump):
         self._finished = 0  # all tasks, by then
         self._gone = Condition(self._is_gone)
         self._faults = worker.Faults.create()
-        self._portable = _itself if context.get_start_method() == "fork" else portable
+        # Forked workers find all that there was when they were forked.
+        self._forks = context.get_start_method() == "fork"
         self._orders = worker.Orders(
-            self._portable(initializer),
-            arguments,
-            most_tasks,
-            size,
-            memory,
-            threads,
-            rules,
-            self._faults,
+            initializer, arguments, most_tasks, size, memory, threads, rules, self._faults
         )
         if not on_demand:
             self.start_all()
@@ -164,9 +154,10 @@ class Crew(Pump):
         """FUNCTION for the board. One that is pickled by name is remembered."""
         if function is self._function[0]:
             return self._function[1]
-        sent = self._portable(function)
+        by_value = not self._forks and is_of_prompt(function)
+        sent: Any = ByValue(function) if by_value else function
         encoded = _core.Function(sent)
-        if sent is function and worker.goes_by_name(function):
+        if not by_value and goes_by_name(function):
             self._function = function, encoded
         return encoded
 

@@ -230,7 +230,8 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
     ) -> list[Any]:
         """Call func(item) for each item, in the workers; the results, in order.
 
-        Without chunksize each item is a task, and workers take as many at a time as is good.
+        Without chunksize each item is a task, and workers take as many at a time as is good; where
+        there are very many, and none has limits, a task is a small share of them.
 
         timeout, retries     of these tasks, instead of the pool's
         progress             True: a bar of tqdm's if it is installed, else a line on a terminal;

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         send_handle,
         sendfds,
     )
-    from typing import Any
+    from typing import Any, NoReturn
 
 __all__ = [
     "AbstractReducer",
@@ -87,7 +87,7 @@ def _by_cloudpickle(obj: Any, sink: Any) -> bool:
     try:
         pickler = _with_our_registry(cloudpickle.Pickler)(sink, 5, sink)
         sink.keep(pickler)
-        pickler.dump(obj)
+        pickler.dump(obj.function if type(obj) is ByValue else obj)
     except Exception:
         return False
     return True
@@ -103,33 +103,63 @@ def _with_our_registry(pickler: Any) -> Any:
 # Functions that no other process finds by their name.
 
 
-class _ByValue:
-    """A function with its code; what is unpickled is a function like it."""
+class ByValue:
+    """A function to be sent with its code. That pickle cannot, so the codec asks cloudpickle."""
 
-    def __init__(self, pickled: bytes) -> None:
-        self._pickled = pickled
+    __slots__ = ("function",)
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __reduce__(self) -> NoReturn:
+        raise pickle.PicklingError(f"{self.function!r} cannot be sent with its code")
+
+
+class _Pickled:
+    """What is unpickled is the object of this pickle."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return pickle.loads, (self._pickled,)
+        return pickle.loads, (self._data,)
+
+
+def goes_by_name(function: object) -> bool:
+    """Whether FUNCTION is pickled as a name, so that it will mean the same at any time."""
+    if type(function) is types.FunctionType:
+        return function.__closure__ is None and "<" not in function.__qualname__
+    if type(function) is types.BuiltinFunctionType:
+        return function.__self__ is None or isinstance(function.__self__, types.ModuleType)
+    return type(function) is type
+
+
+def is_of_prompt(function: object) -> bool:
+    """Whether it was made at a prompt or in a notebook, where no worker finds it, and can be sent."""
+    if type(function) is not types.FunctionType or function.__module__ != "__main__":
+        return False
+    return not hasattr(sys.modules["__main__"], "__file__") and _has_cloudpickle()
+
+
+def _has_cloudpickle() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("cloudpickle") is not None
 
 
 def portable(function: Any) -> Any:
-    """FUNCTION, or what becomes one like it where it is unpickled.
-
-    A function of a prompt or a notebook is pickled by its name, but in no file that another process
-    could import; one that was made inside of another has no name. cloudpickle, if it is installed,
-    sends their code.
-    """
+    """FUNCTION, or what pickle can send in its place, if cloudpickle can send its code."""
     if type(function) is not types.FunctionType:
         return function
-    prompt = function.__module__ == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
-    if not prompt and "<" not in function.__qualname__:
+    if goes_by_name(function) and not is_of_prompt(function):
         return function
-    try:
-        import cloudpickle
-    except ImportError:
+    if not _has_cloudpickle():
         return function
-    return _ByValue(cloudpickle.dumps(function))
+    import cloudpickle
+
+    data = io.BytesIO()
+    _with_our_registry(cloudpickle.Pickler)(data, 5).dump(function)
+    return _Pickled(data.getvalue())
 
 
 # Whom to blame.
@@ -176,9 +206,7 @@ def _blame(obj: Any, culprit: Any) -> str:
 
 def _what_helps(culprit: Any) -> str:
     """Functions and classes that have no name by which they could be imported."""
-    from importlib.util import find_spec
-
-    if not isinstance(culprit, (type, types.FunctionType)) or find_spec("cloudpickle"):
+    if not isinstance(culprit, (type, types.FunctionType)) or _has_cloudpickle():
         return ""
     return " (define it at the top level of a module, or install cloudpickle, which can send it)"
 

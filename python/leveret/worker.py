@@ -17,7 +17,6 @@ import contextlib
 import os
 import signal
 import sys
-import types
 from multiprocessing import process
 
 from . import _core, cpus
@@ -25,10 +24,11 @@ from .reduction import portable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import types
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["CANCEL", "TIMEOUT", "Faults", "Orders", "goes_by_name", "let_go", "main"]
+__all__ = ["CANCEL", "TIMEOUT", "Faults", "Orders", "let_go", "main"]
 
 # Why a task is stopped: the second part of an order.
 TIMEOUT, CANCEL = 1, 2
@@ -269,15 +269,6 @@ def _unsendable_in_pool(error: BaseException, value: object) -> tuple[Any, ...]:
     except Exception:  # of the value's repr()
         maybe = make(error, f"<{type(value).__qualname__} object>")
     return failed(maybe)
-
-
-def goes_by_name(function: object) -> bool:
-    """Whether FUNCTION is pickled as a name, so that it will mean the same at any time."""
-    if type(function) is types.FunctionType:
-        return function.__closure__ is None and "<" not in function.__qualname__
-    if type(function) is types.BuiltinFunctionType:
-        return function.__self__ is None or isinstance(function.__self__, types.ModuleType)
-    return type(function) is type
 
 
 # Limits.

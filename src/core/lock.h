@@ -30,8 +30,8 @@ _Static_assert(sizeof(struct lvr_lock_shm) <= 64, "a lock fits the smallest bloc
 _Static_assert(offsetof(struct lvr_lock_shm, lo_word) % 8 == 0, "the word is atomic");
 
 /* One per process and lock. The thread that holds an RLock writes these; of a Lock, whoever does
- * something to it last, and only lvr_lock_is_mine() looks. `process` tells a forked child that what it sees
- * was its parent's. */
+ * something to it last, and only lvr_lock_is_mine() looks. `process` tells a forked child that what
+ * it sees was its parent's. */
 struct lvr_lock {
   struct lvri_handle handle;
   _Atomic uint64_t

@@ -1,4 +1,4 @@
-/* locking_test.h - what the tests of whatever is waited for share: sessions, steps, sleepers, seeds. */
+/* locking_test.h - what the tests of all that is waited for share: sessions, steps, sleepers. */
 #ifndef LVRI_CORE_LOCKING_TEST_H
 #define LVRI_CORE_LOCKING_TEST_H
 

@@ -236,6 +236,11 @@ def double(number): return 2 * number
 
 with context.Pool(1, initializer=begin) as pool: print(pool.map(double, [1, 2]))
 
+count = context.Value("q", 0)
+def add(number): return count.fetch_add(number) >= 0
+
+with context.Pool(2) as pool: print(all(pool.map(add, range(100), 1)), count.value)
+
 executor = leveret.ProcessPoolExecutor(1, context, lambda: print("ready"))
 print(executor.submit(double, 3).result())
 executor.shutdown()
@@ -256,4 +261,4 @@ def test_functions_of_a_prompt() -> None:
         timeout=PATIENCE_S,
         env=os.environ | {"PYTHONPATH": str(others)},
     )
-    assert ended.stdout == "begun\n[2, 4]\nready\n6\n", ended.stderr
+    assert ended.stdout == "begun\n[2, 4]\nTrue 4950\nready\n6\n", ended.stderr
