@@ -135,7 +135,7 @@ def goes_by_name(function: object) -> bool:
 
 
 def is_of_prompt(function: object) -> bool:
-    """Whether it was made at a prompt or in a notebook, where no worker finds it, and can be sent."""
+    """Whether it was made at a prompt or in a notebook: no worker finds it, but it can be sent."""
     if type(function) is not types.FunctionType or function.__module__ != "__main__":
         return False
     return not hasattr(sys.modules["__main__"], "__file__") and _has_cloudpickle()
