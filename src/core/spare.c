@@ -49,13 +49,17 @@ static void take_card(struct lvri_card *card, lvr_proc_id child) {
   }
 }
 
-/* Told before the adoption, so that the zygote's death cannot end a child. */
+/* Told before the adoption, so that the zygote's death cannot end a child. A child that has been
+ * born already is none: the zygote may sleep with a spare for a request that waited, and is to look
+ * again. Who dies before he rings wakes it by that. */
 static bool adopt(const struct lvri_spare *spare, lvr_proc_id child) {
   (void)lvri_os_die_with_parent(0);
   take_card(spare->card, child);
   LVR_CRASHPOINT("spare.taken");
   if (lvr_proc_adopt(spare->z->session, child) == 0) return true;
   (void)change(spare->card, LVRI_CARD_TAKEN, LVRI_CARD_IDLE);
+  LVR_CRASHPOINT("spare.declined");
+  lvri_os_bell_ring(spare->bell_fd);
   die_with_zygote(spare);
   return false;
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/atomic.h"
+#include "base/crashpoint.h"
 #include "core/wait.h"
 #include "core/zygote.h"
 #include "leveret/zygote.h"
@@ -27,6 +28,7 @@ struct told {
   _Atomic uint32_t spares_to_die; /* so many, before they wait */
   _Atomic uint32_t spares_forked;
   _Atomic uint32_t hold_spares; /* before they wait */
+  _Atomic uint32_t die_in_vain; /* spares whose request was met, before they say so */
   _Atomic uint32_t n_fds;
   _Atomic uint64_t blocked;
   _Atomic uint32_t done;
@@ -98,6 +100,8 @@ static void prepare_spare(void *context) {
   struct told *told = context;
   while (lvri_load_acquire_u32(&told->hold_spares))
     (void)usleep(1000);
+  if (lvri_load_acquire_u32(&told->die_in_vain))
+    lvri_crashpoint_arm(LVRI_CRASH_KILL, "spare.declined", 1);
   uint32_t nth = lvri_fetch_add_relaxed_u32(&told->spares_forked, 1);
   if (nth < lvri_load_acquire_u32(&told->spares_to_die)) _exit(1);
 }
@@ -468,6 +472,38 @@ static uint32_t cards(const struct house *h, enum lvri_card_state state) {
   for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++)
     found += lvri_load_acquire_u32(&h->z->desk->zd_cards[i].zc_state) == state;
   return found;
+}
+
+static void await_empty_stock(const struct house *h) {
+  int64_t deadline_ns = soon();
+  while (cards(h, LVRI_CARD_FREE) != LVRI_DESK_CARDS) {
+    CHECK(lvri_os_now_ns() < deadline_ns);
+    lvri_os_yield();
+  }
+}
+
+/* The zygote sleeps, with a spare for a request that waits; and then the child was born already. */
+static void ask_a_retired_one_in_vain(bool spare_dies) {
+  struct house h = open_house();
+  int32_t pid;
+  lvr_proc_id child = give_birth(&h, STAY, NULL, 0, &pid);
+  CHECK_INT(lvr_zygote_retire(h.z), 0);
+  await_empty_stock(&h);
+  lvri_store_release_u32(&h.told->hold_spares, 1);
+  lvri_store_release_u32(&h.told->die_in_vain, spare_dies);
+  CHECK_INT(lvr_zygote_send(h.z, child, NULL, 0, &mark), 0);
+  await_spares(&h, 1);
+  lvri_store_release_u32(&h.told->hold_spares, 0);
+  await_empty_stock(&h);
+  CHECK_INT(kill(pid, SIGTERM), 0);
+  CHECK_INT(end_of(&h, child), -SIGTERM);
+  CHECK_INT(test_join(h.pid), 0);
+  leave_house(&h);
+}
+
+TEST(a_retired_zygote_keeps_no_spare_that_was_asked_in_vain) {
+  ask_a_retired_one_in_vain(false);
+  ask_a_retired_one_in_vain(true);
 }
 
 static void kill_spares(const struct house *h) {
