@@ -32,38 +32,47 @@ COUNTED = (
 )
 
 
-def process_table() -> Iterator[tuple[int, int, int, str, str]]:
-    """(pid, parent, session, state, command line) of every process there is."""
-    for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit():
+def process_table() -> dict[int, tuple[int, int, str]]:
+    """pid: parent, session and state of every process there is."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
             continue
         try:
-            state, parent, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            with open(f"/proc/{name}/stat", "rb", buffering=0) as file:
+                fields = file.read(4096).rpartition(b")")[2].split(None, 4)
         except OSError:
             continue
-        yield int(entry.name), int(parent), int(session), state, words.strip()
+        found[int(name)] = int(fields[1]), int(fields[3]), fields[0].decode()
+    return found
+
+
+def command_of(pid: int) -> str:
+    try:
+        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+    except OSError:
+        words = b""
+    return words.decode(errors="replace").strip() or "(ended)"
 
 
 def processes() -> dict[int, str]:
-    """Our descendants, and the orphans of our terminal session, with what they run."""
-    table = {row[0]: row for row in process_table()}
-    family = {os.getpid()}
-    for _ in table:
-        grown = family | {pid for pid, parent, *_ in table.values() if parent in family}
-        if grown == family:
-            break
-        family = grown
-    orphans = {
+    """Our descendants, and the orphans of our terminal session, with their states and parents."""
+    table = process_table()
+    children: dict[int, list[int]] = {}
+    for pid, (parent, *_) in table.items():
+        children.setdefault(parent, []).append(pid)
+    wanted = [
         pid
-        for pid, parent, session, state, _ in table.values()
-        if parent == 1 and session == os.getsid(0) and state not in "ZX"
-    }
-    wanted = (family | orphans) - {os.getpid()}
+        for pid in children.get(1, ())
+        if table[pid][1] == os.getsid(0) and table[pid][2] not in "ZX"
+    ]
+    family = [os.getpid()]
+    for pid in family:
+        family += children.get(pid, ())
     return {
-        pid: f"{table[pid][4] or '(ended)'} [{table[pid][3]}], child of {table[pid][1]}"
-        for pid in wanted
-        if pid in table
+        pid: f"[{table[pid][2]}], child of {table[pid][0]}"
+        for pid in [*wanted, *family[1:]]
+        if pid != os.getpid()
     }
 
 
@@ -90,11 +99,11 @@ def threads() -> dict[int, str]:
     return {t.ident or 0: t.name for t in threading.enumerate()}
 
 
-def more_of(before: dict[int, str], after: dict[int, str]) -> list[str]:
+def more_of(before: dict[int, str], after: dict[int, str]) -> dict[int, str]:
     """What is new, if there is more than there was."""
     if len(after) <= len(before):
-        return []
-    return [f"{key}: {what}" for key, what in after.items() if key not in before]
+        return {}
+    return {key: what for key, what in after.items() if key not in before}
 
 
 class Tally:
@@ -104,9 +113,12 @@ class Tally:
 
     def grown_to(self, after: "Tally") -> dict[str, list[str]]:
         grown = {
-            "processes": more_of(self.processes, after.processes),
-            "descriptors": more_of(self.descriptors, after.descriptors),
-            "threads": more_of(self.threads, after.threads),
+            "processes": [
+                f"{pid}: {command_of(pid)} {what}"
+                for pid, what in more_of(self.processes, after.processes).items()
+            ],
+            "descriptors": list(more_of(self.descriptors, after.descriptors).values()),
+            "threads": list(more_of(self.threads, after.threads).values()),
             "in the arena": [
                 f"{name}: {was} before, {after.shared[name]} after"
                 for name, was in self.shared.items()
@@ -151,6 +163,8 @@ def helpers_are_up() -> None:
         return len(set(last[-4:])) > 1 or len(last) < 4
 
     settled(still_growing)
+    gc.collect()
+    gc.freeze()  # what there is of pytest and its plugins need not be looked through at each test
 
 
 @pytest.fixture(autouse=True)
