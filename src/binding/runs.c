@@ -1,8 +1,8 @@
 /* runs.c - the numbers that somebody waits for: runs of consecutive ones, each of one job.
  *
- *   [ over | run 0..999 | over | run 1010..1010 | run 1011..1074 ]        marks of a run: 0110...
- *     begin                                              last      end    a bit for each number that
- *                                                                         was struck out
+ *   [ over | run 0..999 | over | run 1010..1010 | run 1011..1074 ]     marks of a run: 0110...
+ *     begin                                              last      end   a bit for each number
+ *                                                                        that was struck out
  *
  * Numbers are given in order and noted before anybody else can put, so runs are sorted as they
  * come: by differences, for numbers wrap. Most results are of the run that the last one was of, or

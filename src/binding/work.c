@@ -426,9 +426,9 @@ const char lvri_board_work_doc[] =
     "Claim and run tasks until the board is closed and empty, or its owner is gone: 'closed';\n"
     "until so many were run (0: no limit): 'enough'; or until between() is true: 'between'.\n\n"
     "fail(exception) is what is sent for a task that raised, unsendable(exception, value) for a\n"
-    "result that could not be sent, undecodable(exception), if there is one, for a task that could\n"
-    "not be decoded. What they raise comes out of here, and what a signal handler raises while no\n"
-    "task runs.";
+    "result that could not be sent, undecodable(exception), if there is one, for a task that\n"
+    "could not be decoded. What they raise comes out of here, and what a signal handler raises\n"
+    "while no task runs.";
 
 PyObject *lvri_board_work(PyObject *self, PyObject *args, PyObject *kwargs) {
   static char *keywords[] = {"fail",    "unsendable",  "most", "workers",

@@ -4,8 +4,9 @@
  * just putting in order what another dead one left. Then a dead worker is buried, and a new one is
  * hired.
  *
- *   pump       takes results, tells whoever asked; settles, buries, judges, puts again, hires; once,
- *              at any time, takes back what a worker has claimed and not begun, and puts it again
+ *   pump       takes results, tells whoever asked; settles, buries, judges, puts again, hires;
+ *              once, at any time, takes back what a worker has claimed and not begun, and puts it
+ *              again
  *   canceller  another thread of the owner: cancels task 1 at some time
  *   workers    claim one or two tasks at a time; task 2 has a block, and taking it may fail once
  *

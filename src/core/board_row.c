@@ -97,8 +97,8 @@ static int cut_claim(struct lvri_row_shm *row, uint32_t *ret_first, uint32_t *re
   return 0;
 }
 
-/* With the mutex: so it is no note of somebody who has not got so far, and may have died there; what
- * such a one noted still waits, and is for others. */
+/* With the mutex: so it is no note of somebody who has not got so far, and may have died there;
+ * what such a one noted still waits, and is for others. */
 int lvr_board_revoke(lvr_board *b, uint32_t row, uint32_t *ret_first, uint32_t *ret_count) {
   if (lvri_session_stale(b->handle.session)) return -ESTALE;
   if (row >= lvr_board_rows(b)) return -EINVAL;

@@ -8,9 +8,9 @@
 /* Workers whose deaths one sleep can be woken by; of others the relook tells. */
 #define WATCH_MOST 127u
 
-/* A thread that waits for results and deaths, or watches for deaths alone. It sleeps at the results'
- * bell, or at the board's news. The value there is taken before it looks: what comes after changes
- * it. */
+/* A thread that waits for results and deaths, or watches for deaths alone. It sleeps at the bell of
+ * the results, or at the board's news. The value there is taken before it looks: what comes after
+ * changes it. */
 struct watch {
   struct lvr_board *board;
   bool for_results;

@@ -148,9 +148,9 @@ _Static_assert(offsetof(struct lvri_channel_shm, ch_items) == 256, "layout");
 /* A channel as one process sees it; part of a handle. Of a pipe's, putters and getters are the
  * ends whose holders can put and get: if they all die the channel is closed, so who waits watches
  * them. 0: it is never closed. putter: the only process that puts, of a board's tasks as a worker
- * sees them: with it the channel ends; 0: others may. claim: where this process notes what it takes, first << 32 | count;
- * NULL: nowhere. doorbell: core/doorbell.h; NULL as a rule. interrupts: how often its waits were
- * cut short. */
+ * sees them: with it the channel ends; 0: others may. claim: where this process notes what it
+ * takes, first << 32 | count; NULL: nowhere. doorbell: core/doorbell.h; NULL as a rule.
+ * interrupts: how often its waits were cut short. */
 struct lvri_channel {
   struct lvri_handle *handle; /* of the object that it is in, or of an end of it */
   struct lvri_channel_shm *shm;

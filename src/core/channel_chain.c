@@ -68,8 +68,8 @@ static void finish_taken(struct lvri_arena *a, struct lvri_channel_shm *shm) {
   lvri_store_release_u64(&shm->ch_taken, 0);
 }
 
-/* What the dead one noted as taken, and did not take, is not his. A note that ends before the head is
- * of an earlier claim, perhaps a living one's, whose tail was taken back. */
+/* What the dead one noted as taken, and did not take, is not his. A note that ends before the head
+ * is of an earlier claim, perhaps a living one's, whose tail was taken back. */
 static void strike_claim(struct lvri_arena *a, struct lvri_channel_shm *shm) {
   if (!shm->ch_claim) return;
   _Atomic uint64_t *place = lvri_at(a, shm->ch_claim);
