@@ -10,6 +10,7 @@ import time
 import pytest
 from forked import in_child
 from leveret import _core
+from leveret.connection import Pipe
 from leveret.queues import Queue
 from queued import MIB, drained
 
@@ -92,10 +93,13 @@ leveret._core.session_check()
 """
 
 
-@pytest.mark.skipif(
+without_asan = pytest.mark.skipif(
     "asan" in os.environ.get("LD_PRELOAD", ""),
     reason="AddressSanitizer reserves 14 TiB of addresses",
 )
+
+
+@without_asan
 def test_a_message_that_is_larger_than_memory_is_a_memory_error() -> None:
     command = ["bash", "-c", 'ulimit -v 1200000; exec "$0" -c "$1"', sys.executable, TOO_LARGE]
     done = subprocess.run(command, text=True, capture_output=True, check=False, timeout=50)
@@ -117,3 +121,28 @@ def test_no_room_for_files_is_a_memory_error() -> None:
 
     assert in_child(put_too_much) == 2
     assert drained(queue) == ["before", "after"]
+
+
+@without_asan
+def test_a_receiver_without_memory_is_told_that_the_message_is_gone() -> None:
+    queue, (one, two) = Queue(), Pipe()
+    whole = bytes(300 * MIB)
+    for put in (queue.put, one.send):
+        put(whole)
+
+    def receive() -> list[str]:
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 50 * MIB, used + 50 * MIB))
+        notes = []
+        for get in (queue.get, two.recv):
+            with pytest.raises(MemoryError) as caught:
+                get()
+            notes += caught.value.__notes__
+        return notes
+
+    notes = in_child(receive)
+    assert len(notes) == 2 and all("the message is gone" in note for note in notes)
+    queue.put("next")
+    one.send("next")
+    assert (queue.get(), two.recv()) == ("next", "next")
