@@ -157,10 +157,24 @@ PyObject *lvri_parcel_decode(struct lvri_state *state, const void *data, size_t 
   return decode_carried(state, lvr_block_data(block), lvr_block_bytes(block), block);
 }
 
+/* CPython's own error for want of memory has no text, and says nothing of the message. */
+static void note_that_it_is_gone(void) {
+  PyObject *raised = lvri_take_exception();
+  PyObject *noted = PyObject_CallMethod(
+      raised, "add_note", "s",
+      "leveret: the message is gone: its receiver had too little memory left for it (see `ulimit "
+      "-v` and the memory limit of the container)");
+
+  if (noted == NULL) PyErr_Clear();
+  Py_XDECREF(noted);
+  lvri_put_exception(raised);
+}
+
 PyObject *lvri_parcel_unpack(struct lvri_state *state, struct lvr_message *m) {
   PyObject *obj = m->block == NULL ? lvri_decode(state, m->data, m->bytes, NULL)
                                    : decode_carried(state, m->data, m->bytes, m->block);
 
+  if (obj == NULL && PyErr_ExceptionMatches(PyExc_MemoryError)) note_that_it_is_gone();
   lvr_message_fini(m);
   return obj;
 }

@@ -5,10 +5,12 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from forked import in_child
 from leveret import _core
+from leveret.connection import Pipe
 from leveret.queues import Queue
 from queued import MIB, drained
 
@@ -35,20 +37,42 @@ def test_large_messages(mib: int) -> None:
     assert queue.get() == "next"
 
 
-def test_a_million_messages_are_as_good_as_ten() -> None:
+MILLION = 1_000_000
+
+
+def test_a_million_messages_take_memory_for_their_bytes_and_give_it_back() -> None:
     queue = Queue()
     before = _core.session_stats()["bytes"]
-    queue.put_many(range(200_000))
-    assert queue.qsize() == 200_000
+    queue.put_many(range(MILLION))
+    assert queue.qsize() == MILLION
     used = _core.session_stats()["bytes"] - before
-    assert used < 40 * 200_000
+    assert used < 40 * MILLION
     expected = 0
     while not queue.empty():
         got = queue.get_many()
         assert got == list(range(expected, expected + len(got)))
         expected += len(got)
-    assert expected == 200_000
+    assert expected == MILLION
     assert _core.session_stats()["bytes"] - before < 200_000
+
+
+def seconds_for(queue: Queue, count: int, at_a_time: int) -> float:
+    """Processor time for so many messages, of which so many wait at a time."""
+    begin = time.process_time()
+    for _ in range(count // at_a_time):
+        for number in range(at_a_time):
+            queue.put(number)
+        for number in range(at_a_time):
+            assert queue.get() == number
+    return time.process_time() - begin
+
+
+def test_a_message_costs_the_same_among_a_million_as_among_ten() -> None:
+    """Within what fresh memory and cold caches cost, and what a busy machine does to clocks."""
+    queue = Queue()
+    few = min(seconds_for(queue, MILLION // 10, 10) * 10 for _ in range(5))
+    many = min(seconds_for(queue, MILLION, MILLION) for _ in range(2))
+    assert many < 3 * few
 
 
 TOO_LARGE = """
@@ -69,10 +93,13 @@ leveret._core.session_check()
 """
 
 
-@pytest.mark.skipif(
+without_asan = pytest.mark.skipif(
     "asan" in os.environ.get("LD_PRELOAD", ""),
     reason="AddressSanitizer reserves 14 TiB of addresses",
 )
+
+
+@without_asan
 def test_a_message_that_is_larger_than_memory_is_a_memory_error() -> None:
     command = ["bash", "-c", 'ulimit -v 1200000; exec "$0" -c "$1"', sys.executable, TOO_LARGE]
     done = subprocess.run(command, text=True, capture_output=True, check=False, timeout=50)
@@ -94,3 +121,28 @@ def test_no_room_for_files_is_a_memory_error() -> None:
 
     assert in_child(put_too_much) == 2
     assert drained(queue) == ["before", "after"]
+
+
+@without_asan
+def test_a_receiver_without_memory_is_told_that_the_message_is_gone() -> None:
+    queue, (one, two) = Queue(), Pipe()
+    whole = bytes(300 * MIB)
+    for put in (queue.put, one.send):
+        put(whole)
+
+    def receive() -> list[str]:
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 50 * MIB, used + 50 * MIB))
+        notes = []
+        for get in (queue.get, two.recv):
+            with pytest.raises(MemoryError) as caught:
+                get()
+            notes += caught.value.__notes__
+        return notes
+
+    notes = in_child(receive)
+    assert len(notes) == 2 and all("the message is gone" in note for note in notes)
+    queue.put("next")
+    one.send("next")
+    assert (queue.get(), two.recv()) == ("next", "next")

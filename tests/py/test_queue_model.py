@@ -1,20 +1,15 @@
 """A queue against a model of it: random calls, in one process, and by several that may be killed.
 
-this process -- call --> pipe --> actor      each actor has the queue, and does what it is told
-             <- answer -- pipe --            (the pipes are the standard library's)
+Each actor has the queue, and does what it is told.
 """
 
-import multiprocessing
 import pickle
 import threading
 from collections import deque
-from contextlib import suppress
 from queue import Empty, Full
 from typing import Any
 
 import pytest
-from forked import Child
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -26,6 +21,7 @@ from hypothesis.stateful import (
 )
 from leveret import _core
 from leveret.queues import JoinableQueue, Queue
+from modelled import There, often
 
 ACTORS = 3
 OBJECTS = st.one_of(
@@ -60,41 +56,6 @@ class Here:
 
     def end(self) -> None:
         del self.queue
-
-
-def act(queue: Queue, pipe: Any, others: list[Any]) -> None:
-    for other in others:
-        other.close()
-    pipe.send("born")
-    with suppress(EOFError):
-        while True:
-            call, *args = pipe.recv()
-            if call == "renew":
-                queue = pickle.loads(pickle.dumps(queue))
-                pipe.send(None)
-            else:
-                pipe.send(answer(queue, call, *args))
-
-
-class There:
-    """An actor that is another process."""
-
-    def __init__(self, queue: Queue) -> None:
-        self.pipe, theirs = multiprocessing.Pipe()
-        self.child = Child(act, queue, theirs, [self.pipe])
-        theirs.close()
-        self.pipe.recv()  # killed any earlier it would be an embryo, whose slot is kept for 10 s
-
-    def does(self, call: str, *args: Any) -> Any:
-        self.pipe.send((call, *args))
-        return self.pipe.recv()
-
-    def renew(self) -> None:
-        self.does("renew")
-
-    def end(self) -> None:
-        with self.child:
-            self.pipe.close()
 
 
 class OneProcess(RuleBasedStateMachine):
@@ -196,7 +157,7 @@ class OneProcess(RuleBasedStateMachine):
 
 class SeveralProcesses(OneProcess):
     def actors_of(self, queue: Queue) -> list[Any]:
-        return [Here(queue), *(There(queue) for _ in range(ACTORS - 1))]
+        return [Here(queue), *(There(Here(queue)) for _ in range(ACTORS - 1))]
 
     @rule(number=st.integers(0, 5))
     def kill(self, number: int) -> None:
@@ -210,16 +171,7 @@ class SeveralProcesses(OneProcess):
         self.strange -= in_its_place
         self.unfinished -= self.held[index] - in_its_place
         self.held[index] = 0
-        self.actors[index] = There(self.queue)
-
-
-def often(examples: int) -> settings:
-    return settings(
-        max_examples=examples,
-        stateful_step_count=40,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
+        self.actors[index] = There(Here(self.queue))
 
 
 @pytest.mark.timeout(300)

@@ -1,0 +1,52 @@
+"""For tests against a model: actors that do what they are told, here or in a process of their own.
+
+this process -- call --> pipe --> actor      (the pipes are the standard library's)
+             <- answer -- pipe --
+"""
+
+import multiprocessing
+from contextlib import suppress
+from typing import Any
+
+from forked import Child
+from hypothesis import HealthCheck, settings
+
+
+def act(actor: Any, pipe: Any, others: list[Any]) -> None:
+    for other in others:
+        other.close()
+    pipe.send("born")
+    with suppress(EOFError):
+        while True:
+            call, *args = pipe.recv()
+            pipe.send(getattr(actor, call)(*args))
+
+
+class There:
+    """What ACTOR would be in a child of this process; end() kills it."""
+
+    def __init__(self, actor: Any) -> None:
+        self.pipe, theirs = multiprocessing.Pipe()
+        self.child = Child(act, actor, theirs, [self.pipe])
+        theirs.close()
+        self.pipe.recv()  # killed any earlier it would be an embryo, whose slot is kept for 10 s
+
+    def __getattr__(self, call: str) -> Any:
+        def ask(*args: Any) -> Any:
+            self.pipe.send((call, *args))
+            return self.pipe.recv()
+
+        return ask
+
+    def end(self) -> None:
+        with self.child:
+            self.pipe.close()
+
+
+def often(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
