@@ -37,6 +37,11 @@ def test_large_messages(mib: int) -> None:
     assert queue.get() == "next"
 
 
+without_asan = pytest.mark.skipif(
+    "asan" in os.environ.get("LD_PRELOAD", ""),
+    reason="AddressSanitizer reserves 14 TiB of addresses, and has times of its own",
+)
+
 MILLION = 1_000_000
 
 
@@ -67,6 +72,7 @@ def seconds_for(queue: Queue, count: int, at_a_time: int) -> float:
     return time.process_time() - begin
 
 
+@without_asan
 def test_a_message_costs_the_same_among_a_million_as_among_ten() -> None:
     """Within what fresh memory and cold caches cost, and what a busy machine does to clocks."""
     queue = Queue()
@@ -91,12 +97,6 @@ queue.put("after")
 print(queue.get(), queue.get(), queue.qsize(), leveret._core.session_stats()["objects"])
 leveret._core.session_check()
 """
-
-
-without_asan = pytest.mark.skipif(
-    "asan" in os.environ.get("LD_PRELOAD", ""),
-    reason="AddressSanitizer reserves 14 TiB of addresses",
-)
 
 
 @without_asan
