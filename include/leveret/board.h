@@ -175,7 +175,8 @@ LVR_API LVR_MUST_CHECK int lvr_board_claim_block_until(lvr_board *b, struct lvr_
 
 /* lvr_board_begin - the worker runs that task of its claim from now on; those before it are done
  * with.
- * Returns: 0, -ECANCELED (the owner took it back, and all behind it), -EINVAL (no worker), -ESTALE. */
+ * Returns: 0, -ECANCELED (the owner took it back, and all behind it), -EINVAL (no worker),
+ *          -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_board_begin(lvr_board *b, uint32_t number);
 
 /* lvr_board_finish - put the result of the task that runs; there is always room.
