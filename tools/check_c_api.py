@@ -1,4 +1,4 @@
-"""Check that headers, list and library name the same public functions.
+"""Check that headers, list and library name the same public functions, and that each is explained.
 
     check_c_api.py LIBLEVERET_SO [--write]
 
@@ -24,6 +24,27 @@ def declared() -> set[str]:
     return found
 
 
+# Where else it may be said what a function returns.
+ELSEWHERE = re.compile(r"Returns:|\b([Aa]s|[Ll]ike) (lvr_|th(at|ose) of)|the same")
+
+
+def unexplained() -> tuple[set[str], set[str]]:
+    """Functions that the comment above them does not name; codes that it says nothing of."""
+    nameless, codes = set(), set()
+    for header in (ROOT / "include" / "leveret").glob("*.h"):
+        comment = ""
+        for part in re.findall(r"/\*.*?\*/|^LVR_API\b[^;{]*", header.read_text(), re.M | re.S):
+            if part.startswith("/*"):
+                comment = re.sub(r"\s*\n \* *", " ", part)
+                continue
+            (name,) = re.findall(r"\b(\w+)\(", part)[:1]
+            if not re.search(rf"\b{name}\b", comment):
+                nameless.add(name)
+            elif "LVR_MUST_CHECK" in part and not ELSEWHERE.search(comment):
+                codes.add(name)
+    return nameless, codes
+
+
 def exported(library: str) -> set[str]:
     """Symbols that a program linked to the library can see."""
     command = ["nm", "--dynamic", "--defined-only", "--format=posix", library]
@@ -42,6 +63,7 @@ def main() -> int:
     symbols, functions = exported(library), declared()
     if write:
         LIST.write_text("".join(f"{name}\n" for name in sorted(functions)))
+    nameless, codes = unexplained()
     listed = set(LIST.read_text().split())
     wrong = [
         complain("exported, but not lvr_*", {s for s in symbols if not s.startswith("lvr_")}),
@@ -49,6 +71,8 @@ def main() -> int:
         complain("in the library, not in a header", symbols - functions),
         complain("public, not in tools/c_api.txt (see --write)", functions - listed),
         complain("in tools/c_api.txt, not public (see --write)", listed - functions),
+        complain("in a header, without a comment that names it", nameless),
+        complain("in a header, without a word on what it returns", codes),
     ]
     print(f"{len(symbols)} functions exported")
     return any(wrong)

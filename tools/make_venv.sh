@@ -13,9 +13,14 @@ command -v "$python" > /dev/null 2>&1 ||
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11) or sys.implementation.name != "cpython")' ||
   die "$python is not CPython 3.11 or newer. Name one that is: make PYTHON=python3.13"
 short=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-command -v "${CC:-cc}" > /dev/null 2>&1 || command -v gcc > /dev/null 2>&1 || command -v clang > /dev/null 2>&1 ||
-  die "no C compiler here. Install one: apt-get install gcc libc6-dev"
-echo '#include <stdlib.h>' | "$(command -v "${CC:-cc}" || command -v gcc || command -v clang)" -E - > /dev/null 2>&1 ||
+if [ -n "${CC:-}" ]; then # it may have words behind it
+  command -v "${CC%% *}" > /dev/null 2>&1 ||
+    die "no C compiler ${CC%% *} here (CC=$CC). Install it, or name another: make CC=gcc"
+else
+  CC=$(command -v cc || command -v gcc || command -v clang) ||
+    die "no C compiler here. Install one: apt-get install gcc libc6-dev"
+fi
+echo '#include <stdlib.h>' | $CC -E - > /dev/null 2>&1 ||
   die "the C compiler finds no <stdlib.h>. Install the C library's headers: apt-get install libc6-dev"
 "$python" -c 'import os, sys, sysconfig
 sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' ||

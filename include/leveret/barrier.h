@@ -96,11 +96,13 @@ LVR_API LVR_MUST_CHECK int lvr_barrier_reset(lvr_barrier *b);
 LVR_API LVR_MUST_CHECK int lvr_barrier_pass_until(lvr_barrier *b, int64_t deadline_ns,
                                                   uint32_t *ret_index);
 
+/* lvr_barrier_parties - how many it lets through at a time. */
 LVR_API uint32_t lvr_barrier_parties(const lvr_barrier *b);
 
 /* lvr_barrier_waiting - how many have arrived and wait for more; old news at once. */
 LVR_API uint32_t lvr_barrier_waiting(const lvr_barrier *b);
 
+/* lvr_barrier_broken - whether all who come get -EPIPE, until lvr_barrier_reset(); old news. */
 LVR_API bool lvr_barrier_broken(const lvr_barrier *b);
 
 #ifdef __cplusplus

@@ -40,6 +40,8 @@ LVR_API void lvr_event_set(lvr_event *e);
 /* lvr_event_clear - take the flag back. As lvr_event_set() otherwise. */
 LVR_API void lvr_event_clear(lvr_event *e);
 
+/* lvr_event_is_set - whether the flag is set; old news at once.
+ * Caller:  as lvr_event_set(). */
 LVR_API bool lvr_event_is_set(const lvr_event *e);
 
 /* lvr_event_wait_until - wait until the flag is set, or was since this call began.

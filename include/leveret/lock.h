@@ -51,6 +51,7 @@ LVR_API void lvr_lock_ref(const lvr_lock *l, lvr_ref *ret_ref);
  * Returns: 0, -EOVERFLOW, -ESTALE, -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_lock_send(lvr_lock *l, lvr_ref *ret_ref);
 
+/* lvr_lock_kind - what it was made as. */
 LVR_API enum lvr_lock_kind lvr_lock_kind(const lvr_lock *l);
 
 /* lvr_lock_try - take the lock if that is possible at once.

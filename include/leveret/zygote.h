@@ -74,7 +74,8 @@ LVR_API void lvr_zygote_seat(const lvr_zygote *z, struct lvr_zygote_seat *ret_se
 
 /* lvr_zygote_seated - the process that is to serve exists: the caller has no use for its end any
  * more.
- * Units:   pid of that process, a child of the caller. */
+ * Units:   pid of that process, a child of the caller.
+ * Returns: 0, -EMFILE, -ENFILE, -ENOMEM, -ESRCH (no such process). */
 LVR_API LVR_MUST_CHECK int lvr_zygote_seated(lvr_zygote *z, int32_t pid);
 
 /* lvr_zygote_open - the other side of the seat, in the process that is to serve.

@@ -165,6 +165,7 @@ int lvr_zygote_send(lvr_zygote *z, lvr_proc_id child, const int *fds, uint32_t n
   if (is_gone(z)) return -EOWNERDEAD;
   LVR_CRASHPOINT("birth.send");
   int error = send_request(z, child, fds, n_fds, true);
+  LVR_CRASHPOINT("birth.sent");
   return error == -EPIPE ? -EOWNERDEAD : error;
 }
 

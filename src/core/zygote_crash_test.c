@@ -1,4 +1,4 @@
-/* Births while zygotes and spares are killed at each crash point:
+/* Births while zygotes, spares and callers are killed at each crash point:
  * whoever asks for a birth gets one, once. */
 #include <errno.h>
 #include <signal.h>
@@ -24,7 +24,7 @@ struct tally {
   _Atomic uint32_t spares;
 };
 
-enum victim { THE_ZYGOTE, THE_FIRST_SPARE };
+enum victim { THE_ZYGOTE, THE_FIRST_SPARE, THE_CALLER };
 
 struct house {
   lvr_session *s;
@@ -145,6 +145,29 @@ static void one_birth(struct house *h) {
   if (lvr_zygote_id(h->z) == zygote) await_burial(h, pid);
 }
 
+static void ask_for_one(struct house *h) {
+  lvr_proc_id child = fixture_prepare(h->s);
+  int32_t pid = 0, status = 0;
+  CHECK_INT(ask(h, child, &pid), 0);
+  CHECK_INT(lvr_proc_wait_status_until(h->s, child, lvr_zygote_id(h->z), soon(), &status), 0);
+  CHECK_INT(status, STATUS);
+  CHECK_INT(lvr_proc_forget(h->s, child), 0);
+}
+
+static void call(void *house) {
+  arm(house, true);
+  ask_for_one(house);
+  lvri_crashpoint_arm(LVRI_CRASH_OFF, NULL, 0);
+}
+
+/* What the dead one has asked for is nobody's any more, be it born or not; its zygote goes on. */
+static void birth_beside_a_dead_caller(struct house *h) {
+  int status = test_join(test_fork(call, h));
+  CHECK(status == 0 || status == -SIGKILL);
+  ask_for_one(h);
+  CHECK(lvri_load_relaxed_u32(&h->tally->born) <= 2);
+}
+
 /* The last ones may just be letting go of their alive words. */
 static void check_nothing_left(lvr_session *s) {
   struct lvr_session_stats stats;
@@ -169,8 +192,9 @@ static bool births_with_death(struct house *h, enum victim victim, uint64_t nth)
   h->nth = nth;
   memset(h->tally, 0, sizeof(*h->tally));
   make_zygote(h);
-  for (int i = 0; i < BIRTHS; i++)
+  for (int i = 0; i < BIRTHS && victim != THE_CALLER; i++)
     one_birth(h);
+  if (victim == THE_CALLER) birth_beside_a_dead_caller(h);
   end_zygote(h);
   reap_orphans();
   test_context("hit %llu: %s", (unsigned long long)nth, h->tally->died_at);
@@ -206,4 +230,9 @@ TEST_WITHIN(births_survive_the_deaths_of_spares, 120) {
   static const char *const points[] = {"spare.taken", "slots.adopt.born", "spare.adopted",
                                        "session.resigned"};
   CHECK(kill_at_each_hit(THE_FIRST_SPARE, points, 4) > 20);
+}
+
+TEST_WITHIN(births_survive_the_deaths_of_callers, 120) {
+  static const char *const points[] = {"birth.send", "birth.sent"};
+  CHECK(kill_at_each_hit(THE_CALLER, points, 2) > 20);
 }

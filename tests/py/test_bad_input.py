@@ -405,6 +405,53 @@ def test_an_argument_that_exits_while_it_is_pickled_starts_nobody(method: str) -
     assert process.pid is None and not leveret.active_children()
 
 
+@pytest.mark.parametrize("method", ["warm", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    ("args", "kwargs", "blamed"),
+    [
+        ((1, lambda: None), {}, "argument 1: <function <lambda>"),
+        ((leveret.Lock(), leveret.Queue()), {"lock": threading.Lock()}, "argument 'lock': <unl"),
+        (([sys],), {}, "argument 0: [<module 'sys'"),
+    ],
+    ids=["lambda", "lock", "module"],
+)
+def test_an_argument_that_cannot_be_sent_is_named(
+    method: str, args: Any, kwargs: Any, blamed: str
+) -> None:
+    process = leveret.get_context(method).Process(target=print, args=args, kwargs=kwargs)
+    with pytest.raises((TypeError, pickle.PicklingError)) as raised:
+        process.start()
+    said = str(raised.value)
+    assert blamed in said and process.name in said
+    assert f"the start method '{method}'" in said and "--start-method fork" in said
+    assert process.pid is None and not leveret.active_children()
+
+
+def test_a_fork_server_that_ended_meanwhile_is_an_error_that_says_so() -> None:
+    said = run_program(
+        """
+        import os, resource, leveret
+        from multiprocessing import forkserver
+        def start():
+            process = leveret.get_context("forkserver").Process(target=int)
+            process.start()
+            process.join()
+            print(process.exitcode)
+        start()
+        server = forkserver._forkserver._forkserver_pid
+        resource.prlimit(server, resource.RLIMIT_NOFILE, (3, 3))
+        try:
+            start()
+        except (EOFError, ConnectionError) as error:
+            print(error)
+        os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)
+        start()
+        """
+    )
+    assert [said[0], said[2]] == ["0", "0"] and len(said) == 3
+    assert "the fork server, or the child, ended before it was born" in said[1]
+
+
 # Signals, in the waits that have no test elsewhere
 
 

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Popen"]
 
+SERVER_IS_GONE = (
+    "cannot start a process: the fork server, or the child, ended before it was born (what is on "
+    "standard error may say why; see `ulimit -n` and `ulimit -u`); the next start makes a server "
+    "anew if there is none"
+)
+
 
 @contextlib.contextmanager
 def _main_kept_out() -> Iterator[None]:
@@ -35,5 +41,10 @@ class Popen(Boarding, popen_forkserver.Popen):
     """A child process of the standard fork server."""
 
     def _launch(self, process_obj: Any) -> None:
-        with _main_kept_out():
-            super()._launch(process_obj)
+        try:
+            with _main_kept_out():
+                super()._launch(process_obj)
+        except EOFError:
+            raise EOFError(SERVER_IS_GONE) from None
+        except ConnectionError as error:
+            raise OSError(error.errno, SERVER_IS_GONE) from None

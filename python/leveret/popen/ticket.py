@@ -19,10 +19,15 @@ import signal
 from .. import _core, dropin
 from ..process import is_bound
 from . import FOREVER_S, explained, flags_of
+from .blame import culprit, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    set_spawning_popen: Any  # its stub knows only the standard classes
+else:
+    from multiprocessing.context import set_spawning_popen
 
 __all__ = ["Boarding", "board"]
 
@@ -77,6 +82,7 @@ class Boarding:
     """Mixed into a standard Popen class: its child has a slot in the session."""
 
     # The standard class's.
+    method: str
     returncode: int | None
     _send_signal: Any
 
@@ -88,9 +94,24 @@ class Boarding:
         except OSError as error:
             self._give_up_slot()
             raise explained(error) from None
+        except Exception as error:
+            try:
+                self._blame(error, process_obj)
+            finally:
+                self._give_up_slot()
+            raise
         except BaseException:
             self._give_up_slot()
             raise
+
+    def _blame(self, error: Exception, process_obj: Any) -> None:
+        """Name what cannot be sent, if it was that."""
+        set_spawning_popen(self)
+        try:
+            if where := culprit(process_obj):
+                tell(error, process_obj, where, self.method)
+        finally:
+            set_spawning_popen(None)
 
     def give(self, ref: bytes) -> None:
         """Let the child have a handle of the shared object that ref names, from its birth on."""

@@ -24,10 +24,10 @@ from .. import _core, dropin, zygote
 from ..process import is_bound
 from . import Popen as _Popen
 from . import flags_of
+from .blame import culprit, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     # Their stubs know only the standard classes as what is being spawned.
@@ -89,7 +89,8 @@ class Popen(_Popen):
         try:
             reduction.dump(process_obj, buffer)
         except Exception as error:
-            _name_culprit(error, process_obj)
+            where = culprit(process_obj) or "the process object itself"
+            tell(error, process_obj, where, self.method)
             raise
         finally:
             set_spawning_popen(None)
@@ -180,38 +181,3 @@ def _pickle_secretly(changes: dict[str, Any]) -> bytes:
         return pickle.dumps(changes)
     finally:
         set_spawning_popen(before)
-
-
-# Whom to blame.
-
-
-def _parts(process_obj: Any) -> Iterator[tuple[str, Any]]:
-    """What there is to pickle in a process object, with names."""
-    yield "the target", process_obj._target
-    for index, value in enumerate(process_obj._args):
-        yield f"argument {index}", value
-    for name, value in process_obj._kwargs.items():
-        yield f"argument {name!r}", value
-    known = {"_target", "_args", "_kwargs", "_config", "_popen"}
-    for name, value in vars(process_obj).items():
-        if name not in known:
-            yield f"attribute {name!r}", value
-
-
-def _name_culprit(error: Exception, process_obj: Any) -> None:
-    """Say in the error which argument cannot be sent, and what helps."""
-    where = "the process object itself"
-    for label, value in _parts(process_obj):
-        try:
-            reduction.ForkingPickler.dumps(value)
-        except Exception:
-            where = f"{label}: {repr(value)[:200]}"
-            break
-    hint = (
-        f"(in process {process_obj.name!r}, {where}; the start method 'warm' sends arguments by "
-        "pickle: use what can be imported, or --start-method fork)"
-    )
-    if len(error.args) == 1 and isinstance(error.args[0], str):
-        error.args = (f"{error.args[0]} {hint}",)
-    else:
-        error.add_note(hint)
