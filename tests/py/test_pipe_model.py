@@ -64,7 +64,9 @@ class Here:
         return pickle.dumps(self.ends[which])
 
     def takes(self, which: int, data: bytes) -> None:
-        self.ends[which] = pickle.loads(data)
+        """What it had is closed, for a forked actor's frames refer to it as well."""
+        before, self.ends[which] = self.ends[which], pickle.loads(data)
+        before.close()
 
     def end(self) -> None:
         self.ends.clear()
