@@ -130,6 +130,11 @@ def touch_and_stay(path: str) -> None:
     threading.Event().wait()
 
 
+def stay_if_asked(path: str) -> None:
+    if path:
+        touch_and_stay(path)
+
+
 def insist(path: str) -> None:
     """Cannot be interrupted."""
     pathlib.Path(path).touch()

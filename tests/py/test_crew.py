@@ -15,17 +15,20 @@ import sys
 import textwrap
 import threading
 import time
+import types
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import leveret
 import pytest
-from forked import PATIENCE_S, state_of, until
-from leveret import TaskTimeout, WorkerDied, crew
+from forked import PATIENCE_S, Thread, state_of, until
+from leveret import TaskTimeout, WorkerDied, crew, worker
 from leveret.pool import Pool
 from tasks import (
+    begin_and_wait,
     catch_timeout,
     die,
     die_once,
@@ -697,3 +700,74 @@ def test_children_of_tasks_end_with_their_worker(ctx: Any, tmp_path: pathlib.Pat
 def test_workers_know_what_they_are(ctx: Any) -> None:
     with pool_of(ctx, 1) as pool:
         assert "PoolWorker" in pool.apply(get_name)
+
+
+# Orders.
+
+
+class Ordered:
+    """What a worker asks its board when a signal comes."""
+
+    order = 0, 0
+    runs: int | None = None
+
+    def ordered(self) -> tuple[int, int]:
+        return self.order
+
+    def running(self) -> int | None:
+        return self.runs
+
+
+def test_an_order_that_is_overwritten_before_its_signal_interrupts_nobody_else() -> None:
+    board: Any = Ordered()
+    interrupt = worker.Interrupts(board)
+    board.order, board.runs = (6, 2 * worker.WHYS + worker.CANCEL), 6  # there was one for 5
+    with pytest.raises(CancelledError):
+        interrupt(signal.SIGINT, None)
+    board.runs = 7
+    interrupt(signal.SIGINT, None)  # the other one's
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(signal.SIGINT, None)  # from a terminal
+
+
+def test_each_order_has_its_signal() -> None:
+    """Whoever gives them: a second thread, or the pump that was interrupted and does it again."""
+    orders, signals = list[int](), list[int]()
+    board: Any = types.SimpleNamespace(order=lambda row, number, what: orders.append(what))
+    process = types.SimpleNamespace(interrupt=lambda: signals.append(len(orders)))
+    member = crew.Member(0, process, ready=True)
+    for _ in range(3):
+        member.order(board, 5, worker.TIMEOUT)
+    assert [divmod(what, worker.WHYS) for what in orders] == [
+        (n, worker.TIMEOUT) for n in (1, 2, 3)
+    ]
+    assert signals == [1, 2, 3]
+
+
+# Births.
+
+
+def test_a_start_that_failed_is_tried_again_by_the_clock(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    """Nothing else is due meanwhile, and nothing comes."""
+    monkeypatch.setattr(crew, "RESTART_S", 0.1)
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    with pool_of(leveret.get_context("fork"), 2) as pool:
+        occupied = pool.apply_async(begin_and_wait, (str(begun), str(go)))
+        until(begun.exists)
+        make, failures = pool._crew._make, iter([OSError("no more processes")])
+
+        def make_later(**kwargs: Any) -> Any:
+            for failure in failures:
+                raise failure
+            return make(**kwargs)
+
+        pool._crew._make = make_later
+        with pytest.raises(WorkerDied):
+            pool.apply(die, ("killed",))
+        assert len(pool._pool) == 1
+        waiting = Thread(occupied.get, PATIENCE_S)
+        until(lambda: len(pool._pool) == 2)
+        go.touch()
+        assert waiting.result() == str(go)
