@@ -157,22 +157,27 @@ class Counting:
 
 def a_slow_task(nth: int, path: pathlib.Path) -> str:
     """What is claimed behind it is taken back."""
-    begun, go = path.with_suffix(".begun"), path.with_suffix(".go")
+    held, begun, go = (path.with_suffix(f".{name}") for name in ("held", "begun", "go"))
     with pool_of_one() as pool:
         board = pool._crew.board = Counting(pool._crew.board)
+        first = pool._apply(begin_and_wait, (str(held), str(begun)), {}, None, 0)
+        until(held.exists)
         quick = pool.map_async(square, range(ITEMS), 1)
         slow = pool._apply(begin_and_wait, (str(begun), str(go)), {}, None, 0)
         behind = pool.map_async(square, range(ITEMS), 1)
-        until(begun.exists)
-        claims_many = board.look(0)[2] > 1
-        where = interrupted(nth, lambda: behind.get(0.1))
+        begun.touch()
+        until(lambda: quick.ready() and board.look(0)[3] == ITEMS + 1)
+        before, claimed = board.revoked, board.look(0)[2]
+        where = interrupted(nth, lambda: behind.get(1.0))
+        taken_back = board.revoked - before
         go.touch()
         assert behind.get(PATIENCE_S) == quick.get(PATIENCE_S) == [x * x for x in range(ITEMS)]
-        assert slow.get(PATIENCE_S) == str(go), where
+        assert slow.get(PATIENCE_S) == str(go) and first.get(PATIENCE_S) == str(begun), where
         # all that was taken back was put again, and once
-        assert goes_on(pool, where) == 2 * ITEMS + 1 + board.revoked, where
-        assert where or board.revoked > 0 or not claims_many
-    return where
+        assert goes_on(pool, where) == 2 * ITEMS + 2 + board.revoked, where
+        if not where:
+            assert taken_back == claimed - 1
+    return where or ("" if taken_back else "it was claimed alone")
 
 
 @pytest.mark.parametrize(
@@ -194,13 +199,13 @@ def test_a_worker_whose_start_was_interrupted_is_no_stranger(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Ctrl-C comes when its process is there, and its start has not returned."""
-    start = leveret.context.ForkProcess.start
+    start, started = leveret.context.ForkProcess.start, list[Any]()
 
     def start_and_interrupt(process: Any) -> None:
         start(process)
-        if len(pool._crew.processes) == 0:
-            monkeypatch.undo()
-            raise KeyboardInterrupt
+        monkeypatch.undo()
+        started.append(process)
+        raise KeyboardInterrupt
 
     with pool_of_one() as pool:
         result = pool._apply(die, ("killed",), {}, None, 0)
@@ -208,7 +213,7 @@ def test_a_worker_whose_start_was_interrupted_is_no_stranger(
         with pytest.raises((KeyboardInterrupt, WorkerDied)):
             result.get(PATIENCE_S)
         assert pool.apply(square, (3,)) == 9
-        assert len(pool._pool) == 1
+        assert pool._pool == started
 
 
 def test_what_a_stranger_ran_is_mourned(monkeypatch: pytest.MonkeyPatch) -> None:
