@@ -10,6 +10,7 @@ that one that comes late is known for what it is: nobody is interrupted by it, w
 
 from __future__ import annotations
 
+import threading
 from math import inf
 from time import monotonic
 
@@ -42,6 +43,7 @@ class Stops:
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
         self._stopping: dict[int, _Stop] = {}  # by number
+        self._telling = threading.RLock()
 
     def __len__(self) -> int:
         return len(self._stopping)
@@ -69,8 +71,10 @@ class Stops:
         self._crew.ring_at(stop.until)
         self._crew.want_thread()
         if seen[3] == number:
-            member.order(self._crew.board, number, why)
-            stop.told = True
+            with self._telling:  # the pump, and who cancels it, may both have come here
+                if not stop.told:
+                    member.order(self._crew.board, number, why)
+                    stop.told = True
         else:
             self._crew.claims.take_back(member.row)
 

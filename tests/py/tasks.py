@@ -136,10 +136,10 @@ def stay_if_asked(path: str) -> None:
 
 
 def insist(path: str) -> None:
-    """Cannot be interrupted."""
-    pathlib.Path(path).touch()
+    """Cannot be interrupted, once by that path it says so."""
     while True:
         with contextlib.suppress(BaseException):
+            pathlib.Path(path).touch()
             threading.Event().wait()
 
 
