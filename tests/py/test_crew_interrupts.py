@@ -168,17 +168,15 @@ def a_slow_task(nth: int, path: pathlib.Path) -> str:
         behind = pool.map_async(square, range(ITEMS), 1)
         gate.touch()
         until(lambda: quick.ready() and begun.exists())
-        before, claimed = board.revoked, board.look(0)[2]
-        where = interrupted(nth, lambda: behind.get(1.0 if claimed > 1 else 0.1))
+        before = board.revoked
+        where = interrupted(nth, lambda: behind.get(0.1))
         taken_back = board.revoked - before
         go.touch()
         assert behind.get(PATIENCE_S) == quick.get(PATIENCE_S) == [x * x for x in range(ITEMS)]
         assert slow.get(PATIENCE_S) == str(go) and first.get(PATIENCE_S) == str(gate), where
         # all that was taken back was put again, and once
         assert goes_on(pool, where) == 2 * ITEMS + 2 + board.revoked, where
-        if not where:
-            assert taken_back == claimed - 1
-    return where or ("" if taken_back else "it was claimed alone")
+    return where or ("" if taken_back else "nothing was taken back: it was claimed alone")
 
 
 @pytest.mark.timeout(600)  # a pool for each of some hundred lines
@@ -192,7 +190,7 @@ def test_an_interrupt_at_each_line(
 ) -> None:
     monkeypatch.setattr(claims, "HELD_S", 0.005)
     nth = 1
-    while story(nth, tmp_path / str(nth)):
+    while nth < MOST_LINES and story(nth, tmp_path / str(nth)):
         nth += 1
     assert 20 < nth < MOST_LINES
 
