@@ -3,12 +3,18 @@
     submit()     a task on the board; workers claim it, run it, put a result; the pump tells its job
     a death      the worker is buried; what it ran has WorkerDied for a result, or is run again;
                  what it had claimed and not begun is put again; another one starts in its place
-    a limit      the task is interrupted, its job told; a second later the worker is killed
     close()      the workers end when all jobs are over
     terminate()  they are ended
 
-Deaths and limits are looked after by the pump (leveret.pump), with the pump in its hands. Births
-and the end are under the mutex, so that nobody is born after the end.
+What is held up by a slow task is taken back by leveret.claims; limits, and what is cancelled while
+it runs, are those of leveret.stops. All this is looked after by the pump (leveret.pump), with the
+pump in its hands. Births and the end are under the mutex, so that nobody is born after the end.
+
+Ctrl-C may come between any two byte codes of the main thread, which may be the pump. So all that
+the pump does can be done again from its beginning, and is, in its next round:
+
+    a number is struck out, and its job to be told why, by one call; so it is put again
+    a row is freed last, when nobody waits for the numbers any more that its worker had
 """
 
 from __future__ import annotations
@@ -16,28 +22,30 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import threading
 from math import inf
 from multiprocessing.process import current_process
 from time import monotonic
 
 from . import _core, worker
+from .claims import Claims
 from .limits import check_arguments
+from .popen import LOST
 from .process import bind
-from .pump import TOLD, UNDECODED, Condition, Pump
+from .pump import TOLD, UNDECODED, Condition, Pump, described
 from .reduction import ByValue, goes_by_name, is_of_prompt
+from .stops import Stops
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-__all__ = ["Crew", "again", "described", "not_ours"]
+__all__ = ["Crew", "Member", "again", "not_ours"]
 
-GRACE_S = 1.0  # from the interrupt of a task to the end of its worker
 END_S = 0.5  # from SIGTERM to SIGKILL, for all workers together
 BIRTH_LOOK_S = 0.05  # while a worker is not enlisted, only its process tells of its death
 RESTART_S = 1.0  # after a start that failed
-HELD_S, HELD_MOST_S = 0.02, 1.0  # between two looks at what is claimed and not begun
 
 # So many workers in a row that end before they have done anything, and the crew gives up: by a
 # status of their own; by a signal, within so many seconds.
@@ -46,7 +54,7 @@ EARLY_EXITS, EARLY_KILLS, EARLY_S = 3, 20, 1.0
 READY = _core.READY  # what an event without a job is; UNFIT otherwise
 
 
-class _Member:
+class Member:
     """A worker, from its start to its burial."""
 
     def __init__(self, row: int, process: Any, ready: bool) -> None:
@@ -55,7 +63,44 @@ class _Member:
         self.ready = ready  # initialised
         self.born = False  # seen enlisted
         self.killed = False  # by us, for a task that could not be stopped
+        self.judged = False  # what its death means for the crew is decided
+        self.tries = 0  # how many workers have died of what it ran, when it died of it
         self.since = monotonic()
+        self._orders = 0
+        self._ordering = threading.RLock()
+
+    def order(self, board: _core.Board, number: int, why: int) -> None:
+        """Tell it to stop that task. Any thread may; for each order there is one signal."""
+        with self._ordering:
+            self._orders += 1
+            board.order(self.row, number, self._orders * worker.WHYS + why)
+            self.signal("interrupt")
+
+    def kill(self) -> None:
+        """Kill it, and do not blame it for that."""
+        self.killed = True
+        self.signal("kill")
+
+    def signal(self, what: str) -> None:
+        """terminate(), kill() or interrupt() it, unless it is over."""
+        _signal(self.process, what)
+
+
+class _Stranger:
+    """The process of a worker whose start was interrupted before it was a member."""
+
+    exitcode = LOST
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def join(self) -> None:
+        """It is over, and whose child it is does not matter."""
+
+
+def _signal(process: Any, what: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # it is over
+        getattr(process, what)()
 
 
 def again(error: BaseException) -> BaseException:
@@ -66,14 +111,6 @@ def again(error: BaseException) -> BaseException:
         return error
     copied.__cause__ = error.__cause__
     return copied
-
-
-def described(job: Any, place: int) -> str:
-    """A task in words. A job that is done knows nothing of it any more."""
-    try:
-        return str(job.describe(place))
-    except (AttributeError, LookupError, TypeError):
-        return "a task"
 
 
 def not_ours(pid: int) -> RuntimeError:
@@ -128,16 +165,10 @@ class Crew(Pump):
         self._daemon, self._on_demand = daemon, on_demand
         self._pid = os.getpid()
         self._function: tuple[Any, Any] = self, None
-        self._members: dict[int, _Member] = {}
-        self._early: list[int] = []  # statuses of those that did nothing, one after another
+        self._members: dict[int, Member] = {}
+        self._early: dict[int, int] = {}  # pid: status; those that did nothing, one after another
         self._rest = -inf  # until when none is started
-        # Tasks to be stopped: number: row, why, whether the worker was told so (not before the task
-        # runs), until when it has time.
-        self._stopping: dict[int, tuple[int, int, bool, float]] = {}
-        self._looking = False  # an alarm is set for looking at claims
-        self._pause = HELD_S
-        self._claims: dict[int, int] = {}  # row: the first number of its claim, when we looked
-        self._finished = 0  # all tasks, by then
+        self.claims, self.stops = Claims(self), Stops(self)
         self._gone = Condition(self._is_gone)
         self._faults = worker.Faults.create()
         # Forked workers find all that there was when they were forked.
@@ -222,63 +253,23 @@ class Crew(Pump):
         if self._on_demand and len(self._members) < self.size:
             self._grow()
         if job in self._jobs:
-            self._look_soon()
+            self.claims.look_soon()
             return
         self._jobs.add(job)
         try:
             self._attend_to(job)
-            self._look_soon()
+            self.claims.look_soon()
         except BaseException:
             self._forget(job)
             raise
-
-    def _look_soon(self) -> None:
-        """Tasks are put: somebody may claim several, and be held up by the first."""
-        if not self._looking:
-            self._looking, self._pause = True, HELD_S
-            self._ring_at(monotonic() + HELD_S)
 
     def cancel(self, number: int) -> bool:
         """Whether the task of that NUMBER will not be run: nobody had claimed it."""
         return self.board.cancel(number)
 
-    def stop(self, number: int, why: int = worker.CANCEL) -> bool:
-        """Stop a task that was claimed: its result is not wanted any more, whatever it will be.
-
-        It is interrupted; if that does not end it in GRACE_S, its worker is killed.
-        False: it has its answer already.
-        """
-        if not self.board.strike(number):
-            return False
-        for row, member in list(self._members.items()):
-            seen = self.board.look(row)
-            if seen is not None and self._has_claimed(seen, number):
-                self._interrupt(number, why, seen, member)
-                self.want_thread()
-        return True
-
-    def _interrupt(self, number: int, why: int, seen: tuple[Any, ...], member: _Member) -> None:
-        """Interrupt a task that runs; one that does not shall not begin.
-
-        A worker has one order, with its signal: that for another task is not to take its place.
-        """
-        runs, until = seen[3] == number, monotonic() + GRACE_S
-        self._stopping[number] = member.row, why, runs, until
-        if runs:
-            self.board.order(member.row, number, why)
-            self._signal(member.process, "interrupt")
-        else:
-            self._take_back(member.row)
-        self._ring_at(until)
-
-    @staticmethod
-    def _has_claimed(seen: tuple[Any, ...], number: int) -> bool:
-        return bool((number - seen[1]) & 0xFFFFFFFF < seen[2])
-
-    @staticmethod
-    def _signal(process: Any, what: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # it is over
-            getattr(process, what)()
+    def stop(self, number: int) -> bool:
+        """Whether the result of a task that was claimed is not wanted any more: it is stopped."""
+        return self.stops.stop(number)
 
     def revived(self, value: Any, job: Any = None, place: int = 0) -> BaseException:
         """The exception that is told of a task that failed."""
@@ -301,83 +292,41 @@ class Crew(Pump):
         """Look after all that is done by the clock; each says when to look again."""
         self._alarm = inf
         now = monotonic()
-        self._look_at_births(now)
-        if self._stopping:
-            self._kill_stopping(now)
-        if self._timed:
-            self._look_at_limits(now)
-        if self._looking:
-            self._look_at_claims(now)
+        if self.broken is not None:
+            self._give_up(self.broken)
+        self.claims.rescue()
+        again = min(self._look_at_births(now), self.stops.look(now), self.claims.look(now))
         if len(self._members) < self.size:
             self._fill()
+        self._alarm = min(self._alarm, again)
 
-    def _look_at_limits(self, now: float) -> None:
-        """Stop what runs for too long. What does not run yet has all of its time before it."""
-        for job in list(self._timed):
-            self._alarm = min(self._alarm, now + job.timeout)
-        for row in list(self._members):
-            seen = self.board.look(row)
-            found = None if seen is None or seen[3] is None else self.board.find(seen[3])
-            if seen is None or found is None:
-                continue
-            limit = found[0].limit_of(found[1])
-            if limit is None:
-                continue
-            if seen[4] + limit <= now:
-                self._stop_late(seen, *found)
-            else:
-                self._alarm = min(self._alarm, seen[4] + limit)
+    # --- for those who look --------------------------------------------------------------------
 
-    def _stop_late(self, seen: tuple[Any, ...], job: Any, place: int) -> None:
-        from . import faults
+    def members(self) -> list[Member]:
+        """The workers."""
+        return list(self._members.values())
 
-        if self.stop(seen[3], worker.TIMEOUT):
-            job.fail(place, faults.late(described(job, place), job.limit_of(place), seen[0]))
-            self._settle(job)
+    def member(self, row: int) -> Member | None:
+        """The worker of that row."""
+        return self._members.get(row)
 
-    def _kill_stopping(self, now: float) -> None:
-        """Kill who still runs what it was told to stop."""
-        for number, (row, why, told, until) in list(self._stopping.items()):
-            seen, member = self.board.look(row), self._members.get(row)
-            if seen is None or member is None or not self._has_claimed(seen, number):
-                del self._stopping[number]
-            elif seen[3] == number and not told:
-                self._interrupt(number, why, seen, member)  # it has begun since
-            elif until <= now:
-                del self._stopping[number]
-                member.killed = True
-                self._signal(member.process, "kill")
-            else:
-                self._alarm = min(self._alarm, until)
+    def timed(self) -> list[Any]:
+        """The jobs that have time limits."""
+        return list(self._timed)
 
-    def _look_at_claims(self, now: float) -> None:
-        """Take back what is held up by a task that takes long.
-
-        Claims of many are made by who is quick, and tells of it: as long as nothing moves, we look
-        less and less often.
-        """
-        claims, finished = {}, 0
-        for row in list(self._members):
-            if seen := self.board.look(row):
-                finished += seen[5]
-                if seen[2] > 1:
-                    claims[row] = seen[1]
-        for row, first in claims.items():
-            if self._claims.get(row) == first:
-                self._take_back(row)
-        moves = claims or finished != self._finished
-        self._claims, self._finished = claims, finished
-        self._pause = HELD_S if moves else min(self._pause * 2, HELD_MOST_S)
-        self._looking = bool(claims) or self.board.waiting() > 0
-        if self._looking:
-            self._alarm = min(self._alarm, now + self._pause)
-
-    def _take_back(self, row: int) -> None:
-        """What a worker has claimed and not begun is for others."""
-        for number in self.board.revoke(row):
-            found = self.board.find(number)
-            if found is not None and self.board.strike(number):
-                self._put_again(*found)
+    def put_again(self, number: int) -> None:
+        """Put a task again, under another number, which no worker has, or will run, under this."""
+        found = self.board.find(number)
+        if found is None:
+            return
+        job, place = found
+        try:
+            function, kind, argument = job.argument_of(place)
+            self.board.put_again(number, function, kind, argument, job.mover(place))
+        except Exception as error:
+            self.fail_task(number, job, place, error)
+        else:
+            self.claims.look_soon()
 
     # --- births and deaths ---------------------------------------------------------------------
 
@@ -411,19 +360,25 @@ class Crew(Pump):
 
     def _start(self, row: int) -> None:
         """Start the worker of a row that nobody has. Under the mutex."""
-        if self._ended or self.broken is not None:
-            return
+        if self._ended or self.broken is not None or self.board.look(row) is not None:
+            return  # nobody is needed, or who had the row is not buried yet
         process = self._make(target=worker.main, args=(self.board, row, self._orders))
         process.daemon = self._daemon
         bind(process)
-        process.start()
-        if self._ended:  # by the garbage collector, in this thread
-            self._signal(process, "kill")
+        try:
+            process.start()
+        finally:  # whatever comes after it is there: Ctrl-C, or the end, by the garbage collector
+            if process.pid is not None:
+                self._note_start(row, process)
+
+    def _note_start(self, row: int, process: Any) -> None:
+        if self._ended:
+            _signal(process, "kill")
             process.join()
             return
-        self._members[row] = _Member(row, process, self._orders.initializer is None)
+        self._members[row] = Member(row, process, self._orders.initializer is None)
         self.processes.append(process)
-        self._ring_at(monotonic() + BIRTH_LOOK_S)
+        self.ring_at(monotonic() + BIRTH_LOOK_S)
 
     def _needs_workers(self) -> bool:
         return not (self._ended or self.broken or (self._closing and not self._jobs))
@@ -435,7 +390,7 @@ class Crew(Pump):
         if self._on_demand and self.board.outstanding() <= len(self._members):
             return
         if self._rest > monotonic():
-            self._ring_at(self._rest)
+            self.ring_at(self._rest)
             return
         try:
             with self._mutex:
@@ -449,20 +404,23 @@ class Crew(Pump):
 
     def _rest_a_while(self) -> None:
         self._rest = monotonic() + RESTART_S
-        self._ring_at(self._rest)
+        self.ring_at(self._rest)
 
-    def _look_at_births(self, now: float) -> None:
-        for member in list(self._members.values()):
+    def _look_at_births(self, now: float) -> float:
+        """Bury who has died before it enlisted; when to look again."""
+        again = inf
+        for member in self.members():
             if member.born:
                 continue
             if self.board.look(member.row) is not None:
                 member.born = True
             elif member.process.exitcode is not None and self.board.look(member.row) is None:
-                self._remove(member)
                 self._note_early_end(member)
+                self._remove(member)
                 self._replace(member.row)
             else:
-                self._alarm = min(self._alarm, now + BIRTH_LOOK_S)
+                again = now + BIRTH_LOOK_S
+        return again
 
     def _bury_all(self, rows: list[int]) -> None:
         for row in rows:
@@ -475,61 +433,74 @@ class Crew(Pump):
             self._tell_jobs()
             if self._events:
                 break  # they are the thread's to tell, which will bury then
-            self._bury(row)
+            if row in self.board.over():  # a callback may have waited, and buried
+                self._bury(row)
 
     def _bury(self, row: int) -> None:
+        """Judge, and free the row: until then who is interrupted does all of it the next time."""
         with self._mutex:  # whoever starts it knows it by then, however soon it has died
             member = self._members.get(row)
-        if member is not None:
-            member.process.join()  # Ctrl-C may come here: then it is buried the next time
-        last = self.board.bury(row)
-        if member is None:
-            return
+        last: Any = self.board.look(row)
+        if member is None:  # or this is the second time, and there is nothing to be judged
+            member = Member(row, _Stranger(last[0]), True)
+            member.judged = True
+        member.process.join()
+        self._judge(member, last)
+        self._faults.clear(row)
         self._remove(member)
-        orphans = self._orphans(last)
-        if self.broken is None and not self._ended:
-            self._judge(member, last, orphans)
-            self._replace(row)
+        self.board.bury(row)
+        self._tell_jobs()
+        self._replace(row)
 
-    def _remove(self, member: _Member) -> None:
+    def _remove(self, member: Member) -> None:
         with self._mutex:
-            self._members.pop(member.row, None)
             with contextlib.suppress(ValueError):
                 self.processes.remove(member.process)
+            self._members.pop(member.row, None)
         if self._waiters:
             self._wake_done()
 
-    def _orphans(self, last: tuple[Any, ...]) -> list[tuple[Any, int, bool]]:
-        """(job, place, whether it was running) of what the dead had claimed and not answered."""
-        orphans = []
-        for number in (at & 0xFFFFFFFF for at in range(last[1], last[1] + last[2])):
-            found = self.board.find(number)
-            if found is not None and self.board.strike(number):
-                orphans.append((*found, number == last[3]))
-        return orphans
+    def _judge(self, member: Member, last: Any) -> None:
+        """Say what becomes of the crew, and of a dead worker's tasks."""
+        orphans = [at for at in _claimed(last) if self.board.find(at)]
+        if not (member.judged or self.broken or self._ended):
+            self._judge_crew(member, last[5] > 0, bool(orphans))
+        member.judged = True  # with all of its orphans there: the next time some may have a verdict
+        for number in orphans:
+            if self.broken is not None or self._ended:
+                break  # all jobs have been told
+            if number == last[3]:
+                self._mourn(member, number)
+            else:
+                self.put_again(number)
 
-    def _judge(
-        self, member: _Member, last: tuple[Any, ...], orphans: Iterable[tuple[Any, int, bool]]
-    ) -> None:
-        """Say what becomes of a dead worker's tasks, and of the crew."""
-        from_itself = member.killed or (member.process.exitcode == 0 and not orphans)
+    def _judge_crew(self, member: Member, has_worked: bool, has_orphans: bool) -> None:
+        from_itself = member.killed or (member.process.exitcode == 0 and not has_orphans)
         if not member.ready:
             self.break_off(self._died(member, "", initializing=True))
         elif self.strict and not from_itself:
             self.break_off(self._died(member, "", strict=True))
-        elif last[5] > 0 or orphans or from_itself:
+        elif has_worked or has_orphans or from_itself:
             self._early.clear()
         else:
             self._note_early_end(member)
-        for job, place, was_running in orphans:
-            if self.broken is not None:
-                break  # all jobs have been told
-            if was_running:
-                self._mourn(member, job, place)
-            else:
-                self._put_again(job, place)
 
-    def _died(self, member: _Member, task: str, **circumstances: Any) -> BaseException:
+    def _mourn(self, member: Member, number: int) -> None:
+        """A task's worker died while it ran: once more, or that is its result."""
+        found = self.board.find(number)
+        if found is None:
+            return
+        job, place = found
+        tries = job.tries or {}
+        member.tries = member.tries or tries.get(place, 0) + 1  # once, however often we come here
+        job.tries = {**tries, place: member.tries}
+        if member.tries <= job.retries:
+            self.put_again(number)
+        else:
+            died = self._died(member, described(job, place), tries=member.tries)
+            self.fail_task(number, job, place, died)
+
+    def _died(self, member: Member, task: str, **circumstances: Any) -> BaseException:
         from . import deaths
 
         return deaths.worker_died(
@@ -541,40 +512,18 @@ class Crew(Pump):
             **circumstances,
         )
 
-    def _mourn(self, member: _Member, job: Any, place: int) -> None:
-        """A task's worker died while it ran: once more, or that is its result."""
-        if job.tries is None:
-            job.tries = {}
-        tries = job.tries[place] = job.tries.get(place, 0) + 1
-        if tries <= job.retries:
-            self._put_again(job, place)
-        else:
-            job.fail(place, self._died(member, described(job, place), tries=tries))
-            self._settle(job)
-
-    def _put_again(self, job: Any, place: int) -> None:
-        try:
-            function, kind, argument = job.argument_of(place)
-            number = self.board.put(function, kind, argument, job, place)
-        except Exception as error:
-            job.fail(place, error)
-            self._settle(job)
-        else:
-            self._look_soon()
-            job.moved(place, number)
-
-    def _note_early_end(self, member: _Member) -> None:
+    def _note_early_end(self, member: Member) -> None:
         """A worker ended that had done nothing. If all do that, there is no use in more of them."""
         code = member.process.exitcode
         if self.strict:
             self.break_off(self._died(member, "", strict=True))
         elif code >= 0 or monotonic() - member.since <= EARLY_S:
-            self._early.append(code)
-            exits = sum(code >= 0 for code in self._early)
+            self._early[member.process.pid] = code
+            exits = sum(code >= 0 for code in self._early.values())
             if len(self._early) >= EARLY_KILLS or exits >= EARLY_EXITS:
                 self._give_up_births(member)
 
-    def _give_up_births(self, member: _Member) -> None:
+    def _give_up_births(self, member: Member) -> None:
         """Nobody is born who would do anything; unless somebody does, that is the end."""
         if any(seen and seen[5] for seen in map(self.board.look, list(self._members))):
             self._early.clear()
@@ -595,17 +544,19 @@ class Crew(Pump):
     # --- ends ----------------------------------------------------------------------------------
 
     def _is_gone(self) -> bool:
-        return not self._members or self._ended
+        """And all is told: a burial that was interrupted may have no member any more."""
+        return self._ended or not (self._members or (self._jobs and self.broken is None))
 
     def break_off(self, error: BaseException) -> None:
         """The crew is of no use any more: who waits gets ERROR, and so does who comes later."""
         with self._mutex:
-            if self.broken is not None or self._ended:
+            if self._ended:
                 return
-            self.broken = error
-            for process in self.processes:
-                self._signal(process, "kill")
-        self._give_up(error)
+            if self.broken is None:
+                for process in self.processes:
+                    _signal(process, "kill")
+                self.broken = error
+        self._give_up(self.broken)
         self.board.interrupt()
 
     def _give_up(self, error: BaseException) -> None:
@@ -666,13 +617,13 @@ class Crew(Pump):
     def _kill_all(self) -> None:
         processes = list(self.processes)
         for process in processes:
-            self._signal(process, "terminate")
+            _signal(process, "terminate")
         deadline = monotonic() + END_S
         for process in processes:
             process.join(max(0.0, deadline - monotonic()))
         for process in processes:
             if process.exitcode is None:
-                self._signal(process, "kill")
+                _signal(process, "kill")
         for process in processes:
             process.join()
         with self._mutex:
@@ -681,8 +632,13 @@ class Crew(Pump):
     def send_all(self, what: str) -> None:
         """terminate(), kill() or interrupt() each worker."""
         for process in list(self.processes):
-            self._signal(process, what)
+            _signal(process, what)
 
     def pids(self) -> dict[int, Any]:
         """The workers' processes by pid."""
         return {process.pid: process for process in list(self.processes)}
+
+
+def _claimed(seen: tuple[Any, ...]) -> list[int]:
+    """The numbers of what a worker has claimed, whose row was SEEN."""
+    return [at & 0xFFFFFFFF for at in range(seen[1], seen[1] + seen[2])]

@@ -13,6 +13,7 @@ made when the first of them comes.
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 import threading
@@ -21,8 +22,9 @@ from concurrent.futures import _base
 from concurrent.futures import process as std
 
 from . import _core, deaths, faults
-from .crew import Crew, described
-from .pump import TOLD, WATCHED, Condition, Job, report
+from .crew import Crew
+from .pump import TOLD, WATCHED, Condition, Job, described, report
+from .stops import has_claimed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ class Staff(Crew):
     def is_claimed(self, number: int) -> bool:
         """Whether a worker has the task of that NUMBER, or had it last."""
         rows = map(self.board.look, list(self._members))
-        return any(seen is not None and self._has_claimed(seen, number) for seen in rows)
+        return any(seen is not None and has_claimed(seen, number) for seen in rows)
 
     def cancel_waiting(self, spared: int = 0) -> None:
         """Cancel what nobody has claimed, but for the first SPARED tasks of those."""
@@ -227,8 +229,8 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
     def describe(self, place: int) -> str:
         return "a task" if self.call is None else faults.describe(*self.call)
 
-    def moved(self, place: int, number: int) -> None:
-        self.number = number
+    def mover(self, place: int) -> Callable[[int], object]:
+        return functools.partial(setattr, self, "number")
 
     def tell(self) -> None:
         """Have the crew's thread take the result."""

@@ -10,6 +10,7 @@ standard library.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import weakref
 from concurrent.futures import CancelledError
@@ -63,8 +64,8 @@ class MapResults(Many):
     def task_at(self, place: int) -> Any:
         return self._tasks[place]
 
-    def moved(self, place: int, number: int) -> None:
-        self._numbers[place] = number
+    def mover(self, place: int) -> Callable[[int], object]:
+        return functools.partial(self._numbers.__setitem__, place)
 
     # --- by the crew ---------------------------------------------------------------------------
 

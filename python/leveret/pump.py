@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALONE",
+    "ERROR",
     "TOLD",
     "UNDECODED",
     "WATCHED",
@@ -41,6 +42,7 @@ __all__ = [
     "Many",
     "Pump",
     "chunks",
+    "described",
     "report",
 ]
 
@@ -48,8 +50,8 @@ __all__ = [
 # thread, to each of its results.
 ALONE, WATCHED, TOLD = 0, 1, 2
 
-# What an event with a job is; otherwise its task failed.
-VALUE, UNDECODED = _core.VALUE, _core.UNDECODED
+# What an event with a job is; otherwise its task failed. ERROR: with what is told as it is.
+VALUE, UNDECODED, ERROR = _core.VALUE, _core.UNDECODED, -1
 
 _names = itertools.count(1)
 
@@ -80,8 +82,9 @@ class Job:
         """How many seconds a task may take."""
         return self.timeout
 
-    def moved(self, place: int, number: int) -> None:
-        """A task was put again and has another number now."""
+    def mover(self, place: int) -> Callable[[int], object] | None:
+        """What notes the number of a task that is put again: no Python code (Board.put_again)."""
+        return None
 
     def deliver(self, place: int, value: Any) -> None:
         """A task returned. Who is interrupted in here by Ctrl-C calls again, with the same."""
@@ -143,6 +146,14 @@ def chunks(iterator: Iterator[Any], size: int) -> Iterator[list[Any]]:
     """Lists of SIZE items; what comes before an exception in less than a list is lost."""
     while chunk := list(itertools.islice(iterator, size)):
         yield chunk
+
+
+def described(job: Any, place: int) -> str:
+    """A task in words. A job that is done knows nothing of it any more."""
+    try:
+        return str(job.describe(place))
+    except (AttributeError, LookupError, TypeError):
+        return "a task"
 
 
 def report() -> None:
@@ -229,7 +240,7 @@ class Pump:
             raise RuntimeError("the pool was terminated")
         if job.timeout is not None:
             self._timed.add(job)
-            self._ring_at(monotonic() + job.timeout)
+            self.ring_at(monotonic() + job.timeout)
         if job.attention:
             self.want_thread()
         if job.attention == TOLD:
@@ -328,13 +339,22 @@ class Pump:
 
     def _round(self) -> None:
         """What the pump does when something has come, or is due."""
-        self._fetch()
-        self._tell_jobs()
-        due = self._alarm != inf and monotonic() >= self._alarm
-        if self.board.over() or due:
-            self._look_after(due)
-        if self._closing and not self._jobs:
-            self.board.close()
+        try:
+            self._fetch()
+            self._tell_jobs()
+            due = self._alarm != inf and monotonic() >= self._alarm
+            if self.board.over() or due:
+                self._look_after(due)
+            if self._closing and not self._jobs:
+                self.board.close()
+        except BaseException:
+            self.hurry()
+            raise
+
+    def hurry(self) -> None:
+        """Something was interrupted: whoever is the pump next, or the thread, does it again."""
+        self._alarm = -inf
+        self.board.interrupt()
 
     def _fetch(self) -> bool:
         """Take results; whether there was any."""
@@ -342,6 +362,13 @@ class Pump:
         # No byte code runs between the two: Ctrl-C in there would lose what was taken.
         self._events.extend(itertools.chain.from_iterable(itertools.starmap(self._taken, ((),))))
         return len(self._events) > before
+
+    def fail_task(self, number: int, job: Any, place: int, error: BaseException) -> None:
+        """Strike a number out, unless somebody has, and have its job told ERROR by the pump."""
+        event = job, place, ERROR, error
+        # No byte code runs between the two: Ctrl-C in there would lose the task.
+        self._events.extend(itertools.compress((event,), map(self.board.strike, (number,))))
+        self.ring_at(monotonic())
 
     def _tell_jobs(self) -> None:
         """Tell the jobs what was fetched."""
@@ -383,12 +410,14 @@ class Pump:
             return
         if what == VALUE:
             job.deliver(place, value)
+        elif what == ERROR:
+            job.fail(place, value)
         else:
             job.fail(place, self.revived(value, job, place))
         if job.over:
             self._forget(job)
 
-    def _ring_at(self, when: float) -> None:
+    def ring_at(self, when: float) -> None:
         """Something is due then; who waits for longer starts anew."""
         if when < self._alarm:
             self._alarm = when

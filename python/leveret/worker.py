@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["CANCEL", "TIMEOUT", "Faults", "Orders", "let_go", "main"]
+__all__ = ["CANCEL", "TIMEOUT", "WHYS", "Faults", "Orders", "let_go", "main"]
 
-# Why a task is stopped: the second part of an order.
-TIMEOUT, CANCEL = 1, 2
+# Why a task is stopped. The second part of an order is that, and WHYS times how many signals there
+# are with this one that came, or will come, with orders.
+TIMEOUT, CANCEL, WHYS = 1, 2, 4
 
 # What libraries read when they are loaded; who finds none of its own looks at the first.
 THREADS = (
@@ -124,7 +125,7 @@ class Interrupts:
     def __init__(self, board: _core.Board) -> None:
         self._board = board
         self._pid = os.getpid()
-        self._heeded = 0, 0
+        self._heeded = 0  # signals that came with orders
         self._before = _handler_of_program()
 
     def __call__(self, number: int, frame: types.FrameType | None) -> None:
@@ -134,13 +135,19 @@ class Interrupts:
             self._interrupt(number, frame)
 
     def _heed_order(self) -> bool:
-        """Whether the signal came with an order; raises in the task that the order names."""
-        order = self._board.ordered()
-        if order[1] == 0 or order == self._heeded:
+        """Whether the signal came with an order; raises in the task that the order names.
+
+        An order may be overwritten by the next one before its signal is here, which raises what
+        that one says: its own signal then finds that done, and must not be taken for Ctrl-C. Where
+        two signals came as one, the next Ctrl-C is taken for the other one, and ends nothing.
+        """
+        number, what = self._board.ordered()
+        count, why = divmod(what, WHYS)
+        if count == self._heeded:
             return False
-        self._heeded = order
-        if self._board.running() == order[0]:
-            raise _stopped(order[1])
+        self._heeded += 1
+        if self._board.running() == number:
+            raise _stopped(why)
         return True
 
     def _interrupt(self, number: int, frame: types.FrameType | None) -> None:
@@ -349,13 +356,18 @@ class Faults:
             faulthandler.enable(fd, all_threads=False)
 
     def read(self, row: int) -> str:
-        """In the owner: the last words of that row's worker, once."""
+        """In the owner: the last words of that row's worker."""
+        return _without_our_frames(self._said(row).decode(errors="replace"))
+
+    def _said(self, row: int) -> bytes:
         if self._fd < 0:
-            return ""
-        said = os.pread(self._fd, FAULT_BYTES, row * FAULT_BYTES).partition(b"\0")[0]
-        if said:
+            return b""
+        return os.pread(self._fd, FAULT_BYTES, row * FAULT_BYTES).partition(b"\0")[0]
+
+    def clear(self, row: int) -> None:
+        """In the owner: another worker has the row next."""
+        if said := self._said(row):
             os.pwrite(self._fd, bytes(len(said)), row * FAULT_BYTES)
-        return _without_our_frames(said.decode(errors="replace"))
 
     def close(self, _os: Any = os) -> None:
         """In the owner: there is nobody any more who would say something."""

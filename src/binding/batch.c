@@ -55,17 +55,26 @@ int lvri_batch_store(struct lvri_batch *b, Py_ssize_t place, enum lvri_result wh
 
 PyDoc_STRVAR(fail_doc,
              "fail($self, place, exception, /)\n--\n\n"
-             "What was struck out failed: count it, and tell whether it was the last one.");
+             "What was struck out failed: count it, and tell whether it was the last one.\n\n"
+             "Who was interrupted and says the same again, of the same exception, is not counted.");
+
+/* A failure is its place's result, too: that tells whether it was counted. */
+static bool is_counted(const struct lvri_batch *b, Py_ssize_t place, PyObject *exception) {
+  return place < PyList_GET_SIZE(b->results) && PyList_GET_ITEM(b->results, place) == exception;
+}
 
 static PyObject *batch_fail(PyObject *self, PyObject *args) {
   struct lvri_batch *b = batch_of(self);
   PyObject *exception;
   Py_ssize_t place;
 
-  if (!PyArg_ParseTuple(args, "nO:fail", &place, &exception) || lvri_batch_check(b, place, 1) < 0 ||
-      append_failure(b->failures, place, exception) < 0)
+  if (!PyArg_ParseTuple(args, "nO:fail", &place, &exception) || lvri_batch_check(b, place, 1) < 0)
     return NULL;
-  b->left--;
+  if (!is_counted(b, place, exception)) {
+    if (append_failure(b->failures, place, exception) < 0) return NULL;
+    b->left--;
+    put_into(b->results, place, Py_NewRef(exception));
+  }
   return PyBool_FromLong(b->left == 0);
 }
 

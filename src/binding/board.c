@@ -118,7 +118,7 @@ static PyObject *board_close(PyObject *self, PyObject *Py_UNUSED(none)) {
 
 /* --- numbers ------------------------------------------------------------------------------- */
 
-static int parse_u32(PyObject *number, uint32_t *ret_number) {
+int lvri_board_number(PyObject *number, uint32_t *ret_number) {
   unsigned long value = PyLong_AsUnsignedLong(number);
 
   if (value == (unsigned long)-1 && PyErr_Occurred()) return -1;
@@ -171,7 +171,7 @@ static PyObject *board_cancel(PyObject *self, PyObject *arg) {
   struct lvri_board_object *object = lvri_board_owned(self);
   uint32_t number;
 
-  if (object == NULL || parse_u32(arg, &number) < 0) return NULL;
+  if (object == NULL || lvri_board_number(arg, &number) < 0) return NULL;
   int code = cancel(object->board, number);
 
   /* Still with the GIL: who buries a worker that claimed it since would take it for one of his. */
@@ -189,7 +189,7 @@ static PyObject *board_find(PyObject *self, PyObject *arg) {
   uint32_t number;
   Py_ssize_t place;
 
-  if (object == NULL || parse_u32(arg, &number) < 0) return NULL;
+  if (object == NULL || lvri_board_number(arg, &number) < 0) return NULL;
   PyObject *job = lvri_runs_find(&object->runs, number, &place);
 
   if (job == NULL) Py_RETURN_NONE;
@@ -205,7 +205,7 @@ static PyObject *board_strike(PyObject *self, PyObject *arg) {
   struct lvri_board_object *object = lvri_board_any(self);
   uint32_t number;
 
-  if (object == NULL || parse_u32(arg, &number) < 0) return NULL;
+  if (object == NULL || lvri_board_number(arg, &number) < 0) return NULL;
   return PyBool_FromLong(strike(object, number));
 }
 
@@ -252,7 +252,7 @@ static PyObject *board_dropped(PyObject *self, PyObject *Py_UNUSED(none)) {
 
 /* The row that is meant, when there is such a one; -1 with an error. */
 static int parse_row(struct lvri_board_object *object, PyObject *number, uint32_t *ret_row) {
-  if (parse_u32(number, ret_row) < 0) return -1;
+  if (lvri_board_number(number, ret_row) < 0) return -1;
   if (*ret_row < lvr_board_rows(object->board)) return 0;
   PyErr_Format(PyExc_IndexError, "there is no row %u on a board of %u", *ret_row,
                lvr_board_rows(object->board));
@@ -389,8 +389,8 @@ static PyObject *board_order(PyObject *self, PyObject *args) {
   uint32_t row, number, why;
 
   if (object == NULL || !PyArg_ParseTuple(args, "OOO:order", &row_arg, &number_arg, &why_arg) ||
-      parse_row(object, row_arg, &row) < 0 || parse_u32(number_arg, &number) < 0 ||
-      parse_u32(why_arg, &why) < 0)
+      parse_row(object, row_arg, &row) < 0 || lvri_board_number(number_arg, &number) < 0 ||
+      lvri_board_number(why_arg, &why) < 0)
     return NULL;
   lvr_board_order(object->board, row, (uint64_t)why << 32 | number);
   Py_RETURN_NONE;
@@ -528,6 +528,7 @@ static PyMethodDef board_methods[] = {
     {"put", LVRI_METHOD(lvri_board_put), METH_FASTCALL | METH_KEYWORDS, lvri_board_put_doc},
     {"put_many", LVRI_METHOD(lvri_board_put_many), METH_FASTCALL | METH_KEYWORDS,
      lvri_board_put_many_doc},
+    {"put_again", lvri_board_put_again, METH_VARARGS, lvri_board_put_again_doc},
     {"take", lvri_board_take, METH_NOARGS, lvri_board_take_doc},
     {"wait", board_wait, METH_O, wait_doc},
     {"watch", board_watch, METH_O, watch_doc},

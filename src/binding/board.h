@@ -11,7 +11,7 @@
  * and whoever waits for such a task keeps it alive.
  *
  *   board.c     the type; rows and their workers
- *   tasks.c     put: object -> task
+ *   tasks.c     put, put_again: object -> task
  *   results.c   take: result -> object, and to whom
  *   work.c      a worker's loop: task -> result
  *   runs.c      who waits for which numbers
@@ -191,12 +191,16 @@ struct lvri_board_object *lvri_board_working(PyObject *self);
 /* lvri_raise(), and what a board means by its codes. Always NULL. */
 PyObject *lvri_board_raise(int code, const char *doing);
 
+/* The number of a task, or of a row; -1 with an error. */
+LVR_MUST_CHECK int lvri_board_number(PyObject *number, uint32_t *ret_number);
+
 /* tasks.c */
-extern const char lvri_board_put_doc[], lvri_board_put_many_doc[];
+extern const char lvri_board_put_doc[], lvri_board_put_many_doc[], lvri_board_put_again_doc[];
 PyObject *lvri_board_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                          PyObject *kwnames);
 PyObject *lvri_board_put_many(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                               PyObject *kwnames);
+PyObject *lvri_board_put_again(PyObject *self, PyObject *args);
 
 /* results.c */
 extern const char lvri_board_take_doc[];

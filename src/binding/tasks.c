@@ -1,9 +1,11 @@
-/* tasks.c - Board.put() and put_many(): from objects to tasks.
+/* tasks.c - Board.put(), put_many() and put_again(): from objects to tasks.
  *
  *   encode (runs any code)  ->  get memory to note whose it is  ->  put  ->  note
  *                               '-------- the GIL is kept, nothing of Python's runs --------'
  *
- * So whoever takes a result finds who waits for it, and a task that is put is noted. */
+ * So whoever takes a result finds who waits for it, and a task that is put is noted. One that is
+ * put again has its old number until it is noted with its new one: interrupted at any moment, by
+ * Ctrl-C in what encodes, it has one of the two, and may be put again by the one that it has. */
 #include "binding/board.h"
 
 #include <string.h>
@@ -22,7 +24,10 @@ struct order {
   enum lvri_task_kind kind;
   PyObject *job;
   Py_ssize_t place;
+  const uint32_t *instead_of; /* the number that it has; NULL: none yet */
 };
+
+#define NOT_AWAITED 1 /* beside 0 and codes: nobody waits any more for what is to be put again */
 
 /* --- arguments ----------------------------------------------------------------------------- */
 
@@ -79,6 +84,7 @@ static int parse(const char *method, PyObject *self, PyObject *const *args, Py_s
   o->state = lvri_state_of_type(Py_TYPE(self));
   o->job = args[3];
   o->place = 0;
+  o->instead_of = NULL;
   if (o->object == NULL || o->state == NULL) return -1;
   o->function = lvri_function_of(o->state, args[0]);
   if (o->function == NULL || parse_kind(args[1], &o->kind) < 0) return -1;
@@ -87,14 +93,31 @@ static int parse(const char *method, PyObject *self, PyObject *const *args, Py_s
 
 /* --- one ----------------------------------------------------------------------------------- */
 
-/* 0, a code, or LVRI_RAISED. With 0 the block is the task's. */
+static bool is_awaited(const struct order *o) {
+  Py_ssize_t place;
+
+  return o->instead_of == NULL || lvri_runs_find(&o->object->runs, *o->instead_of, &place) != NULL;
+}
+
+/* What is let go was the caller's, too, so that no code runs; but for a function that was encoded
+ * anew, and all is noted by then. */
+static void note(const struct order *o, uint32_t number) {
+  struct lvri_runs *runs = &o->object->runs;
+  struct lvri_struck struck = {NULL, NULL};
+
+  if (o->instead_of != NULL) (void)lvri_runs_strike(runs, *o->instead_of, &struck);
+  lvri_runs_add(runs, number, 1, o->job, (PyObject *)o->function, o->place);
+  lvri_struck_drop(&struck);
+}
+
+/* 0, a code, NOT_AWAITED or LVRI_RAISED. With 0 the block is the task's. */
 static int put_noted(const struct order *o, const void *data, size_t bytes, lvr_block *block,
                      uint32_t *ret_number) {
+  if (!is_awaited(o)) return NOT_AWAITED;
   if (lvri_runs_prepare(&o->object->runs, 1) < 0) return LVRI_RAISED;
   int code = lvr_board_put(o->object->board, data, bytes, block, ret_number);
 
-  if (code == 0)
-    lvri_runs_add(&o->object->runs, *ret_number, 1, o->job, (PyObject *)o->function, o->place);
+  if (code == 0) note(o, *ret_number);
   return code;
 }
 
@@ -138,6 +161,53 @@ PyObject *lvri_board_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs
   int code = put(&o, args[2], &number);
 
   return code == 0 ? PyLong_FromUnsignedLong(number) : put_failed(code);
+}
+
+/* --- again --------------------------------------------------------------------------------- */
+
+static int tell_moved(PyObject *moved, uint32_t number) {
+  if (moved == Py_None) return 0;
+  PyObject *answer = PyObject_CallFunction(moved, "k", (unsigned long)number);
+
+  Py_XDECREF(answer);
+  return answer == NULL ? -1 : 0;
+}
+
+/* The job is held: encoding may run code that strikes it out. */
+static PyObject *put_instead(const struct order *o, PyObject *argument, PyObject *moved) {
+  uint32_t number;
+  int code = put(o, argument, &number);
+
+  if (code == NOT_AWAITED) Py_RETURN_FALSE;
+  if (code != 0) return put_failed(code);
+  if (tell_moved(moved, number) < 0) return NULL;
+  Py_RETURN_TRUE;
+}
+
+const char lvri_board_put_again_doc[] =
+    "put_again($self, number, function, kind, argument, moved, /)\n--\n\n"
+    "Put a task that was claimed and will not be run under that number, which it loses.\n\n"
+    "moved(its new number) is called at once, unless it is None; if that is no Python code, Ctrl-C\n"
+    "cannot come before it. False if nobody waits for the task any more: it was not put.";
+
+PyObject *lvri_board_put_again(PyObject *self, PyObject *args) {
+  struct order o = {.object = lvri_board_owned(self), .state = lvri_state_of_type(Py_TYPE(self))};
+  PyObject *number, *function, *kind, *argument, *moved;
+  uint32_t old;
+
+  if (o.object == NULL || o.state == NULL ||
+      !PyArg_ParseTuple(args, "OOOOO:put_again", &number, &function, &kind, &argument, &moved) ||
+      lvri_board_number(number, &old) < 0 || parse_kind(kind, &o.kind) < 0)
+    return NULL;
+  o.function = lvri_function_of(o.state, function);
+  o.instead_of = &old;
+  o.job = o.function == NULL ? NULL : lvri_runs_find(&o.object->runs, old, &o.place);
+  if (o.job == NULL) return o.function == NULL ? NULL : Py_NewRef(Py_False);
+  Py_INCREF(o.job);
+  PyObject *answer = put_instead(&o, argument, moved);
+
+  Py_DECREF(o.job);
+  return answer;
 }
 
 /* --- many ---------------------------------------------------------------------------------- */

@@ -130,11 +130,16 @@ def touch_and_stay(path: str) -> None:
     threading.Event().wait()
 
 
+def stay_if_asked(path: str) -> None:
+    if path:
+        touch_and_stay(path)
+
+
 def insist(path: str) -> None:
-    """Cannot be interrupted."""
-    pathlib.Path(path).touch()
+    """Cannot be interrupted, once by that path it says so."""
     while True:
         with contextlib.suppress(BaseException):
+            pathlib.Path(path).touch()
             threading.Event().wait()
 
 

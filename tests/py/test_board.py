@@ -479,6 +479,56 @@ def test_cancelled_tasks_are_not_run() -> None:
     assert not board.cancel(numbers[0])
 
 
+def test_a_task_that_is_put_again_has_one_number() -> None:
+    board, function, batch, moves = Board(2), Function(square), Batch(3), list[int]()
+    board.put_many(function, ITEM, [1, 2, 3], batch)
+    board.enlist(0)
+    assert board.put_again(1, function, ITEM, 2, moves.append)
+    assert board.find(1) is None and board.find(moves[0]) == (batch, 1)
+    assert not board.put_again(1, function, ITEM, 2, moves.append)  # nobody waits for that one
+    assert board.put_again(moves[0], function, ITEM, bytes(MIB), None)  # with a block
+    assert len(moves) == 1 and board.outstanding() == 3
+    assert board.waiting() == 5 and board.strike(moves[0] + 1)
+    with pytest.raises(TypeError):
+        board.put_again(0, square, ITEM, 1, None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="kind"):
+        board.put_again(0, function, 99, 1, None)
+    with pytest.raises(TypeError):
+        board.put_again(0, function, ITEM, 1, 5)  # type: ignore[arg-type]
+    assert board.outstanding() == 2
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_what_nobody_waits_for_any_more_is_not_put_again(interrupted: bool) -> None:
+    """Encoding runs code: it may strike the number out, or be interrupted."""
+    board, function = Board(1), Function(square)
+    number = board.put(function, ITEM, 1, "job")
+
+    class Argument:
+        def __reduce__(self) -> Any:
+            if interrupted:
+                raise KeyboardInterrupt
+            board.strike(number)
+            return int, ()
+
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            board.put_again(number, function, ITEM, Argument(), None)
+        assert board.find(number) == ("job", 0)
+    else:
+        assert not board.put_again(number, function, ITEM, Argument(), None)
+        assert board.outstanding() == 0
+    assert board.waiting() == 1
+
+
+def test_a_failure_that_is_told_twice_is_counted_once() -> None:
+    batch, errors = Batch(3), [ValueError(), ValueError()]
+    for error in (errors[0], errors[0], errors[1]):
+        batch.fail(1 if error is errors[0] else 2, error)
+    assert batch.left == 1 and batch.failures == [(1, errors[0]), (2, errors[1])]
+    assert batch.fail(0, errors[1])
+
+
 def test_orders_and_what_runs() -> None:
     board = Board(1)
     board.close()

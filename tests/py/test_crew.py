@@ -15,17 +15,20 @@ import sys
 import textwrap
 import threading
 import time
+import types
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import leveret
 import pytest
-from forked import PATIENCE_S, state_of, until
-from leveret import TaskTimeout, WorkerDied, crew
+from forked import PATIENCE_S, Thread, state_of, until
+from leveret import TaskTimeout, WorkerDied, claims, crew, worker
 from leveret.pool import Pool
 from tasks import (
+    begin_and_wait,
     catch_timeout,
     die,
     die_once,
@@ -465,6 +468,7 @@ def test_a_worker_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not leveret.active_children()
     monkeypatch.setattr(os, "fork", real)
     monkeypatch.setattr(crew, "RESTART_S", 0.1)
+    monkeypatch.setattr(claims, "HELD_S", 60.0)
     with pool_of(ctx, 2) as pool:
         monkeypatch.setattr(os, "fork", refuse_to_fork)
         with pytest.raises(WorkerDied):
@@ -697,3 +701,77 @@ def test_children_of_tasks_end_with_their_worker(ctx: Any, tmp_path: pathlib.Pat
 def test_workers_know_what_they_are(ctx: Any) -> None:
     with pool_of(ctx, 1) as pool:
         assert "PoolWorker" in pool.apply(get_name)
+
+
+# Orders.
+
+
+class Ordered:
+    """What a worker asks its board when a signal comes."""
+
+    order = 0, 0
+    runs: int | None = None
+
+    def ordered(self) -> tuple[int, int]:
+        return self.order
+
+    def running(self) -> int | None:
+        return self.runs
+
+
+def test_an_order_that_is_overwritten_before_its_signal_interrupts_nobody_else() -> None:
+    board: Any = Ordered()
+    interrupt = worker.Interrupts(board)
+    board.order, board.runs = (6, 2 * worker.WHYS + worker.CANCEL), 6  # there was one for 5
+    with pytest.raises(CancelledError):
+        interrupt(signal.SIGINT, None)
+    board.runs = 7
+    try:
+        interrupt(signal.SIGINT, None)  # the other one's
+    except KeyboardInterrupt:
+        pytest.fail("7 is interrupted by the signal for 5")
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(signal.SIGINT, None)  # from a terminal
+
+
+def test_each_order_has_its_signal() -> None:
+    """Whoever gives them: a second thread, or the pump that was interrupted and does it again."""
+    orders, signals = list[int](), list[int]()
+    board: Any = types.SimpleNamespace(order=lambda row, number, what: orders.append(what))
+    process = types.SimpleNamespace(interrupt=lambda: signals.append(len(orders)))
+    member = crew.Member(0, process, ready=True)
+    for _ in range(3):
+        member.order(board, 5, worker.TIMEOUT)
+    assert [divmod(what, worker.WHYS) for what in orders] == [
+        (n, worker.TIMEOUT) for n in (1, 2, 3)
+    ]
+    assert signals == [1, 2, 3]
+
+
+# Births.
+
+
+def test_a_start_that_failed_is_tried_again_by_the_clock(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    """Nothing else is due meanwhile, and nothing comes."""
+    monkeypatch.setattr(crew, "RESTART_S", 0.1)
+    monkeypatch.setattr(claims, "HELD_S", 60.0)
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    with pool_of(leveret.get_context("fork"), 2) as pool:
+        occupied = pool.apply_async(begin_and_wait, (str(begun), str(go)))
+        until(begun.exists)
+        until(lambda: pool.apply(square, (3,)) == 9 and pool._crew._alarm > time.monotonic() + 9)
+        make, failures = pool._crew._make, [OSError("no more processes")]
+
+        def make_later(**kwargs: Any) -> Any:
+            if failures:
+                raise failures.pop()
+            return make(**kwargs)
+
+        pool._crew._make = make_later
+        os.kill(pool.apply(worker_pid), signal.SIGKILL)
+        waiting = Thread(occupied.get, PATIENCE_S)
+        until(lambda: not failures and len(pool._pool) == 2)
+        go.touch()
+        assert waiting.result() == str(go)

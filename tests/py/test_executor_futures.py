@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from executors import Gate, Holder, forking
 from forked import PATIENCE_S, in_thread, until
-from leveret import crew
+from leveret import claims
 from leveret.executor import ProcessPoolExecutor
 from leveret.futures import TaskFuture
 from tasks import (
@@ -316,7 +316,7 @@ def test_stop_what_runs_and_what_is_behind_it(
     gate: Gate, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that has not come to heed the first order is not to find the second one instead."""
-    monkeypatch.setattr(crew, "HELD_S", 60.0)  # nothing is taken back meanwhile
+    monkeypatch.setattr(claims, "HELD_S", 60.0)  # nothing is taken back meanwhile
     begun = tmp_path / "begun"
     with forking(1, stop_running=True) as executor:
         pid = executor.submit(worker_pid).result()
@@ -345,7 +345,7 @@ def test_who_has_finished_what_is_stopped_is_left_alone() -> None:
             future = executor.submit(square, 3)
             until(lambda: staff.board.look(0)[5] > done)
             assert future.cancel()
-        until(lambda: not staff._stopping)
+        until(lambda: not staff.stops)
         assert executor.submit(worker_pid).result(PATIENCE_S) == pid
 
 

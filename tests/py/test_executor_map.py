@@ -10,13 +10,15 @@ from typing import Any
 import leveret
 import pytest
 from executors import Gate, Holder, forking
-from forked import until
+from forked import PATIENCE_S, until
 from leveret.executor import ProcessPoolExecutor
 from tasks import (
     add,
     fail_at_three,
     square,
+    stay_if_asked,
     wait_for_file,
+    worker_pid,
 )
 
 pytestmark = [
@@ -81,6 +83,18 @@ def test_map_cancels_the_rest(tmp_path: pathlib.Path, way: str) -> None:
     assert sum(map(os.path.exists, names)) < 40
 
 
+def test_a_map_that_is_dropped_stops_what_runs(tmp_path: pathlib.Path) -> None:
+    """With stop_running=True; its worker is interrupted, and goes on."""
+    begun = tmp_path / "begun"
+    with forking(1, stop_running=True) as executor:
+        pid = executor.submit(worker_pid).result()
+        results = executor.map(stay_if_asked, ["", str(begun)])
+        assert next(results) is None
+        until(begun.exists)
+        results.close()
+        assert executor.submit(worker_pid).result(PATIENCE_S) == pid
+
+
 def touch_one(name: str) -> str:
     if name == "fail":
         raise FileNotFoundError(name)
@@ -112,7 +126,7 @@ def test_map_that_nobody_iterates_over(executor: ProcessPoolExecutor, tmp_path: 
 
 def test_a_dropped_map_is_attended_to(executor: ProcessPoolExecutor, gate: Gate) -> None:
     results = executor.map(wait_for_file, [gate.path])
-    until(lambda: not executor._staff._looking)  # now nothing but a death wakes the thread
+    until(lambda: not executor._staff.claims.looking)  # now nothing but a death wakes the thread
     del results
     gate.open()
     until(lambda: not executor._staff.jobs)

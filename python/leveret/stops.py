@@ -1,0 +1,137 @@
+"""What is stopped: tasks that were cancelled while they ran, or that ran for too long.
+
+    stop()     the number is struck out, and its task interrupted, or kept from beginning
+    look()     by the clock: what is over its limit is stopped, and its job told; who still runs a
+               second later what it was told to stop is killed
+
+A worker is told by SIGINT with an order (leveret.worker). Each signal is counted in its order, so
+that one that comes late is known for what it is: nobody is interrupted by it, whatever runs then.
+"""
+
+from __future__ import annotations
+
+import threading
+from math import inf
+from time import monotonic
+
+from . import worker
+from .pump import described
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .crew import Crew, Member
+
+__all__ = ["Stops"]
+
+GRACE_S = 1.0  # from the interrupt of a task to the end of its worker
+
+
+class _Stop:
+    """A task that is to end."""
+
+    def __init__(self, row: int, why: int) -> None:
+        self.row, self.why = row, why
+        self.told = False  # the worker; not before the task runs
+        self.until = monotonic() + GRACE_S
+
+
+class Stops:
+    """What a crew stops."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self._stopping: dict[int, _Stop] = {}  # by number
+        self._telling = threading.RLock()
+
+    def __len__(self) -> int:
+        return len(self._stopping)
+
+    def stop(self, number: int, why: int = worker.CANCEL) -> bool:
+        """Stop a task that was claimed: its result is not wanted any more, whatever it will be.
+
+        It is interrupted; if that does not end it in GRACE_S, its worker is killed.
+        False: it has its answer already. Any thread may do this.
+        """
+        if not self._crew.board.strike(number):
+            return False
+        for member in self._crew.members():
+            seen = self._crew.board.look(member.row)
+            if seen is not None and has_claimed(seen, number):
+                self._interrupt(number, why, seen, member)
+        return True
+
+    def _interrupt(self, number: int, why: int, seen: tuple[Any, ...], member: Member) -> None:
+        """Interrupt a task that runs; one that does not shall not begin.
+
+        A worker has one order, with its signal: that for another task is not to take its place.
+        """
+        stop = self._stopping.setdefault(number, _Stop(member.row, why))
+        self._crew.ring_at(stop.until)
+        self._crew.want_thread()
+        if seen[3] == number:
+            with self._telling:  # the pump, and who cancels it, may both have come here
+                if not stop.told:
+                    member.order(self._crew.board, number, why)
+                    stop.told = True
+        else:
+            self._crew.claims.take_back(member.row)
+
+    # --- by the pump ---------------------------------------------------------------------------
+
+    def look(self, now: float) -> float:
+        """Kill who does not stop, and stop what is late; when to look again."""
+        return min(self._kill(now), self._look_at_limits(now))
+
+    def _kill(self, now: float) -> float:
+        """Kill who still runs what it was told to stop."""
+        again = inf
+        for number, stop in list(self._stopping.items()):
+            seen, member = self._crew.board.look(stop.row), self._crew.member(stop.row)
+            if seen is None or member is None or not has_claimed(seen, number):
+                del self._stopping[number]
+            elif seen[3] == number and not stop.told:
+                stop.until = now + GRACE_S
+                self._interrupt(number, stop.why, seen, member)  # it has begun since
+                again = min(again, stop.until)
+            elif stop.until <= now:
+                member.kill()
+                del self._stopping[number]
+            else:
+                again = min(again, stop.until)
+        return again
+
+    def _look_at_limits(self, now: float) -> float:
+        """Stop what runs for too long. What does not run yet has all of its time before it."""
+        timed = self._crew.timed()
+        again = min((now + job.timeout for job in timed), default=inf)
+        for member in self._crew.members() if timed else ():
+            seen = self._crew.board.look(member.row)
+            found = None if seen is None or seen[3] is None else self._crew.board.find(seen[3])
+            limit = None if found is None else found[0].limit_of(found[1])
+            if seen is None or found is None or limit is None:
+                continue
+            if seen[4] + limit <= now:
+                self._stop_late(member, seen, *found)
+            else:
+                again = min(again, seen[4] + limit)
+        return again
+
+    def _stop_late(self, member: Member, seen: tuple[Any, ...], job: Any, place: int) -> None:
+        """As stop(), but interrupted first: the result is taken by nobody but the pump, after this.
+
+        So it can be done again from its beginning, until the number is struck out.
+        """
+        from . import faults
+
+        number = seen[3]
+        late = faults.late(described(job, place), job.limit_of(place), seen[0])
+        if has_claimed(seen, number):
+            self._interrupt(number, worker.TIMEOUT, seen, member)
+        self._crew.fail_task(number, job, place, late)
+
+
+def has_claimed(seen: tuple[Any, ...], number: int) -> bool:
+    """Whether a task is of the claim of a worker, whose row was SEEN."""
+    return bool((number - seen[1]) & 0xFFFFFFFF < seen[2])
