@@ -146,7 +146,9 @@ def do_nothing() -> None:
 def helpers_are_up() -> None:
     """Brings to life what stays: a zygote with its spares, a forkserver, a resource tracker."""
     import leveret
+    from leveret import _core
 
+    assert _core.session_stats()["handles"] == 0, "a test module made a shared object as it loaded"
     for context in (multiprocessing, leveret):
         for method in context.get_all_start_methods():
             process = context.get_context(method).Process(target=do_nothing)
