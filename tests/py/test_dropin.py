@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from filtered import FILTERED
 
 METHODS = ["warm", "fork", "spawn", "forkserver"]
 
@@ -357,23 +358,6 @@ def test_preload_is_checked() -> None:
         == ["TypeError module_names must be a list of strings"] * 2
         + ["ValueError on_error must be 'ignore', 'warn', or 'fail', not 'perhaps'"] * 2
     )
-
-
-FILTERED = """
-    import ctypes, errno, platform, struct
-    def forbid(number, error):
-        # A seccomp filter: that system call fails, all others go through.
-        libc = ctypes.CDLL(None, use_errno=True)
-        refuse, allow = 0x50000 | error, 0x7FFF0000
-        steps = (0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, refuse), (0x06, 0, 0, allow)
-        code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
-        program = struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(code))
-        assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
-        assert libc.prctl(22, 2, ctypes.c_char_p(program), 0, 0) == 0  # PR_SET_SECCOMP
-    MEMFD, EVENTFD = {"x86_64": (319, 290), "aarch64": (279, 19)}[platform.machine()]
-    RECVMSG = {"x86_64": 47, "aarch64": 212}[platform.machine()]
-    PIDFD_OPEN, PIDFD_SEND_SIGNAL = 434, 424
-"""
 
 
 @pytest.mark.parametrize(
