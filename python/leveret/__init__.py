@@ -16,20 +16,12 @@ from importlib.machinery import ModuleSpec
 
 from . import _core
 
-
-def _is_runner() -> bool:
-    """Whether `leveret ...` or `python -m leveret ...` is what imports us, before it can catch."""
-    argv = getattr(sys, "argv", None) or [""]
-    if argv[0] == "-m":
-        return sys.orig_argv[-len(argv)] in ("leveret", "-mleveret")
-    return argv[0].rpartition("/")[2] == "leveret"
-
-
 try:
     _core.platform_check()
 except (OSError, MemoryError, RuntimeError) as _error:
-    if _is_runner():
-        sys.exit(f"leveret: cannot run here: {_error}")
+    from .cli import end_if_run
+
+    end_if_run(_error)
     raise ImportError(f"leveret cannot run here: {_error}") from None
 
 from ._core import AbandonedLockWarning, CorruptMessage, LostTaskWarning
