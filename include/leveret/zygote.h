@@ -66,7 +66,7 @@ struct lvr_birth {
  * Caller:  any thread of an attached process.
  * Crash:   the prepared slot is reclaimed with its parent; the rest is descriptors.
  * Returns: 0, -EAGAIN (process table full), -EMFILE, -ENFILE, -ENOMEM, -ESTALE,
- *          -ENOTRECOVERABLE. */
+ *          -ENOTRECOVERABLE, -EPERM, -ENOSYS (a seccomp filter lets nobody receive messages). */
 LVR_API LVR_MUST_CHECK int lvr_zygote_create(lvr_session *s, lvr_zygote **ret_z);
 
 /* lvr_zygote_seat - what to tell the process that is to serve. */
@@ -94,7 +94,7 @@ LVR_API LVR_MUST_CHECK int lvr_zygote_open(lvr_session *s, const struct lvr_zygo
  * Returns: 0 (this is a born child, see *ret_birth), 1 (this is the zygote: its maker is gone, its
  *          spares and the daemons that depend on it are dead; or it was retired and is alone),
  *          -ECHILD (spare after spare died before it could wait: a fork handler ends them, say),
- *          -EMFILE, -ENFILE, -ENOMEM, -ESTALE. */
+ *          -EMFILE, -ENFILE, -ENOMEM, -ESTALE, -EPERM, -ENOSYS (as of lvr_zygote_create()). */
 LVR_API LVR_MUST_CHECK int lvr_zygote_serve(lvr_zygote *z, const struct lvr_zygote_service *service,
                                             struct lvr_birth *ret_birth);
 

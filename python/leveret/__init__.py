@@ -19,6 +19,9 @@ from . import _core
 try:
     _core.platform_check()
 except (OSError, MemoryError, RuntimeError) as _error:
+    from .cli import end_if_run
+
+    end_if_run(_error)
     raise ImportError(f"leveret cannot run here: {_error}") from None
 
 from ._core import AbandonedLockWarning, CorruptMessage, LostTaskWarning

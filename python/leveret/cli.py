@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-__all__ = ["main"]
+__all__ = ["end_if_run", "main"]
 
 USAGE = """\
 usage: leveret [--start-method M] program.py [arguments]
@@ -66,6 +66,17 @@ def main() -> None:
     if default == "warm":
         dropin.when_used(_start_zygote)
     _run(_RUNNERS[kind](argv))
+
+
+def end_if_run(error: Exception) -> None:
+    """End by ERROR, for which the package cannot be imported, if it is for us that it is imported.
+
+    That is before anything of ours could catch it.
+    """
+    argv = getattr(sys, "argv", None) or [""]
+    by_name = sys.orig_argv[-len(argv)] if argv[0] == "-m" else argv[0].rpartition("/")[2]
+    if by_name in ("leveret", "-mleveret"):
+        sys.exit(f"leveret: cannot run here: {error}")
 
 
 # The command line.

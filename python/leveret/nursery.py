@@ -92,6 +92,9 @@ def main(
         birth = desk.serve(get_ready, lambda: rehearse(desk, nothing), 0, 0)
     except ChildProcessError:
         _give_up()
+    except OSError as error:
+        _complain(str(error.strerror))
+        os._exit(1)
     if birth is None:
         os._exit(0)
     zygote.adopt(desk, world)

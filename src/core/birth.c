@@ -29,13 +29,14 @@ static int make_desk(struct lvr_zygote *z) {
   return error;
 }
 
+/* What this process may not do its zygote may not do either: a seccomp filter stays. */
 static int make_link(struct lvr_zygote *z) {
   int ends[2];
   int error = lvri_os_link_create(ends);
   if (error) return error;
   z->call_fd = ends[0];
   z->serve_fd = ends[1];
-  return 0;
+  return lvri_os_link_try(z->serve_fd);
 }
 
 static struct lvr_zygote *new_handle(lvr_session *s) {

@@ -1,7 +1,8 @@
 /* Deaths at the board: a worker killed at every step of its work, and whoever buries it, too; the
  * same with a task cancelled by whoever takes over, and with the one who cancels. Each task is told
  * of once: its result, or that its worker died, or that it was cancelled; one that was never begun
- * is done by another. */
+ * is done by another. The owner, too, killed as it buries and takes back: then nobody is left to be
+ * told, but the board serves its workers to their end. */
 #include "core/board_test.h"
 
 enum { TASKS = 7 };
@@ -282,6 +283,74 @@ TEST(a_claim_waits_for_who_cancels) {
 
 TEST_WITHIN(a_claim_goes_on_when_who_cancels_dies, 60) {
   CHECK(crash_run_beside(&canceller, claim_beside).deaths > 5);
+}
+
+/* --- of the owner ---------------------------------------------------------------------------- */
+
+/* We are the worker of the first row, with tasks in hand; that of the second has died in one. */
+enum { IN_HAND = 3 };
+
+static void die_in_a_task(void *state) {
+  struct state *x = state;
+  unsigned char buf[2 * LVR_MESSAGE_INLINE];
+  uint32_t count, first;
+  size_t used;
+  CHECK_INT(lvr_board_enlist(x->b, 1), 0);
+  CHECK_INT(lvr_board_claim_until(x->b, buf, sizeof(buf), 2, 0, &count, &used, &first), 0);
+  CHECK_INT(lvr_board_begin(x->b, first), 0);
+}
+
+static void setup_owned(void *state) {
+  struct state *x = state;
+  unsigned char buf[2 * LVR_MESSAGE_INLINE];
+  uint32_t count, first;
+  size_t used;
+  setup_tasks(state);
+  CHECK_INT(lvr_board_enlist(x->b, 0), 0);
+  CHECK_INT(lvr_board_claim_until(x->b, buf, sizeof(buf), IN_HAND, 0, &count, &used, &first), 0);
+  CHECK_INT(count, IN_HAND);
+  CHECK_INT(test_join(test_fork(die_in_a_task, x)), 0);
+}
+
+static void bury_and_revoke(void *state) {
+  struct state *x = state;
+  struct lvr_board_row row;
+  uint32_t first, count;
+  be_the_owner(x);
+  CHECK_INT(lvr_board_settle(x->b, 1), 0);
+  CHECK_INT(lvr_board_bury(x->b, 1, &row), 0);
+  judge(x, &row);
+  CHECK_INT(lvr_board_revoke(x->b, 0, &first, &count), 0);
+  for (uint32_t n = first; n != first + count; n++)
+    put_again(x, x->l->task_of[n]);
+}
+
+/* What it said of tasks is gone with it. What is left is a board whose mutexes pass on, a row that
+ * is free and empty or can be buried, and a worker that does what is still its own, and then what waits. */
+static void check_owned(void *state, bool done) {
+  struct state *x = state;
+  struct lvr_board_row row;
+  uint32_t begun = 0;
+  for (uint32_t n = 0; n < IN_HAND; n++)
+    begun += work_on(x->b, n, n);
+  CHECK(begun == 1 || (begun == IN_HAND && !done));
+  while (work_some(x->b, 3, 0) == 0) {
+  }
+  CHECK_INT(lvr_board_waiting(x->b), 0);
+  bool buried = lvri_board_worker(x->b, 1) == 0;
+  CHECK(buried || !done);
+  if (!buried) CHECK_INT(lvr_board_settle(x->b, 1), 0);
+  if (!buried) CHECK_INT(lvr_board_bury(x->b, 1, &row), 0);
+  lvr_board_look(x->b, 1, &row);
+  CHECK(row.worker == 0 && row.count == 0 && !row.is_running);
+}
+
+TEST_WITHIN(survives_its_owner_at_each_step, 60) {
+  static const struct crash_scenario owning = {
+      "owner", sizeof(struct state), setup_owned, bury_and_revoke, recover, check_owned, teardown};
+  CHECK(crash_run(&owning).deaths > 20);
+  CHECK_INT(crash_unvisited("board.row.cleared"), 0);
+  CHECK_INT(crash_unvisited("board.claim.revoked"), 0);
 }
 
 /* --- deaths at random ----------------------------------------------------------------------- */

@@ -105,12 +105,17 @@ void lvri_doorbell_ring_closed(struct lvri_arena *a, struct lvri_channel_shm *sh
   (void)each_entry(a, shm, ring_entry, 0);
 }
 
+/* Who is rung may look at once: so he is told by then that he watches nobody. That is not undone
+ * with the transaction of one who dies before he rings. Whoever does it again finds 0, and rings:
+ * a ring too many for who just waits for the timer. */
 static int ring_if_watching(struct lvri_arena *a, struct lvri_doorbell_entry *entry,
                             lvr_proc_id who) {
   const struct lvri_os_chime chime = {entry->de_name, entry->de_secret};
   lvr_proc_id owner = lvri_load_relaxed_u64(&entry->de_owner);
-  if (owner == who || lvri_load_relaxed_u64(&entry->de_watched) != who) return 0;
+  lvr_proc_id watched = lvri_load_relaxed_u64(&entry->de_watched);
+  if (owner == who || (watched && watched != who)) return 0;
   lvri_store_relaxed_u64(&entry->de_watched, 0);
+  LVR_CRASHPOINT("doorbell.left.noted");
   if (lvri_slot_alive(a, owner)) (void)lvri_os_doorbell_ring(&chime);
   LVR_CRASHPOINT("doorbell.left.rung");
   return 0;

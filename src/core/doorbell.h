@@ -25,8 +25,8 @@
  *   de_owner    table; 0: free, stored by the owner without a lock. One that is dead counts as free
  *   de_name, de_secret   table; where the owner's socket is rung
  *   de_watched  by the owner, in the arena's guard, not logged: the process whose death it will
- *               learn of; taken away by that process, in the guard, when it gives its end back
- *               and others have it still. Means something to the living owner alone
+ *               learn of; taken away by that process, or its repairer, in the guard, when it gives
+ *               its end back and others have it still. Means something to the living owner alone
  *   de_armed    1: wants to be rung. Set by the owner, then ARMED in the bell; cleared by who
  *               rings, after the ring
  *
@@ -36,7 +36,9 @@
  * a death may leave a ring too many, never a message without one. Who arms looks afterwards, at
  * the channel and at the put mutex: is that held, then somebody may have looked at the bell
  * before it was armed and not have published yet, and the owner rings itself. Closing an end
- * rings inside of the transaction that closes it. */
+ * rings inside of the transaction that closes it. Who takes himself out of de_watched and dies
+ * before the ring is told of by his death; a repairer who does, by the next one, who rings whom
+ * he finds watching nobody. */
 struct lvri_doorbell_entry {
   _Atomic uint64_t de_owner;
   uint64_t de_name;

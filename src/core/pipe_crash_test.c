@@ -118,3 +118,88 @@ TEST_WITHIN(killed_while_closing, 120) {
   CHECK_INT(crash_unvisited("pipe."), 0);
   CHECK_INT(crash_unvisited("doorbell.ring."), 0);
 }
+
+/* The child is watched by one who polls, and dies giving the end back, or before; another one has
+ * the end, too. When that one is killed, the poller is told: so he watches him by then. */
+struct leaving {
+  struct fixture f;
+  pid_t poller, other;
+};
+
+enum { ATTACHED = 1, WATCHED, SHARED };
+
+static void next_step(const struct fixture *f, uint32_t step) {
+  await_u32(f->step, step - 1);
+  lvri_store_release_u32(f->step, step);
+}
+
+static void poll_to_the_end(void *argument) {
+  const struct fixture *f = argument;
+  (void)lvri_fetch_add_acq_rel_u32(f->step + 1, 1);
+  await_u32(f->step, ATTACHED);
+  int fd = fileno_of(f->first);
+  next_step(f, WATCHED);
+  while (lvr_pipe_wait_until(f->first, 0) == -ETIMEDOUT)
+    CHECK(polls_within(fd, 10000));
+  check_end(f->first);
+}
+
+static void attach_late_and_stay(void *argument) {
+  const struct fixture *f = argument;
+  lvr_pipe *second;
+  (void)lvri_fetch_add_acq_rel_u32(f->step + 1, 1);
+  await_u32(f->step, WATCHED);
+  CHECK_INT(lvr_pipe_attach(f->s, f->ref, &second), 0);
+  next_step(f, SHARED);
+  for (;;)
+    (void)pause();
+}
+
+static void leaving_setup(void *state) {
+  struct leaving *x = state;
+  x->f = pipe_of(true);
+  for (int i = 0; i < 2; i++)
+    CHECK_INT(lvr_pipe_send(x->f.second, x->f.ref), 0);
+  lvr_pipe_detach(x->f.second);
+  x->f.second = NULL;
+  x->other = test_fork(attach_late_and_stay, &x->f);
+  x->poller = test_fork(poll_to_the_end, &x->f);
+  await_u32(x->f.step + 1, 2); /* born: else a kill leaves an embryo, which is not swept for long */
+}
+
+static void leaving_action(void *state) {
+  const struct fixture *f = &((struct leaving *)state)->f;
+  lvr_pipe *second;
+  CHECK_INT(lvr_pipe_attach(f->s, f->ref, &second), 0);
+  next_step(f, ATTACHED);
+  await_u32(f->step, SHARED);
+  lvr_pipe_detach(second);
+}
+
+static void leaving_check(void *state, bool done) {
+  struct leaving *x = state;
+  bool shared = lvri_load_acquire_u32(x->f.step) == SHARED;
+  CHECK(shared || !done);
+  test_kill(x->other);
+  if (shared)
+    CHECK_INT(test_join(x->poller), 0);
+  else
+    test_kill(x->poller);
+  CHECK(lvr_repair(x->f.s) >= 0);
+}
+
+static void leaving_teardown(void *state) {
+  struct fixture *f = &((struct leaving *)state)->f;
+  while (lvr_object_unsend(f->s, f->ref) == 0) {
+  }
+  leave(f);
+  test_unshare(f->ref, sizeof(*f->ref));
+}
+
+TEST_WITHIN(killed_while_watched, 120) {
+  static const struct crash_scenario scenario = {
+      "leaving", sizeof(struct leaving), leaving_setup,   leaving_action,
+      NULL,      leaving_check,          leaving_teardown};
+  (void)crash_run(&scenario);
+  CHECK_INT(crash_unvisited("doorbell.left."), 0);
+}

@@ -315,6 +315,7 @@ struct leaver {
 static void leave_and_live(void *argument) {
   struct leaver *leaver = argument;
   struct fixture *f = leaver->f;
+  (void)lvri_fetch_add_acq_rel_u32(f->step + 3, 1);
   await_u32(f->step, 1);
   if (leaver->session)
     lvr_session_detach(f->s);
@@ -324,7 +325,11 @@ static void leave_and_live(void *argument) {
   await_u32(f->step, 3);
 }
 
-static void stay(void *argument) { await_u32(((struct fixture *)argument)->step, 3); }
+static void stay(void *argument) {
+  const struct fixture *f = argument;
+  (void)lvri_fetch_add_acq_rel_u32(f->step + 3, 1);
+  await_u32(f->step, 3);
+}
 
 /* The one who is watched leaves just when he has been chosen, and lives; then another one who has
  * the end is killed. */
@@ -332,6 +337,7 @@ static void check_leaving(bool session) {
   struct fixture f = pipe_of(true);
   struct leaver leaver = {&f, session};
   pid_t watched = test_fork(leave_and_live, &leaver), other = test_fork(stay, &f);
+  await_u32(f.step + 3, 2); /* before that they hold nothing, and nobody watches them */
   lvr_pipe_detach(f.second);
   f.second = NULL;
   pid_t reader = test_fork(poll_for_the_end, &f);
@@ -349,3 +355,38 @@ static void check_leaving(bool session) {
 
 TEST(who_is_watched_may_leave_at_once) { check_leaving(false); }
 TEST(who_is_watched_may_leave_the_session) { check_leaving(true); }
+
+static void leave_haltingly(void *argument) {
+  lvri_crashpoint_arm(LVRI_CRASH_STOP, "session.resigned", 1);
+  leave_and_live(argument);
+}
+
+static void repair_in_part(void *argument) {
+  lvri_crashpoint_arm(LVRI_CRASH_KILL, "doorbell.left.noted", 1);
+  CHECK(lvr_repair(((struct fixture *)argument)->s) >= 0);
+}
+
+/* The one who is watched leaves the session, and lives; who does it for him dies before he rings.
+ * Then another one who has the end is killed. */
+TEST(who_leaves_in_part_is_watched_no_longer) {
+  struct fixture f = pipe_of(true);
+  struct leaver leaver = {&f, true};
+  pid_t watched = test_fork(leave_haltingly, &leaver), other = test_fork(stay, &f);
+  await_u32(f.step + 3, 2); /* before that they hold nothing, and nobody watches them */
+  lvr_pipe_detach(f.second);
+  f.second = NULL;
+  pid_t reader = test_fork(poll_for_the_end, &f);
+  test_await_stop(reader);
+  test_continue(reader);
+  await_u32(f.step + 1, 1);
+  lvri_store_release_u32(f.step, 1);
+  test_await_stop(watched);
+  CHECK_INT(test_join(test_fork(repair_in_part, &f)), -SIGKILL);
+  test_continue(watched);
+  await_u32(f.step, 2);
+  test_kill(other);
+  CHECK_INT(test_join(reader), 0);
+  lvri_store_release_u32(f.step, 3);
+  CHECK_INT(test_join(watched), 0);
+  leave(&f);
+}

@@ -412,7 +412,8 @@ static int prepare_stock(struct stock *k) {
 int lvr_zygote_serve(lvr_zygote *z, const struct lvr_zygote_service *service,
                      struct lvr_birth *ret_birth) {
   struct stock stock = {.z = z, .service = service};
-  int error = prepare_stock(&stock);
+  int error = lvri_os_link_try(z->serve_fd); /* else one spare after the other would end there */
+  if (!error) error = prepare_stock(&stock);
   if (error) return error;
   take_signals(&stock);
   lvri_os_pages_tie();

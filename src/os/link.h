@@ -30,6 +30,10 @@ int lvri_os_link_send(int fd, const void *bytes, size_t len, const int *fds, uns
 int lvri_os_link_receive(int fd, void *bytes, size_t room, int *ret_fds, unsigned *ret_n_fds,
                          bool wait);
 
+/* Whether messages can be received here at all: looks, and takes none. 0; -EPERM, -ENOSYS or what
+ * else a seccomp filter says, as every receive would. */
+int lvri_os_link_try(int fd);
+
 /* A descriptor that polls readable between ring and hush. -EMFILE, -ENFILE. */
 int lvri_os_bell_create(void);
 void lvri_os_bell_ring(int fd);

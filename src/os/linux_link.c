@@ -80,6 +80,12 @@ int lvri_os_link_receive(int fd, void *bytes, size_t room, int *ret_fds, unsigne
   return (int)got;
 }
 
+int lvri_os_link_try(int fd) {
+  struct msghdr message = {.msg_iovlen = 0};
+  ssize_t got = recvmsg(fd, &message, MSG_PEEK | MSG_DONTWAIT);
+  return got >= 0 || errno == EAGAIN || errno == ECONNRESET ? 0 : -errno;
+}
+
 int lvri_os_bell_create(void) {
   LVRI_FAULT("os.bell.create", -EMFILE);
   int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

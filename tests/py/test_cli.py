@@ -6,10 +6,12 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import zipfile
 from collections.abc import Sequence
 
 import pytest
+from filtered import FILTERED
 
 PYTHON = [sys.executable]
 MODULE = [sys.executable, "-m", "leveret"]
@@ -342,3 +344,40 @@ def test_subprocess_of_the_program_is_plain(tmp_path: pathlib.Path) -> None:
     )
     ended = run([*MODULE, "-c", source], tmp_path)
     assert ended.out.split() == ["leveret.context", "multiprocessing.context"]
+
+
+@pytest.mark.parametrize("runner", [MODULE, SCRIPT])
+@pytest.mark.parametrize("arguments", [[], ["program.py", "leveret"], ["--version"]])
+def test_machine_that_cannot_run_us(
+    runner: list[str], arguments: list[str], tmp_path: pathlib.Path
+) -> None:
+    """One line, and no traceback of ours; the filter stays with the program that is executed."""
+    (tmp_path / "program.py").write_text("print('has run')")
+    source = (
+        FILTERED
+        + """
+    import os, sys
+    forbid(MEMFD, errno.EPERM)
+    os.execv(sys.argv[1], sys.argv[1:])
+    """
+    )
+    ended = run([*PYTHON, "-c", textwrap.dedent(source), *runner, *arguments], tmp_path)
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err.startswith("leveret: cannot run here: [Errno 1] cannot make an arena")
+    assert ended.err.count("\n") == 1
+
+
+def test_module_that_cannot_be_imported_says_so(tmp_path: pathlib.Path) -> None:
+    """A program of another name gets the ImportError, whatever its arguments are."""
+    (tmp_path / "module.py").write_text("import leveret")
+    source = (
+        FILTERED
+        + """
+    import os, sys
+    forbid(MEMFD, errno.EPERM)
+    os.execv(sys.executable, [sys.executable, "-m", "module", "leveret"])
+    """
+    )
+    ended = run([*PYTHON, "-c", textwrap.dedent(source)], tmp_path)
+    assert ended.status == 1
+    assert "\nImportError: leveret cannot run here: " in ended.err

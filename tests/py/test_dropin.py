@@ -6,8 +6,10 @@ Each case runs in an interpreter of its own: installing cannot be undone.
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
+from filtered import FILTERED
 
 METHODS = ["warm", "fork", "spawn", "forkserver"]
 
@@ -358,22 +360,6 @@ def test_preload_is_checked() -> None:
     )
 
 
-FILTERED = """
-    import ctypes, errno, platform, struct
-    def forbid(number, error):
-        # A seccomp filter: that system call fails, all others go through.
-        libc = ctypes.CDLL(None, use_errno=True)
-        refuse, allow = 0x50000 | error, 0x7FFF0000
-        steps = (0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, refuse), (0x06, 0, 0, allow)
-        code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
-        program = struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(code))
-        assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
-        assert libc.prctl(22, 2, ctypes.c_char_p(program), 0, 0) == 0  # PR_SET_SECCOMP
-    MEMFD, EVENTFD = {"x86_64": (319, 290), "aarch64": (279, 19)}[platform.machine()]
-    PIDFD_OPEN, PIDFD_SEND_SIGNAL = 434, 424
-"""
-
-
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -398,6 +384,53 @@ def test_platform_that_cannot_run_us(call: str, error: str, said: str) -> None:
     assert len(ended) == 1
     assert said in ended[0]
     assert "seccomp" in ended[0]
+
+
+@pytest.mark.parametrize("error", ["EPERM", "ENOSYS"])
+def test_platform_without_births(error: str) -> None:
+    """No spare could ever receive what it is to become: start() says so."""
+    ended = run(
+        FILTERED
+        + f"""
+    forbid(RECVMSG, errno.{error})
+    import leveret
+    process = leveret.get_context("warm").Process(target=print)
+    for _ in range(2):
+        try:
+            process.start()
+        except OSError as error:
+            print(errno.errorcode[error.errno], error)
+    """
+    )
+    assert len(ended) == 2
+    for line in ended:
+        assert line.startswith(f"{error} [Errno ")
+        assert "cannot make a zygote" in line
+        assert "seccomp" in line
+
+
+def test_births_beside_a_main_module_that_forbids_them(tmp_path: Path) -> None:
+    """The filter comes with its import, in the zygote: births come from one without it."""
+    program = tmp_path / "program.py"
+    source = (
+        FILTERED
+        + """
+    import leveret
+    if __name__ == "__main__":
+        process = leveret.get_context("warm").Process(target=print, args=("born",))
+        process.start()
+        process.join(30)
+    else:
+        forbid(RECVMSG, errno.EPERM)
+    """
+    )
+    program.write_text(textwrap.dedent(source))
+    done = subprocess.run(
+        [sys.executable, program], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "born\n"), done.stderr
+    assert done.stderr.startswith("leveret: cannot be a zygote: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_queue_outlives_its_senders() -> None:
