@@ -187,8 +187,8 @@ static PyObject *put_instead(const struct order *o, PyObject *argument, PyObject
 const char lvri_board_put_again_doc[] =
     "put_again($self, number, function, kind, argument, moved, /)\n--\n\n"
     "Put a task that was claimed and will not be run under that number, which it loses.\n\n"
-    "moved(its new number) is called at once, unless it is None; if that is no Python code, Ctrl-C\n"
-    "cannot come before it. False if nobody waits for the task any more: it was not put.";
+    "moved(its new number) is called at once, unless it is None; if that is no Python code,\n"
+    "Ctrl-C cannot come before it. False if nobody waits for the task any more: it was not put.";
 
 PyObject *lvri_board_put_again(PyObject *self, PyObject *args) {
   struct order o = {.object = lvri_board_owned(self), .state = lvri_state_of_type(Py_TYPE(self))};
