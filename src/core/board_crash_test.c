@@ -326,7 +326,8 @@ static void bury_and_revoke(void *state) {
 }
 
 /* What it said of tasks is gone with it. What is left is a board whose mutexes pass on, a row that
- * is free and empty or can be buried, and a worker that does what is still its own, and then what waits. */
+ * is free and empty or can be buried, and a worker that does what is still its own, and then what
+ * waits. */
 static void check_owned(void *state, bool done) {
   struct state *x = state;
   struct lvr_board_row row;
