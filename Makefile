@@ -38,8 +38,8 @@ format: $(VENV)/.lint  ## put C and Python into form
 fuzz: install  ## libFuzzer over the decoder, under ASan and UBSan; SECONDS=60
 	tools/fuzz.sh $(BIN) $(SECONDS)
 
-sanitize: install $(VENV)/.test  ## C and Python tests under ASan and UBSan, C tests under TSan
-	tools/sanitize.sh $(BIN)
+sanitize: install $(VENV)/.test  ## C and Python tests under ASan and UBSan, C tests under TSan; or JOBS=valgrind
+	tools/sanitize.sh $(BIN) $(JOBS)
 
 clean:  ## remove all that these commands made in the tree
 	rm -rf .venv build

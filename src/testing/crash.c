@@ -73,6 +73,7 @@ static void report(const struct crash_scenario *scenario, const struct crash_tal
 
 static void *new_state(const struct crash_scenario *scenario) {
   if (TEST_TSAN) SKIP("deaths are told by the kernel, and of one thread: nothing for TSan to see");
+  if (TEST_VALGRIND) SKIP("each death takes a process of valgrind, and there are thousands");
   void *state = calloc(1, scenario->state_bytes ? scenario->state_bytes : 1);
   CHECK(state != NULL);
   return state;
