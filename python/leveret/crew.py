@@ -298,7 +298,7 @@ class Crew(Pump):
         again = min(self._look_at_births(now), self.stops.look(now), self.claims.look(now))
         if len(self._members) < self.size:
             self._fill()
-        self._alarm = min(self._alarm, again)
+        self._bring(again)
 
     # --- for those who look --------------------------------------------------------------------
 

@@ -206,6 +206,7 @@ class Pump:
         self._told: set[Any] = set()  # of them: those that the thread is the pump for
         self._timed: set[Any] = set()  # of them: those with time limits
         self._alarm = inf  # when the pump has something to do, results or not
+        self._bringing = threading.RLock()  # the alarm forward; only the pump puts it off
         self._closing = self._ended = False
         self._thread: threading.Thread | None = None
         self._calm = Condition(self._is_calm)
@@ -353,7 +354,7 @@ class Pump:
 
     def hurry(self) -> None:
         """Something was interrupted: whoever is the pump next, or the thread, does it again."""
-        self._alarm = -inf
+        self._bring(-inf)
         self.board.interrupt()
 
     def _fetch(self) -> bool:
@@ -368,7 +369,7 @@ class Pump:
         event = job, place, ERROR, error
         # No byte code runs between the two: Ctrl-C in there would lose the task.
         self._events.extend(itertools.compress((event,), map(self.board.strike, (number,))))
-        self.ring_at(monotonic())
+        self.hurry()
 
     def _tell_jobs(self) -> None:
         """Tell the jobs what was fetched."""
@@ -418,10 +419,17 @@ class Pump:
             self._forget(job)
 
     def ring_at(self, when: float) -> None:
-        """Something is due then; who waits for longer starts anew."""
-        if when < self._alarm:
-            self._alarm = when
+        """Something is due then; who waits for longer starts anew. Any thread may say so."""
+        if self._bring(when):
             self.board.interrupt()
+
+    def _bring(self, when: float) -> bool:
+        """Have the alarm by then at the latest; whether it was later. Of two, the earlier stays."""
+        with self._bringing:
+            is_later = self._alarm > when
+            if is_later:
+                self._alarm = when
+        return is_later
 
     # --- the thread ----------------------------------------------------------------------------
 

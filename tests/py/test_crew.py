@@ -378,6 +378,7 @@ def test_a_chunk_has_the_time_of_its_items(ctx: Any) -> None:
 def test_the_task_gets_the_exception(ctx: Any, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "said"
     with pool_of(ctx, 1) as pool:
+        pool.apply(square, (2,))  # its module is imported in no task's time
         with pytest.raises(TaskTimeout):
             pool.apply(catch_timeout, (str(path),), timeout=0.1)
         until(lambda: path.exists() and path.read_text() == "TaskTimeout")
