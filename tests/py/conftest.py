@@ -165,24 +165,25 @@ def helpers_are_up() -> None:
         return len(set(last[-4:])) > 1 or len(last) < 4
 
     settled(still_growing)
-    gc.collect()
-    gc.freeze()  # what there is of pytest and its plugins need not be looked through at each test
 
 
 @pytest.fixture(autouse=True)
 def nothing_left(request: pytest.FixtureRequest, helpers_are_up: None) -> Iterator[None]:
     import leveret
 
-    gc.collect()
     leveret.active_children()
     before = Tally()
     yield
     request.node.funcargs.clear()  # pytest would hold what the test's fixtures made
 
     def grown() -> dict[str, list[str]]:
-        gc.collect()
+        """Collecting what pytest and its plugins have takes longer than most tests."""
         leveret.active_children()
-        return before.grown_to(Tally())
+        found = before.grown_to(Tally())
+        if found:
+            gc.collect()
+            found = before.grown_to(Tally())
+        return found
 
     left = settled(grown)
     if left:
