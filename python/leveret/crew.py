@@ -365,10 +365,12 @@ class Crew(Pump):
         process = self._make(target=worker.main, args=(self.board, row, self._orders))
         process.daemon = self._daemon
         bind(process)
+        started = False
         try:
             process.start()
+            started = True
         finally:  # whatever comes after it is there: Ctrl-C, or the end, by the garbage collector
-            if process.pid is not None:
+            if started or getattr(process, "pid", None) is not None:
                 self._note_start(row, process)
 
     def _note_start(self, row: int, process: Any) -> None:
