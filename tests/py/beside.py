@@ -3,6 +3,7 @@
 import multiprocessing
 import re
 import threading
+from collections.abc import Callable
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -12,15 +13,27 @@ THEIRS = multiprocessing.get_context("fork")
 OURS = leveret.get_context("fork")
 
 
+def attempt(function: Callable[..., object], *args: object) -> str:
+    """What it returns or raises, in words. A NameError is the row's own fault: both have it."""
+    try:
+        return repr(function(*args))
+    except NameError:
+        raise
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
 def outcome(row: str, context: BaseContext) -> str:
     """What comes of an expression, or of `object | call | call`."""
     first, *calls = row.split(" | ")
-    try:
+
+    def value_of() -> object:
         thing = eval(first, {"mp": context, "threading": threading})
-        value = repr(did(thing, calls) if calls else thing)
-    except Exception as error:
-        value = f"{type(error).__name__}: {error}"
-    return re.sub(r" at 0x[0-9a-f]+", " at 0x", value).replace("leveret.", "multiprocessing.")
+        return did(thing, calls) if calls else thing
+
+    return re.sub(r" at 0x[0-9a-f]+", " at 0x", attempt(value_of)).replace(
+        "leveret.", "multiprocessing."
+    )
 
 
 def did(thing: Any, calls: list[str]) -> list[object]:
