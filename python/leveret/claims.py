@@ -36,11 +36,6 @@ class Claims:
         self._finished = 0  # all tasks, by then
         self._revoked: dict[int, None] = {}  # numbers that no worker has
 
-    @property
-    def looking(self) -> bool:
-        """Whether there will be a look."""
-        return self._next != inf
-
     def look_soon(self) -> None:
         """Tasks are put: somebody may claim several, and be held up by the first."""
         if self._next == inf:

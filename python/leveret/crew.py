@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-import threading
 from math import inf
 from multiprocessing.process import current_process
 from time import monotonic
@@ -32,7 +31,7 @@ from .claims import Claims
 from .limits import check_arguments
 from .popen import LOST
 from .process import bind
-from .pump import TOLD, UNDECODED, Condition, Pump, described
+from .pump import ERROR, TOLD, Condition, Pump, described
 from .reduction import ByValue, goes_by_name, is_of_prompt
 from .stops import Stops
 
@@ -67,23 +66,17 @@ class Member:
         self.tries = 0  # how many workers have died of what it ran, when it died of it
         self.since = monotonic()
         self._orders = 0
-        self._ordering = threading.RLock()
 
     def order(self, board: _core.Board, number: int, why: int) -> None:
-        """Tell it to stop that task. Any thread may; for each order there is one signal."""
-        with self._ordering:
-            self._orders += 1
-            board.order(self.row, number, self._orders * worker.WHYS + why)
-            self.signal("interrupt")
+        """Tell it to stop that task. One thread at a time; for each order there is one signal."""
+        self._orders += 1
+        board.order(self.row, number, self._orders * worker.WHYS + why)
+        _signal(self.process, "interrupt")
 
     def kill(self) -> None:
         """Kill it, and do not blame it for that."""
         self.killed = True
-        self.signal("kill")
-
-    def signal(self, what: str) -> None:
-        """terminate(), kill() or interrupt() it, unless it is over."""
-        _signal(self.process, what)
+        _signal(self.process, "kill")
 
 
 class _Stranger:
@@ -99,6 +92,7 @@ class _Stranger:
 
 
 def _signal(process: Any, what: str) -> None:
+    """terminate(), kill() or interrupt() it."""
     with contextlib.suppress(OSError, ValueError):  # it is over
         getattr(process, what)()
 
@@ -241,7 +235,7 @@ class Crew(Pump):
     def _fail_here(self, job: Any, place: int, error: BaseException) -> None:
         """Tell JOB from a thread that is not the pump; callbacks are the crew's thread's."""
         if job.attention == TOLD:
-            self._events.append((job, place, UNDECODED, error))
+            self._events.append((job, place, ERROR, error))
             self.board.interrupt()
         else:
             job.fail(place, error)
@@ -289,7 +283,10 @@ class Crew(Pump):
             self._bury_all(rows)
 
     def _ring(self) -> None:
-        """Look after all that is done by the clock; each says when to look again."""
+        """Look after all that is done by the clock; each says when to look again.
+
+        Who sets an alarm has noted before what for: so what is put off here is seen below.
+        """
         self._alarm = inf
         now = monotonic()
         if self.broken is not None:

@@ -34,7 +34,6 @@ __all__ = [
     "ALONE",
     "ERROR",
     "TOLD",
-    "UNDECODED",
     "WATCHED",
     "Condition",
     "Failure",
@@ -51,7 +50,7 @@ __all__ = [
 ALONE, WATCHED, TOLD = 0, 1, 2
 
 # What an event with a job is; otherwise its task failed. ERROR: with what is told as it is.
-VALUE, UNDECODED, ERROR = _core.VALUE, _core.UNDECODED, -1
+VALUE, ERROR = _core.VALUE, -1
 
 _names = itertools.count(1)
 
@@ -353,7 +352,7 @@ class Pump:
             raise
 
     def hurry(self) -> None:
-        """Something was interrupted: whoever is the pump next, or the thread, does it again."""
+        """Something is to be done now, or again: by whoever is the pump next, or the thread."""
         self._bring(-inf)
         self.board.interrupt()
 

@@ -45,9 +45,6 @@ class Stops:
         self._stopping: dict[int, _Stop] = {}  # by number
         self._telling = threading.RLock()
 
-    def __len__(self) -> int:
-        return len(self._stopping)
-
     def stop(self, number: int, why: int = worker.CANCEL) -> bool:
         """Stop a task that was claimed: its result is not wanted any more, whatever it will be.
 

@@ -345,7 +345,7 @@ def test_who_has_finished_what_is_stopped_is_left_alone() -> None:
             future = executor.submit(square, 3)
             until(lambda: staff.board.look(0)[5] > done)
             assert future.cancel()
-        until(lambda: not staff.stops)
+        until(lambda: not staff.stops._stopping)
         assert executor.submit(worker_pid).result(PATIENCE_S) == pid
 
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 import weakref
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Any
 
 import leveret
@@ -126,7 +127,7 @@ def test_map_that_nobody_iterates_over(executor: ProcessPoolExecutor, tmp_path: 
 
 def test_a_dropped_map_is_attended_to(executor: ProcessPoolExecutor, gate: Gate) -> None:
     results = executor.map(wait_for_file, [gate.path])
-    until(lambda: not executor._staff.claims.looking)  # now nothing but a death wakes the thread
+    until(lambda: executor._staff.claims._next == inf)  # now nothing but a death wakes the thread
     del results
     gate.open()
     until(lambda: not executor._staff.jobs)

@@ -435,7 +435,7 @@ def with_a_limit(pooled: Pooled) -> None:
     assert answer(pooled.submit(stand_still, timeout=0.05)) == "TaskTimeout"
     by_results(pooled)
     # Where the exception was swallowed (by an import, in __del__) the worker is killed.
-    eventually(lambda: not pooled.crew.stops, "the end of the task")
+    eventually(lambda: not pooled.crew.stops._stopping, "the end of the task")
 
 
 PASTS = [by_waiting, by_results, by_callbacks, with_a_death, with_a_limit]
