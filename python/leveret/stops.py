@@ -88,9 +88,10 @@ class Stops:
             seen, member = self._crew.board.look(stop.row), self._crew.member(stop.row)
             if seen is None or member is None or not has_claimed(seen, number):
                 del self._stopping[number]
-            elif seen[3] == number and not stop.told:
+            elif not stop.told and (seen[3] == number or stop.until <= now):
+                # It has begun since; or who stopped it was interrupted, and it is not taken back.
                 stop.until = now + GRACE_S
-                self._interrupt(number, stop.why, seen, member)  # it has begun since
+                self._interrupt(number, stop.why, seen, member)
                 again = min(again, stop.until)
             elif stop.until <= now:
                 member.kill()

@@ -21,11 +21,12 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
+from unittest import mock
 
 import leveret
 import pytest
 from forked import PATIENCE_S, Thread, state_of, until
-from leveret import TaskTimeout, WorkerDied, claims, crew, worker
+from leveret import TaskTimeout, WorkerDied, claims, crew, stops, worker
 from leveret.pool import Pool
 from tasks import (
     begin_and_wait,
@@ -733,6 +734,27 @@ def test_an_order_that_is_overwritten_before_its_signal_interrupts_nobody_else()
         pytest.fail("7 is interrupted by the signal for 5")
     with pytest.raises(KeyboardInterrupt):
         interrupt(signal.SIGINT, None)  # from a terminal
+
+
+def test_a_worker_is_not_killed_for_what_it_was_not_told_to_stop() -> None:
+    """Ctrl-C comes before a task is taken back that is behind one that nobody stops."""
+    taken_back, killed = list[int](), list[int]()
+    member = types.SimpleNamespace(row=0, kill=lambda: killed.append(0))
+    seen = os.getpid(), 4, 2, 4, 0.0, 0  # it runs 4, and has claimed 5 as well
+    of_crew: Any = types.SimpleNamespace(
+        board=types.SimpleNamespace(look=lambda row: seen, strike=lambda number: True),
+        claims=types.SimpleNamespace(take_back=taken_back.append),
+        member=lambda row: member,
+        members=lambda: [member],
+        timed=list,
+        ring_at=lambda when: None,
+        want_thread=mock.Mock(side_effect=[KeyboardInterrupt, None]),
+    )
+    stopping = stops.Stops(of_crew)
+    with pytest.raises(KeyboardInterrupt):
+        stopping.stop(5)
+    stopping.look(time.monotonic() + 2 * stops.GRACE_S)
+    assert (taken_back, killed) == ([0], [])
 
 
 def test_each_order_has_its_signal() -> None:
