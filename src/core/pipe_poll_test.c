@@ -331,26 +331,43 @@ static void stay(void *argument) {
   await_u32(f->step, 3);
 }
 
-/* The one who is watched leaves just when he has been chosen, and lives; then another one who has
- * the end is killed. */
+/* A poller who has chosen whom to watch, and stops there; that one; another who has the end. */
+struct watchers {
+  struct fixture f;
+  struct leaver leaver;
+  pid_t reader, watched, other;
+};
+
+static void begin_watching(struct watchers *w, bool session, void (*leave_somehow)(void *)) {
+  w->f = pipe_of(true);
+  w->leaver = (struct leaver){&w->f, session};
+  w->watched = test_fork(leave_somehow, &w->leaver);
+  w->other = test_fork(stay, &w->f);
+  await_u32(w->f.step + 3, 2); /* before that they hold nothing, and nobody watches them */
+  lvr_pipe_detach(w->f.second);
+  w->f.second = NULL;
+  w->reader = test_fork(poll_for_the_end, &w->f);
+  test_await_stop(w->reader);
+}
+
+/* The poller is told of the end, by the death of the one who has it still. */
+static void end_watching(struct watchers *w) {
+  test_kill(w->other);
+  CHECK_INT(test_join(w->reader), 0);
+  lvri_store_release_u32(w->f.step, 3);
+  CHECK_INT(test_join(w->watched), 0);
+  leave(&w->f);
+}
+
+/* The one who is watched leaves just when he has been chosen, and lives. */
 static void check_leaving(bool session) {
-  struct fixture f = pipe_of(true);
-  struct leaver leaver = {&f, session};
-  pid_t watched = test_fork(leave_and_live, &leaver), other = test_fork(stay, &f);
-  await_u32(f.step + 3, 2); /* before that they hold nothing, and nobody watches them */
-  lvr_pipe_detach(f.second);
-  f.second = NULL;
-  pid_t reader = test_fork(poll_for_the_end, &f);
-  test_await_stop(reader);
-  lvri_store_release_u32(f.step, 1);
-  await_u32(f.step, 2);
-  test_continue(reader);
-  await_u32(f.step + 1, 1);
-  test_kill(other);
-  CHECK_INT(test_join(reader), 0);
-  lvri_store_release_u32(f.step, 3);
-  CHECK_INT(test_join(watched), 0);
-  leave(&f);
+  struct watchers w;
+  begin_watching(&w, session, leave_and_live);
+  lvri_store_release_u32(w.f.step, 1);
+  await_u32(w.f.step, 2);
+  test_continue(w.reader);
+  await_u32(w.f.step + 1, 1);
+  end_watching(&w);
 }
 
 TEST(who_is_watched_may_leave_at_once) { check_leaving(false); }
@@ -366,27 +383,16 @@ static void repair_in_part(void *argument) {
   CHECK(lvr_repair(((struct fixture *)argument)->s) >= 0);
 }
 
-/* The one who is watched leaves the session, and lives; who does it for him dies before he rings.
- * Then another one who has the end is killed. */
+/* The one who is watched leaves the session, and lives; who does it for him rings nobody. */
 TEST(who_leaves_in_part_is_watched_no_longer) {
-  struct fixture f = pipe_of(true);
-  struct leaver leaver = {&f, true};
-  pid_t watched = test_fork(leave_haltingly, &leaver), other = test_fork(stay, &f);
-  await_u32(f.step + 3, 2); /* before that they hold nothing, and nobody watches them */
-  lvr_pipe_detach(f.second);
-  f.second = NULL;
-  pid_t reader = test_fork(poll_for_the_end, &f);
-  test_await_stop(reader);
-  test_continue(reader);
-  await_u32(f.step + 1, 1);
-  lvri_store_release_u32(f.step, 1);
-  test_await_stop(watched);
-  CHECK_INT(test_join(test_fork(repair_in_part, &f)), -SIGKILL);
-  test_continue(watched);
-  await_u32(f.step, 2);
-  test_kill(other);
-  CHECK_INT(test_join(reader), 0);
-  lvri_store_release_u32(f.step, 3);
-  CHECK_INT(test_join(watched), 0);
-  leave(&f);
+  struct watchers w;
+  begin_watching(&w, true, leave_haltingly);
+  test_continue(w.reader);
+  await_u32(w.f.step + 1, 1);
+  lvri_store_release_u32(w.f.step, 1);
+  test_await_stop(w.watched);
+  CHECK_INT(test_join(test_fork(repair_in_part, &w.f)), -SIGKILL);
+  test_continue(w.watched);
+  await_u32(w.f.step, 2);
+  end_watching(&w);
 }

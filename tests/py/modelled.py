@@ -10,6 +10,8 @@ from typing import Any
 
 from forked import Child
 from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant
+from leveret import _core
 
 
 def act(actor: Any, pipe: Any, others: list[Any]) -> None:
@@ -41,6 +43,26 @@ class There:
     def end(self) -> None:
         with self.child:
             self.pipe.close()
+
+
+class Modelled(RuleBasedStateMachine):
+    """Actors, and a session that is valid after each of their steps."""
+
+    actors: list[Any]
+
+    def actor(self, number: int) -> tuple[int, Any]:
+        index = number % len(self.actors)
+        return index, self.actors[index]
+
+    @invariant()
+    def is_valid(self) -> None:
+        _core.session_check()
+
+    def teardown(self) -> None:
+        for actor in getattr(self, "actors", []):
+            actor.end()
+        _core.repair()
+        self.actors = []
 
 
 def often(examples: int) -> settings:

@@ -12,15 +12,9 @@ from typing import Any
 import leveret
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 from leveret import _core
-from modelled import There, often
+from modelled import Modelled, There, often
 
 ACTORS = 3
 MOST = 12  # messages under way: below 1 MiB, so no send() waits
@@ -72,7 +66,7 @@ class Here:
         self.ends.clear()
 
 
-class OneProcess(RuleBasedStateMachine):
+class OneProcess(Modelled):
     def actors_of(self, both: Any) -> list[Any]:
         return [Here(both)]
 
@@ -82,10 +76,6 @@ class OneProcess(RuleBasedStateMachine):
         self.actors = self.actors_of(leveret.Pipe(duplex))
         self.has = [[True, True] for _ in self.actors]
         self.inbox: list[deque[Any]] = [deque(), deque()]  # what is on its way to each end
-
-    def actor(self, number: int) -> tuple[int, Any]:
-        index = number % len(self.actors)
-        return index, self.actors[index]
 
     def is_open(self, which: int) -> bool:
         return any(has[which] for has in self.has)
@@ -180,16 +170,6 @@ class OneProcess(RuleBasedStateMachine):
         if self.has[giver][which]:
             to.takes(which, from_.pickled(which))
             self.has[index][which] = True
-
-    @invariant()
-    def is_valid(self) -> None:
-        _core.session_check()
-
-    def teardown(self) -> None:
-        for actor in getattr(self, "actors", []):
-            actor.end()
-        _core.repair()
-        self.actors = []
 
 
 class SeveralProcesses(OneProcess):

@@ -11,17 +11,10 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 from leveret import _core
 from leveret.queues import JoinableQueue, Queue
-from modelled import There, often
+from modelled import Modelled, There, often
 
 ACTORS = 3
 OBJECTS = st.one_of(
@@ -58,7 +51,7 @@ class Here:
         del self.queue
 
 
-class OneProcess(RuleBasedStateMachine):
+class OneProcess(Modelled):
     def actors_of(self, queue: Queue) -> list[Any]:
         return [Here(queue)]
 
@@ -70,10 +63,6 @@ class OneProcess(RuleBasedStateMachine):
         self.unfinished = self.strange = 0
         self.actors = self.actors_of(self.queue)
         self.held = [0] * len(self.actors)
-
-    def actor(self, number: int) -> tuple[int, Any]:
-        index = number % len(self.actors)
-        return index, self.actors[index]
 
     def room(self) -> int:
         return self.bound - len(self.model) if self.bound else 1 << 30
@@ -144,15 +133,9 @@ class OneProcess(RuleBasedStateMachine):
     def join(self, number: int) -> None:
         assert self.actor(number)[1].does("join") is None
 
-    @invariant()
-    def is_valid(self) -> None:
-        _core.session_check()
-
     def teardown(self) -> None:
-        for actor in getattr(self, "actors", []):
-            actor.end()
-        _core.repair()
-        self.actors, self.queue = [], None  # type: ignore[assignment]
+        super().teardown()
+        self.queue = None  # type: ignore[assignment]
 
 
 class SeveralProcesses(OneProcess):
