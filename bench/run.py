@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from bench.measure import pool_rivals
+from bench.measure import apart, pool_rivals, rivals
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LIMIT_S = 120.0
@@ -24,8 +24,8 @@ class HungError(RuntimeError):
 def environment(side: str) -> dict[str, str]:
     """Without what would change the sides, and without the threads that numpy starts and spins."""
     env = {k: v for k, v in os.environ.items() if k != "LEVERET_START_METHOD"}
-    if side in pool_rivals.RIVALS:
-        env["PYTHONPATH"] = str(pool_rivals.FOLDER)
+    if side in rivals.RIVALS or side in pool_rivals.RIVALS:
+        env["PYTHONPATH"] = str(apart.FOLDER)
     return {**env, "OPENBLAS_NUM_THREADS": "1"}
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # install_bench.sh VENV - what only the benchmarks use, each package by itself: what this Python cannot have is
-# named, and the benchmarks do without it. Other pools go into VENV/rivals: they bring cloudpickle, and where that is
-# installed, more can be sent than the standard suites expect.
+# named, and the benchmarks do without it. Other queues and pools go into VENV/rivals: some bring cloudpickle, and where
+# that is installed, more can be sent than the standard suites expect.
 set -uo pipefail
 venv=$1
 tools=$(dirname "$0")

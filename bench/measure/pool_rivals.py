@@ -1,21 +1,17 @@
 """Other packages' pools and executors; imported only when they are asked for.
 
 Each has one class, which stands beside our pool and our executor, with the nearest that it has to
-each verb. They lie in a folder of their own, since some bring packages that change what Python's
-own suites, or ours, expect. loky starts its workers its own way, the others fork.
+each verb. loky starts its workers its own way, the others fork.
 """
 
 import dataclasses
-import importlib.machinery
+import importlib
 import multiprocessing
-import pathlib
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from bench.measure import apart
 from bench.measure.teams import ExecutorTeam, Function, Team
-
-FOLDER = pathlib.Path(sys.prefix) / "rivals"
 
 
 class Loky(ExecutorTeam):
@@ -68,7 +64,7 @@ class Rival:
     lacks: tuple[str, ...] = ()  # works
 
     def is_here(self) -> bool:
-        return importlib.machinery.PathFinder.find_spec(self.name, [str(FOLDER)]) is not None
+        return apart.is_here(self.name)
 
     def can(self, work: str) -> bool:
         return self.is_here() and work not in self.lacks

@@ -8,7 +8,6 @@ import ctypes
 import dataclasses
 import glob
 import importlib
-import importlib.util
 import multiprocessing
 import os
 import pickle
@@ -16,6 +15,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from bench.measure import apart
 from bench.measure.channels import Get, Put, Side
 
 ROOM = 16 << 20  # bytes in a rival's ring, at least
@@ -208,7 +208,7 @@ class Rival:
     make: Callable[[str, int, str, int], Any]
 
     def is_here(self) -> bool:
-        return importlib.util.find_spec(self.module) is not None
+        return apart.is_here(self.module)
 
 
 RIVALS = {
