@@ -153,6 +153,8 @@ def _import_all(world: dict[str, Any], orders: dict[str, Any]) -> None:
             _import_main(world, orders["on_error"])
         else:
             _import_module(name, orders["on_error"])
+    for name in orders["needed"]:
+        _import_module(name, "ignore")  # if it fails, it fails in the child, which is told
     if threading.active_count() > 1:
         _complain(
             "importing the program's modules starts threads, so processes are born from an "

@@ -1,7 +1,8 @@
 """The zygote, as its callers see it: a clean interpreter that gives birth to processes.
 
     ensure_running()        exec: an interpreter with leveret and multiprocessing imported, waiting
-    the first start()       tells it the world: sys.path, argv, cwd, __main__, the list of preloads
+    the first start()       tells it the world: sys.path, argv, cwd, __main__, the list of preloads;
+                            what this child needs, where __main__ is a package's, which none imports
     the zygote              imports them, freezes, forks spares                   (leveret.nursery)
     every start()           one message; what has changed in the world since goes with it
 
@@ -240,8 +241,11 @@ def ensure_running() -> Zygote:
         return _current
 
 
-def get(world: dict[str, Any]) -> Zygote:
-    """The zygote to be born from; it is told the world if nobody has yet."""
+def get(world: dict[str, Any], needed: list[str]) -> Zygote:
+    """The zygote to be born from; it is told the world if nobody has yet.
+
+    NEEDED: the modules that whoever is to be born cannot be unpickled without.
+    """
     zygote = ensure_running()
     if _retired:
         with _lock:
@@ -249,7 +253,7 @@ def get(world: dict[str, Any]) -> Zygote:
     if not zygote.told:
         with _lock:
             if not zygote.told:
-                zygote.tell(world, _orders())
+                zygote.tell(world, _orders(needed))
     return zygote
 
 
@@ -257,8 +261,8 @@ def _reap_retired() -> None:
     _retired[:] = [zygote for zygote in _retired if not zygote.has_gone()]
 
 
-def _orders() -> dict[str, Any]:
-    return {"bare": _bare, "preload": [] if _bare else _preload, "on_error": _on_error}
+def _orders(needed: list[str]) -> dict[str, Any]:
+    return {"bare": _bare, "preload": _preload, "needed": needed, "on_error": _on_error}
 
 
 def replace(dead: Zygote, deaths: int) -> None:

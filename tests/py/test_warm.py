@@ -257,6 +257,54 @@ def test_main_as_a_folder(tmp_path: Path) -> None:
     assert (ended.stdout, ended.stderr, ended.returncode) == ("burrow []\n", "", 0)
 
 
+@pytest.mark.parametrize("command", [["-m", "burrow"], ["burrow"]])
+def test_what_a_package_starts_is_imported_once(tmp_path: Path, command: list[str]) -> None:
+    """By the zygote: the main module, which imports it, is imported by none of the children."""
+    (tmp_path / "burrow").mkdir()
+    (tmp_path / "hare.py").write_text("print('imported', flush=True)\ndef work(): print('runs')\n")
+    ended = run(
+        tmp_path,
+        """
+        import hare, leveret
+        for _ in range(3):
+            child = leveret.get_context("warm").Process(target=hare.work)
+            child.start()
+            child.join()
+        """,
+        name="burrow/__main__.py",
+        command=command,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )
+    assert ended.stdout.splitlines() == ["imported", "imported", "runs", "runs", "runs"]
+    assert ended.stderr == "" and ended.returncode == 0
+
+
+def test_what_a_package_starts_may_fail_to_be_imported(tmp_path: Path) -> None:
+    """In the zygote nothing is said of it: the child tells, as under any start method."""
+    (tmp_path / "burrow").mkdir()
+    (tmp_path / "hare.py").write_text(
+        "import os\n"
+        "if os.environ.setdefault('FIRST', str(os.getpid())) != str(os.getpid()):\n"
+        "    raise ValueError('a child of mine')\n"
+        "def work(): pass\n"
+    )
+    ended = run(
+        tmp_path,
+        """
+        import hare, leveret
+        child = leveret.get_context("warm").Process(target=hare.work)
+        child.start()
+        child.join()
+        print(child.exitcode)
+        """,
+        name="burrow/__main__.py",
+        command=["-m", "burrow"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )
+    assert ended.stdout == "1\n"
+    assert ended.stderr.count("ValueError: a child of mine") == 1
+
+
 def test_main_as_a_command(tmp_path: Path) -> None:
     text = "import leveret\nwarm = leveret.get_context('warm')\n"
     text += "child = warm.Process(target=print, args=('hare',))\nchild.start()\nchild.join()"
