@@ -11,13 +11,14 @@ when pickling fails:
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import io
+import itertools
 import pickle
 import sys
 import types
-from collections import ChainMap
 from multiprocessing import reduction as _standard
 
 TYPE_CHECKING = False
@@ -96,7 +97,7 @@ def _by_cloudpickle(obj: Any, sink: Any) -> bool:
 def _with_our_registry(pickler: Any) -> Any:
     """A class like PICKLER that heeds what is registered with ForkingPickler, too."""
     extra: Any = vars(_standard.ForkingPickler)["_extra_reducers"]
-    table = ChainMap(extra, pickler.dispatch_table)
+    table = collections.ChainMap(extra, pickler.dispatch_table)
     return type("Pickler", (pickler,), {"dispatch_table": table})
 
 
@@ -179,13 +180,18 @@ class _Tracker(_standard.ForkingPickler):
     """Pickles for nobody, and knows what it looked at last."""
 
     last: tuple[Any, ...] | None = None
+    looked_at = 0
 
     def persistent_id(self, obj: Any) -> None:
         self.last = (obj,)
+        self.looked_at += 1
+        if self.looked_at > _MOST_LOOKED_AT:
+            self.last = None
+            raise pickle.PicklingError  # it takes too long
 
 
 def _find_culprit(obj: Any) -> tuple[Any, ...] | None:
-    """The object at which pickling ends, in a tuple; None if it does not fail again."""
+    """The object at which pickling ends, in a tuple; None if it does not fail again, or soon."""
     arguments: Any = io.BytesIO(), pickle.HIGHEST_PROTOCOL
     tracker = _Tracker(*arguments)
     try:
@@ -222,17 +228,15 @@ def _described(obj: Any) -> str:
 def _way_to(root: Any, wanted: Any) -> str | None:
     """How to get from ROOT to WANTED, as one would write it; None if there is no way to be seen."""
     seen = {id(root)}
-    level = [("", root)]
-    while level and len(seen) < _MOST_LOOKED_AT:
-        found = [way for way, obj in level if obj is wanted]
-        if found:
-            return found[0]
-        below = [(way + step, part) for way, obj in level for step, part in _parts(obj)]
-        level = []
-        for way, part in below:
+    ways = collections.deque([("", root)])
+    while ways and len(seen) < _MOST_LOOKED_AT:
+        way, obj = ways.popleft()
+        if obj is wanted:
+            return way
+        for step, part in itertools.islice(_parts(obj), _MOST_LOOKED_AT):
             if id(part) not in seen:
                 seen.add(id(part))
-                level.append((way, part))
+                ways.append((way + step, part))
     return None
 
 

@@ -189,6 +189,7 @@ def failed(error: BaseException) -> tuple[str, str, str, bytes | None]:
     """(traceback, type, text, pickle) of the exception of a task."""
     if isinstance(error, MemoryError):
         let_go(error)
+        _explain_limit(error)
     import traceback
     from multiprocessing.reduction import ForkingPickler
 
@@ -207,6 +208,15 @@ def let_go(error: BaseException) -> None:
         with contextlib.suppress(RuntimeError):  # it runs: it is one of ours
             trace.tb_frame.clear()
         trace = trace.tb_next
+
+
+def _explain_limit(error: MemoryError) -> None:
+    """It has no text of its own, and the machine may have memory enough."""
+    if Memory.limit:
+        error.add_note(
+            f"leveret: a worker of this pool gets {Memory.limit} bytes of its own at most "
+            "(max_memory_per_child)"
+        )
 
 
 def type_name(error: BaseException) -> str:
@@ -296,10 +306,13 @@ def _limit_threads(count: int) -> None:
 class Memory:
     """How much memory of its own a worker has taken since it began."""
 
+    limit = 0  # bytes of its own that this worker gets; 0: as many as there are
+
     def __init__(self, most: int, limit: int) -> None:
         """More than LIMIT bytes it does not get (MemoryError); beyond MOST it is replaced."""
         import resource
 
+        Memory.limit = limit
         self._most, self._page = most, resource.getpagesize()
         self._fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._at_first = self._own()

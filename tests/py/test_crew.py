@@ -516,8 +516,9 @@ def test_a_worker_that_has_grown_is_replaced(ctx: Any) -> None:
 def test_a_worker_does_not_get_more_than_the_limit(ctx: Any) -> None:
     with pool_of(ctx, 1, max_memory_per_child=50 << 20) as pool:
         first = pool.apply(worker_pid)
-        with pytest.raises(MemoryError):
+        with pytest.raises(MemoryError) as caught:
             pool.apply(hold, (200,))
+        assert f"gets {100 << 20} bytes of its own at most" in caught.value.__notes__[0]
         assert pool.apply(worker_pid) == first
         assert pool.apply(hold, (60,)) == first
         assert pool.apply(worker_pid) != first
