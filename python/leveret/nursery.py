@@ -148,19 +148,26 @@ def _learn_world(config_fd: int) -> dict[str, Any]:
 
 
 def _import_all(world: dict[str, Any], orders: dict[str, Any]) -> None:
+    _import_what_children_need(orders["needed"])
     for name in orders["preload"]:
         if name == "__main__":
             _import_main(world, orders["on_error"])
         else:
             _import_module(name, orders["on_error"])
-    for name in orders["needed"]:
-        _import_module(name, "ignore")  # if it fails, it fails in the child, which is told
     if threading.active_count() > 1:
         _complain(
             "importing the program's modules starts threads, so processes are born from an "
             "interpreter that has not imported them, which is slower; start threads under "
             '`if __name__ == "__main__":`, ' + FORK_INSTEAD
         )
+        os._exit(zygote.NEEDS_BARE)
+
+
+def _import_what_children_need(names: list[str]) -> None:
+    """If it fails, it fails in a child as well, and is told there; nobody has asked for this."""
+    for name in names:
+        _import_module(name, "ignore")
+    if threading.active_count() > 1:
         os._exit(zygote.NEEDS_BARE)
 
 

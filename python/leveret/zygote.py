@@ -1,8 +1,7 @@
 """The zygote, as its callers see it: a clean interpreter that gives birth to processes.
 
     ensure_running()        exec: an interpreter with leveret and multiprocessing imported, waiting
-    the first start()       tells it the world: sys.path, argv, cwd, __main__, the list of preloads;
-                            what this child needs, where __main__ is a package's, which none imports
+    the first start()       tells it the world: sys.path, argv, cwd, __main__, the list of preloads
     the zygote              imports them, freezes, forks spares                   (leveret.nursery)
     every start()           one message; what has changed in the world since goes with it
 
@@ -20,6 +19,7 @@ import pickle
 import signal
 import sys
 import threading
+from types import FunctionType, ModuleType
 
 from . import _core
 
@@ -241,11 +241,8 @@ def ensure_running() -> Zygote:
         return _current
 
 
-def get(world: dict[str, Any], needed: list[str]) -> Zygote:
-    """The zygote to be born from; it is told the world if nobody has yet.
-
-    NEEDED: the modules that whoever is to be born cannot be unpickled without.
-    """
+def get(world: dict[str, Any], process_obj: Any) -> Zygote:
+    """The zygote that PROCESS_OBJ is to be born from; it is told the world if nobody has yet."""
     zygote = ensure_running()
     if _retired:
         with _lock:
@@ -253,7 +250,7 @@ def get(world: dict[str, Any], needed: list[str]) -> Zygote:
     if not zygote.told:
         with _lock:
             if not zygote.told:
-                zygote.tell(world, _orders(needed))
+                zygote.tell(world, _orders(world, process_obj))
     return zygote
 
 
@@ -261,8 +258,32 @@ def _reap_retired() -> None:
     _retired[:] = [zygote for zygote in _retired if not zygote.has_gone()]
 
 
-def _orders(needed: list[str]) -> dict[str, Any]:
+def _orders(world: dict[str, Any], process_obj: Any) -> dict[str, Any]:
+    needed = [] if _bare else _needed(world, process_obj)
     return {"bare": _bare, "preload": _preload, "needed": needed, "on_error": _on_error}
+
+
+def _needed(world: dict[str, Any], process_obj: Any) -> list[str]:
+    """What the main module of a package that is run as a program has imported, and the first child.
+
+    By the rules of spawn nobody imports that module; each child would import the rest for itself.
+    """
+    if world.get("init_main_from_name", "").rpartition(".")[2] != "__main__":
+        return []
+    target = getattr(
+        process_obj._target, "__self__", process_obj._target
+    )  # of a method: its object
+    seen = [*vars(sys.modules["__main__"]).values(), target, type(process_obj)]
+    names = [name for name in map(_module_of, seen) if isinstance(name, str)]
+    return [name for name in dict.fromkeys(names) if name in sys.modules and name != "__main__"]
+
+
+def _module_of(value: Any) -> Any:
+    """Where a module, a function, a class or an object comes from; none of its code is run."""
+    kind = type(value)
+    if kind is ModuleType:
+        return vars(value).get("__name__")
+    return value.__module__ if kind in (FunctionType, type) else kind.__module__
 
 
 def replace(dead: Zygote, deaths: int) -> None:

@@ -257,52 +257,69 @@ def test_main_as_a_folder(tmp_path: Path) -> None:
     assert (ended.stdout, ended.stderr, ended.returncode) == ("burrow []\n", "", 0)
 
 
-@pytest.mark.parametrize("command", [["-m", "burrow"], ["burrow"]])
-def test_what_a_package_starts_is_imported_once(tmp_path: Path, command: list[str]) -> None:
-    """By the zygote: the main module, which imports it, is imported by none of the children."""
-    (tmp_path / "burrow").mkdir()
-    (tmp_path / "hare.py").write_text("print('imported', flush=True)\ndef work(): print('runs')\n")
-    ended = run(
-        tmp_path,
-        """
-        import hare, leveret
+HARE = """
+    import os, threading
+    print("imported", flush=True)
+    class Shy:
+        def __getattr__(self, name): raise RuntimeError("nobody is to look at me")
+    shy = Shy()
+    def work(*_): print("runs", flush=True)
+    if os.environ.setdefault("FIRST", str(os.getpid())) != str(os.getpid()):
+        pass  # by a child
+"""
+STARTS = """
+    import leveret
+    from hare import work, shy
+    def starts():
         for _ in range(3):
-            child = leveret.get_context("warm").Process(target=hare.work)
+            child = leveret.get_context("warm").Process(target=work)
             child.start()
             child.join()
-        """,
-        name="burrow/__main__.py",
-        command=command,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-    )
-    assert ended.stdout.splitlines() == ["imported", "imported", "runs", "runs", "runs"]
+    starts()
+"""
+HIRES = (
+    STARTS.partition("def starts")[0]
+    + """
+    with leveret.get_context("warm").Pool(2) as pool:
+        pool.map(work, range(3), 1)
+"""
+)
+
+
+def run_package(tmp_path: Path, main: str, command: list[str], in_child: str = "pass"):
+    """Run a package of which everything comes from a module hare, and the output of that."""
+    (tmp_path / "burrow").mkdir()
+    (tmp_path / "hare.py").write_text(textwrap.dedent(HARE).replace("pass", in_child))
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    return run(tmp_path, main, name="burrow/__main__.py", command=command, env=env)
+
+
+@pytest.mark.parametrize("command", [["-m", "burrow"], ["burrow"]])
+@pytest.mark.parametrize("main", [STARTS, HIRES])
+def test_what_a_package_has_imported_is_imported_once(
+    tmp_path: Path, main: str, command: list[str]
+) -> None:
+    """By the zygote: the main module, which imports it, is imported by none of the children."""
+    ended = run_package(tmp_path, main, command)
+    assert (ended.stdout.count("imported"), ended.stdout.count("runs")) == (2, 3)
     assert ended.stderr == "" and ended.returncode == 0
 
 
-def test_what_a_package_starts_may_fail_to_be_imported(tmp_path: Path) -> None:
-    """In the zygote nothing is said of it: the child tells, as under any start method."""
-    (tmp_path / "burrow").mkdir()
-    (tmp_path / "hare.py").write_text(
-        "import os\n"
-        "if os.environ.setdefault('FIRST', str(os.getpid())) != str(os.getpid()):\n"
-        "    raise ValueError('a child of mine')\n"
-        "def work(): pass\n"
-    )
-    ended = run(
-        tmp_path,
-        """
-        import hare, leveret
-        child = leveret.get_context("warm").Process(target=hare.work)
-        child.start()
-        child.join()
-        print(child.exitcode)
-        """,
-        name="burrow/__main__.py",
-        command=["-m", "burrow"],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-    )
-    assert ended.stdout == "1\n"
-    assert ended.stderr.count("ValueError: a child of mine") == 1
+@pytest.mark.parametrize(
+    ("in_child", "runs", "said"),
+    [
+        ("raise ValueError('of mine')", 0, "ValueError: of mine"),
+        ("raise SystemExit(3)", 0, "SystemExit: 3"),
+        ("threading.Thread(target=threading.Event().wait, daemon=True).start()", 3, ""),
+    ],
+)
+def test_what_a_package_has_imported_may_not_be_for_the_zygote(
+    tmp_path: Path, in_child: str, runs: int, said: str
+) -> None:
+    """Nothing is said of that: each child imports it, as under any other start method."""
+    ended = run_package(tmp_path, STARTS, ["-m", "burrow"], in_child)
+    assert ended.stdout.count("runs") == runs
+    assert ended.stderr.count(said) == 3 if said else ended.stderr == ""
 
 
 def test_main_as_a_command(tmp_path: Path) -> None:

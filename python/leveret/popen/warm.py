@@ -97,14 +97,13 @@ class Popen(_Popen):
         return buffer.getvalue()
 
     def _give_birth(self, process_obj: Any, world: dict[str, Any], body: bytes) -> None:
-        needed = _needed(process_obj, world)
-        mother = zygote.get(world, needed)
+        mother = zygote.get(world, process_obj)
         task, fds = self._task(mother, process_obj, world, body)
         _core.proc_put_task(self._id, task)
         first, deaths = mother, 0
         while (pid := mother.desk.birth(self._id, fds)) is None:
             zygote.replace(mother, deaths := deaths + 1)
-            mother = zygote.get(world, needed)
+            mother = zygote.get(world, process_obj)
         self.pid = pid
         # A spare of one that died meanwhile may have been quicker than the next one's.
         if mother is first or _parent_of(pid) == mother.pid:
@@ -161,17 +160,6 @@ def _world(process_obj: Any) -> dict[str, Any]:
     environ: Any = os.environ
     world["environ"] = dict(environ._data)
     return world
-
-
-def _needed(process_obj: Any, world: dict[str, Any]) -> list[str]:
-    """Where a package is run as a program, its main module is imported by nobody who is born.
-
-    So that they are not slower for that, the zygote imports what each of them would.
-    """
-    if world.get("init_main_from_name", "").rpartition(".")[2] != "__main__":
-        return []
-    names = (getattr(of, "__module__", None) for of in (process_obj._target, type(process_obj)))
-    return [name for name in names if isinstance(name, str) and name != "__main__"]
 
 
 def _pickle_changes(now: dict[str, Any], then: dict[str, Any]) -> bytes:
