@@ -58,6 +58,7 @@ _Static_assert(sizeof(struct lvr_board_shm) == 704, "two channels, and rows from
  *   row, worker      the row that this process enlisted for, and who it was then: in a forked child
  *                    another one, so it is nobody's worker
  *   running          as ro_running, but 0 from when the task's code has ended: for signal handlers
+ *   hasty            the owner's: results came one after the other lately
  *   putting          the owner's: numbers are given in order
  *   told_waiters, told_watchers   how many interrupts there had been (results.interrupts) when one
  *                    of them was last told of one */
@@ -69,6 +70,7 @@ struct lvr_board {
   _Atomic uint64_t running;
   pthread_mutex_t putting;
   _Atomic uint32_t told_waiters, told_watchers;
+  _Atomic uint32_t hasty;
 };
 
 /* lvr_board_cancel(), but -EBUSY where somebody has the mutex for more than a moment: it may be a

@@ -149,6 +149,33 @@ static void own_until_killed(void *argument) {
   CHECK_INT(lvr_board_wait_until(b, LVR_FOREVER), 0);
 }
 
+static void work_to_the_end(void *argument) {
+  struct crew *c = argument;
+  task_ns = 15 * MS / 1000; /* whoever waits for a result has gone to sleep */
+  CHECK_INT(lvr_board_enlist(c->b, c->row), 0);
+  while (work_some(c->b, 1, LVR_FOREVER) == 0) {}
+}
+
+/* Each result would wake the owner, who has nothing else to do than to take it. */
+TEST(results_that_follow_one_another_are_taken_together) {
+  enum { MANY = 4000 };
+  struct crew c = {.s = new_session()};
+  uint32_t waits = 0, count;
+  unsigned char buf[2 * LVR_MESSAGE_INLINE];
+  size_t bytes;
+  c.b = new_board(c.s);
+  put_tasks(c.b, MANY);
+  lvr_board_close(c.b);
+  pid_t worker = test_fork(work_to_the_end, &c);
+  for (uint32_t taken = 0; taken < MANY; taken += count, waits++) {
+    CHECK_INT(lvr_board_wait_until(c.b, in_ns(5 * SEC)), 0);
+    CHECK_INT(lvr_board_take_many_until(c.b, buf, sizeof(buf), MANY, 0, &count, &bytes), 0);
+  }
+  CHECK(waits < MANY / 2);
+  CHECK_INT(test_join(worker), 0);
+  lvr_board_detach(c.b);
+}
+
 static void work_until_told(void *argument) {
   struct crew *c = argument;
   uint32_t number;
