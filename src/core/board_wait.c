@@ -60,8 +60,7 @@ static int sleep_on_all(const struct watch *w, int64_t deadline_ns) {
 /* A sleep for results that was over sooner than a rest would have been. */
 static void note_haste(const struct watch *w, int64_t since_ns) {
   bool rang = w->for_results && !woke_by_itself(w);
-  if (rang && lvri_os_now_ns() - since_ns < REST_NS)
-    lvri_store_relaxed_u32(&w->board->hasty, 1);
+  if (rang && lvri_os_now_ns() - since_ns < REST_NS) lvri_store_relaxed_u32(&w->board->hasty, 1);
 }
 
 /* Where results come every few microseconds, whoever sleeps at the bell is woken for each of them,

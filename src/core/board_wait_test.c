@@ -153,7 +153,8 @@ static void work_to_the_end(void *argument) {
   struct crew *c = argument;
   task_ns = 15 * MS / 1000; /* whoever waits for a result has gone to sleep */
   CHECK_INT(lvr_board_enlist(c->b, c->row), 0);
-  while (work_some(c->b, 1, LVR_FOREVER) == 0) {}
+  while (work_some(c->b, 1, LVR_FOREVER) == 0) {
+  }
 }
 
 /* Each result would wake the owner, who has nothing else to do than to take it. */
