@@ -394,7 +394,8 @@ TEST(a_few_spares_that_cannot_receive_are_made_up_for) {
   close_house(&h);
 }
 
-/* Each request, or what was sent again of one, has a few forks; before the first there are as many. */
+/* Each request, or what was sent again of one, has a few forks; before the first there are as
+ * many. */
 TEST(spares_that_cannot_receive_are_not_forked_for_ever) {
   struct house h = open_house_where(0, UINT32_MAX, 0);
   lvr_proc_id child;
