@@ -202,7 +202,8 @@ def a_slow_task(nth: int, path: pathlib.Path) -> str:
 
 @pytest.mark.timeout(600)  # a pool for each of some hundred lines
 @pytest.mark.parametrize(
-    "story", [
+    "story",
+    [
         a_death,
         a_retry,
         a_death_before_others,
