@@ -94,7 +94,8 @@ LVR_API LVR_MUST_CHECK int lvr_zygote_open(lvr_session *s, const struct lvr_zygo
  * Returns: 0 (this is a born child, see *ret_birth), 1 (this is the zygote: its maker is gone, its
  *          spares and the daemons that depend on it are dead; or it was retired and is alone),
  *          -ECHILD (spare after spare died before it could wait: a fork handler ends them, say),
- *          -EMFILE, -ENFILE, -ENOMEM, -ESTALE, -EPERM, -ENOSYS (as of lvr_zygote_create()). */
+ *          -EMFILE, -ENFILE, -ENOMEM, -ESTALE, -EPERM, -ENOSYS (as of lvr_zygote_create()), or of
+ *          what receives fail in its spares and in itself: nobody could be told otherwise. */
 LVR_API LVR_MUST_CHECK int lvr_zygote_serve(lvr_zygote *z, const struct lvr_zygote_service *service,
                                             struct lvr_birth *ret_birth);
 
@@ -116,7 +117,8 @@ LVR_API LVR_MUST_CHECK int lvr_zygote_send(lvr_zygote *z, lvr_proc_id child, con
  * Units:   child, fds and mark as with lvr_zygote_send(); deadline_ns absolute CLOCK_MONOTONIC.
  * Returns: 0, -EOWNERDEAD (the zygote died first: make another, send again), -ETIMEDOUT,
  *          -EINTR (wait on), what fork(2) answered in the zygote (-EAGAIN, -ENOMEM: the child
- *          is withdrawn), -ESRCH, -ESTALE. */
+ *          is withdrawn), -EIO (spare after spare failed to receive that it is the child, which is
+ *          withdrawn: see lvr_zygote_unheard()), -ESRCH, -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_zygote_wait_until(lvr_zygote *z, lvr_proc_id child, const int *fds,
                                                  uint32_t n_fds, uint32_t *mark,
                                                  int64_t deadline_ns, int32_t *ret_pid);
@@ -143,6 +145,10 @@ LVR_API bool lvr_zygote_watches(const lvr_zygote *z);
 
 /* lvr_zygote_spares - how many wait for a message now. */
 LVR_API uint32_t lvr_zygote_spares(const lvr_zygote *z);
+
+/* lvr_zygote_unheard - of what error its spares could not receive what they are to become, be it
+ * dead or alive now: that of the last one, as a positive errno; 0: none has failed. */
+LVR_API int32_t lvr_zygote_unheard(const lvr_zygote *z);
 
 /* lvr_zygote_free - close and unmap; the zygote itself lives as long as its maker, unless it has
  * not taken its seat yet: then it never will. NULL is fine. */

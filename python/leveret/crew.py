@@ -65,13 +65,6 @@ class Member:
         self.judged = False  # what its death means for the crew is decided
         self.tries = 0  # how many workers have died of what it ran, when it died of it
         self.since = monotonic()
-        self._orders = 0
-
-    def order(self, board: _core.Board, number: int, why: int) -> None:
-        """Tell it to stop that task. One thread at a time; for each order there is one signal."""
-        self._orders += 1
-        board.order(self.row, number, self._orders * worker.WHYS + why)
-        _signal(self.process, "interrupt")
 
     def kill(self) -> None:
         """Kill it, and do not blame it for that."""
@@ -92,7 +85,7 @@ class _Stranger:
 
 
 def _signal(process: Any, what: str) -> None:
-    """terminate(), kill() or interrupt() it."""
+    """terminate() or kill() it."""
     with contextlib.suppress(OSError, ValueError):  # it is over
         getattr(process, what)()
 

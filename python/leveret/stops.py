@@ -70,7 +70,7 @@ class Stops:
         if seen[3] == number:
             with self._telling:  # the pump, and who cancels it, may both have come here
                 if not stop.told:
-                    member.order(self._crew.board, number, why)
+                    self._crew.board.order(member.row, number, why)
                     stop.told = True
         else:
             self._crew.claims.take_back(member.row)

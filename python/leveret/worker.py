@@ -28,11 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["CANCEL", "TIMEOUT", "WHYS", "Faults", "Orders", "let_go", "main"]
+__all__ = ["CANCEL", "TIMEOUT", "Faults", "Orders", "let_go", "main"]
 
-# Why a task is stopped. The second part of an order is that, and WHYS times how many signals there
-# are with this one that came, or will come, with orders.
-TIMEOUT, CANCEL, WHYS = 1, 2, 4
+# Why a task is stopped.
+TIMEOUT, CANCEL = 1, 2
 
 # What libraries read when they are loaded; who finds none of its own looks at the first.
 THREADS = (
@@ -141,8 +140,7 @@ class Interrupts:
         that one says: its own signal then finds that done, and must not be taken for Ctrl-C. Where
         two signals came as one, the next Ctrl-C is taken for the other one, and ends nothing.
         """
-        number, what = self._board.ordered()
-        count, why = divmod(what, WHYS)
+        number, why, count = self._board.ordered()
         if count == self._heeded:
             return False
         self._heeded += 1

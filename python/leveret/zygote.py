@@ -14,6 +14,7 @@ then does it for itself.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
 import signal
@@ -111,6 +112,15 @@ class Zygote:
         except BrokenPipeError:
             pass
         self.knows_all = True
+
+    def birth(self, child: int, fds: list[int]) -> int | None:
+        """Have a prepared child born: its pid, or None if the zygote is dead."""
+        try:
+            return self.desk.birth(child, fds)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            raise OSError(self.desk.unheard, _why_unheard(self.desk.unheard)) from None
 
     def retire(self) -> None:
         """Let it go: it is to end as soon as its children have."""
@@ -307,7 +317,7 @@ def replace(dead: Zygote, deaths: int) -> None:
         killed = code is None or -code in (signal.SIGKILL, signal.SIGTERM) or not dead.knows_all
         in_vain = deaths >= TOO_MANY or _failures > TRIES
         if in_vain or not (killed or _may_go_bare(code)):
-            raise RuntimeError(_why_hopeless(code))
+            raise RuntimeError(_why_hopeless(code, dead.desk.unheard))
         _bare = _bare or not killed
 
 
@@ -315,7 +325,19 @@ def _may_go_bare(code: int | None) -> bool:
     return not _bare and (code in (NEEDS_BARE, BARREN) or _on_error != "fail")
 
 
-def _why_hopeless(code: int | None) -> str:
+def _why_unheard(number: int) -> str:
+    name = errno.errorcode.get(number, number)
+    return (
+        "cannot start a process: every process that is forked to become it fails to receive what "
+        f"it is to be: {name} ({os.strerror(number)}). Memory may be short (see `ulimit -v` and "
+        "the container's limit), or a seccomp filter forbids recvmsg(). Another start method may "
+        "do (--start-method spawn)"
+    )
+
+
+def _why_hopeless(code: int | None, unheard: int) -> str:
+    if unheard and code == 1:
+        return _why_unheard(unheard)
     how = "" if code is None else f" (exit code {code})"
     if code == BARREN:
         return (

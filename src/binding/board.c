@@ -7,10 +7,12 @@
  * it knows of who waits for which numbers is this object's. */
 #include "binding/board.h"
 
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "core/board.h"
+#include "core/process.h"
 #include "core/session.h"
 
 LVRI_DEFINE_REFERENCE(board)
@@ -279,7 +281,7 @@ PyDoc_STRVAR(look_doc,
              "look($self, row, /)\n--\n\n"
              "(pid, first, count, running, since, finished, order) of a row's worker, or None.\n\n"
              "Tasks first to first + count are claimed; running is the one that it runs, or ran\n"
-             "last, since that time.monotonic(); order is why << 32 | number.");
+             "last, since that time.monotonic(); order is (count << 2 | why) << 32 | number.");
 
 static PyObject *board_look(PyObject *self, PyObject *arg) {
   struct lvri_board_object *object = lvri_board_any(self);
@@ -379,9 +381,36 @@ static PyObject *board_revoke(PyObject *self, PyObject *arg) {
   return numbers_from(first, code < 0 ? 0 : count);
 }
 
+/* An order: which task, why, and how many signals there are with this one that came, or will
+ * come, with orders to this worker. */
+enum { WHY_BITS = 2, WHY_SHIFT = 32, COUNT_SHIFT = WHY_SHIFT + WHY_BITS };
+
+static uint64_t next_order(uint64_t last, uint32_t number, uint32_t why) {
+  uint64_t count = (last >> COUNT_SHIFT) + 1;
+
+  return count << COUNT_SHIFT | (uint64_t)why << WHY_SHIFT | number;
+}
+
+/* Once for each number, so that who was interrupted may do it again. A worker that is over, which
+ * is all that can keep the signal from it, will not miss it. */
+static void order_and_interrupt(lvr_board *board, uint32_t row, uint32_t number, uint32_t why) {
+  struct lvr_board_row seen;
+
+  lvr_board_look(board, row, &seen);
+  bool is_told = seen.order != 0 && (uint32_t)seen.order == number;
+
+  if (seen.worker == 0 || is_told) return;
+  lvr_board_order(board, row, next_order(seen.order, number, why));
+  int code = lvri_proc_signal(lvri_session_peek(), seen.worker, 0, SIGINT);
+
+  (void)code;
+}
+
 PyDoc_STRVAR(order_doc,
              "order($self, row, number, why, /)\n--\n\n"
-             "Tell a row's worker why to stop that task; it asks ordered().");
+             "Tell a row's worker why (1..3) to stop that task, once, and send it SIGINT: it asks\n"
+             "ordered(). One thread at a time.\n\n"
+             "No Python code runs in here: Ctrl-C comes before both or after both.");
 
 static PyObject *board_order(PyObject *self, PyObject *args) {
   struct lvri_board_object *object = lvri_board_owned(self);
@@ -392,7 +421,9 @@ static PyObject *board_order(PyObject *self, PyObject *args) {
       parse_row(object, row_arg, &row) < 0 || lvri_board_number(number_arg, &number) < 0 ||
       lvri_board_number(why_arg, &why) < 0)
     return NULL;
-  lvr_board_order(object->board, row, (uint64_t)why << 32 | number);
+  if (why == 0 || why >> WHY_BITS != 0)
+    return PyErr_Format(PyExc_ValueError, "why is 1 to 3, not %u", why);
+  order_and_interrupt(object->board, row, number, why);
   Py_RETURN_NONE;
 }
 
@@ -434,7 +465,8 @@ static PyObject *board_running(PyObject *self, PyObject *Py_UNUSED(none)) {
 
 PyDoc_STRVAR(ordered_doc,
              "ordered($self, /)\n--\n\n"
-             "(number, why) of what the owner told this worker last; why 0: nothing.");
+             "(number, why, count) of what the owner told this worker last; why 0: nothing.\n\n"
+             "Count: so many orders there were, each with its SIGINT.");
 
 static PyObject *board_ordered(PyObject *self, PyObject *Py_UNUSED(none)) {
   struct lvri_board_object *object = lvri_board_any(self);
@@ -442,7 +474,9 @@ static PyObject *board_ordered(PyObject *self, PyObject *Py_UNUSED(none)) {
   if (object == NULL) return NULL;
   uint64_t order = lvr_board_ordered(object->board);
 
-  return Py_BuildValue("(II)", (uint32_t)order, (uint32_t)(order >> 32));
+  return Py_BuildValue("(III)", (uint32_t)order,
+                       (uint32_t)(order >> WHY_SHIFT) & ((1u << WHY_BITS) - 1),
+                       (uint32_t)(order >> COUNT_SHIFT));
 }
 
 /* --- life ---------------------------------------------------------------------------------- */

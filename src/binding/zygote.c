@@ -231,6 +231,10 @@ static PyObject *zygote_spares(PyObject *self, void *Py_UNUSED(closure)) {
   return PyLong_FromUnsignedLong(lvr_zygote_spares(zygote_of(self)));
 }
 
+static PyObject *zygote_unheard(PyObject *self, void *Py_UNUSED(closure)) {
+  return PyLong_FromLong(lvr_zygote_unheard(zygote_of(self)));
+}
+
 static PyMethodDef zygote_methods[] = {
     {"create", (PyCFunction)(void (*)(void))zygote_create, METH_NOARGS | METH_CLASS,
      PyDoc_STR("create($type, /)\n--\n\nMake what a zygote and its callers share.")},
@@ -242,7 +246,8 @@ static PyMethodDef zygote_methods[] = {
      PyDoc_STR("seated($self, pid, /)\n--\n\nThat process exists.")},
     {"birth", zygote_birth, METH_VARARGS,
      PyDoc_STR("birth($self, child, fds, /)\n--\n\n"
-               "Have a prepared child born: its pid, or None if the zygote is dead.")},
+               "Have a prepared child born: its pid, or None if the zygote is dead.\n\n"
+               "OSError EIO: its spares fail to receive, by `unheard`.")},
     {"serve", zygote_serve, METH_VARARGS,
      PyDoc_STR("serve($self, spare, rehearse, least, most, /)\n--\n\n"
                "Be the zygote: (id, error, fds) in each child, None in the zygote at its end.")},
@@ -261,6 +266,8 @@ static PyGetSetDef zygote_getset[] = {
     {"ready", zygote_ready, NULL, PyDoc_STR("Whether it has come as far as serving."), NULL},
     {"watches", zygote_watches, NULL, PyDoc_STR("Whether it ends this process's daemons."), NULL},
     {"spares", zygote_spares, NULL, PyDoc_STR("How many of its spares wait."), NULL},
+    {"unheard", zygote_unheard, NULL,
+     PyDoc_STR("The errno of its spares' last receive that failed; 0: none has."), NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

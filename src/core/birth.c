@@ -144,6 +144,10 @@ uint32_t lvr_zygote_spares(const lvr_zygote *z) {
   return idle;
 }
 
+int32_t lvr_zygote_unheard(const lvr_zygote *z) {
+  return -(int32_t)lvri_load_relaxed_u32(&z->desk->zd_unheard);
+}
+
 /* Before it has joined the session its slot cannot tell. */
 static bool is_gone(const lvr_zygote *z) {
   if (z->pidfd >= 0) return lvri_os_is_ready(z->pidfd);

@@ -100,7 +100,8 @@ int lvri_doorbell_ring(struct lvri_arena *a, struct lvri_channel_shm *shm) {
   return 0;
 }
 
-/* One who could not be told now is told by the death of this process, which he watches. */
+/* One who cannot be told now (there can be no more processes) is told by the death of this process,
+ * which he watches. */
 void lvri_doorbell_ring_closed(struct lvri_arena *a, struct lvri_channel_shm *shm) {
   (void)each_entry(a, shm, ring_entry, 0);
 }

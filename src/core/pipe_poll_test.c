@@ -1,4 +1,7 @@
 /* Pipes and doorbells: who sleeps in poll(2) is told of each message, and of the end. */
+#include <fcntl.h>
+#include <sys/resource.h>
+
 #include "base/fault.h"
 #include "core/doorbell.h"
 #include "core/pipe_test.h"
@@ -204,18 +207,51 @@ TEST(everybody_is_rung) {
   leave(&f);
 }
 
-/* Without a descriptor to ring with there is no message either. */
+static void limit_descriptors(rlim_t count) {
+  struct rlimit limit;
+  CHECK_INT(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  limit.rlim_cur = count < limit.rlim_max ? count : limit.rlim_max;
+  CHECK_INT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+static void use_up_descriptors(void) {
+  limit_descriptors(64);
+  while (open("/dev/null", O_RDONLY | O_CLOEXEC) >= 0) {
+  }
+  CHECK_INT(errno, EMFILE);
+}
+
+/* Without a descriptor to ring with, be it a copy of one, there is no message either. */
 TEST(a_put_that_cannot_ring_fails) {
   struct fixture f = pipe_of(true);
   uint32_t value = 1;
   int fd = fileno_of(f.first);
-  lvri_fault_arm("os.doorbell.socket", 1);
+  limit_descriptors(0);
   CHECK_INT(lvr_pipe_put_until(f.second, &value, sizeof(value), 0), -EMFILE);
+  limit_descriptors(RLIM_INFINITY);
   CHECK(!polls(fd));
   CHECK_INT(lvr_pipe_wait_until(f.first, 0), -ETIMEDOUT);
   put(f.second, 2);
   CHECK(polls(fd));
   CHECK_INT(get(f.first), 2);
+  leave(&f);
+}
+
+static void put_without_descriptors(void *argument) {
+  const struct fixture *f = argument;
+  use_up_descriptors();
+  put(f->second, 1);
+  CHECK(open("/dev/null", O_RDONLY | O_CLOEXEC) < 0); /* all of them are there still */
+}
+
+TEST(a_put_without_a_descriptor_rings) {
+  struct fixture f = pipe_of(true);
+  int fd = fileno_of(f.first);
+  CHECK(!polls(fd));
+  CHECK_INT(test_join(test_fork(put_without_descriptors, &f)), 0);
+  CHECK(polls(fd));
+  CHECK_INT(get(f.first), 1);
+  CHECK(!polls(fd));
   leave(&f);
 }
 
@@ -308,7 +344,7 @@ static void poll_for_the_end(void *argument) {
 
 struct leaver {
   struct fixture *f;
-  bool session;
+  bool session, bare;
 };
 
 /* Lives on without the end, or without the session. */
@@ -317,6 +353,7 @@ static void leave_and_live(void *argument) {
   struct fixture *f = leaver->f;
   (void)lvri_fetch_add_acq_rel_u32(f->step + 3, 1);
   await_u32(f->step, 1);
+  if (leaver->bare) use_up_descriptors();
   if (leaver->session)
     lvr_session_detach(f->s);
   else
@@ -338,9 +375,10 @@ struct watchers {
   pid_t reader, watched, other;
 };
 
-static void begin_watching(struct watchers *w, bool session, void (*leave_somehow)(void *)) {
+static void begin_watching(struct watchers *w, bool session, bool bare,
+                           void (*leave_somehow)(void *)) {
   w->f = pipe_of(true);
-  w->leaver = (struct leaver){&w->f, session};
+  w->leaver = (struct leaver){&w->f, session, bare};
   w->watched = test_fork(leave_somehow, &w->leaver);
   w->other = test_fork(stay, &w->f);
   await_u32(w->f.step + 3, 2); /* before that they hold nothing, and nobody watches them */
@@ -360,9 +398,9 @@ static void end_watching(struct watchers *w) {
 }
 
 /* The one who is watched leaves just when he has been chosen, and lives. */
-static void check_leaving(bool session) {
+static void check_leaving(bool session, bool bare) {
   struct watchers w;
-  begin_watching(&w, session, leave_and_live);
+  begin_watching(&w, session, bare, leave_and_live);
   lvri_store_release_u32(w.f.step, 1);
   await_u32(w.f.step, 2);
   test_continue(w.reader);
@@ -370,8 +408,30 @@ static void check_leaving(bool session) {
   end_watching(&w);
 }
 
-TEST(who_is_watched_may_leave_at_once) { check_leaving(false); }
-TEST(who_is_watched_may_leave_the_session) { check_leaving(true); }
+TEST(who_is_watched_may_leave_at_once) { check_leaving(false, false); }
+TEST(who_is_watched_may_leave_the_session) { check_leaving(true, false); }
+TEST(who_is_watched_may_leave_without_a_descriptor) { check_leaving(false, true); }
+TEST(who_is_watched_may_leave_the_session_without_a_descriptor) { check_leaving(true, true); }
+
+/* The poller is told of the end while that one lives. */
+TEST(the_last_may_leave_without_a_descriptor) {
+  struct fixture f = pipe_of(true);
+  struct leaver leaver = {&f, .bare = true};
+  pid_t last = test_fork(leave_and_live, &leaver);
+  await_u32(f.step + 3, 1);
+  lvr_pipe_detach(f.second);
+  f.second = NULL;
+  pid_t reader = test_fork(poll_for_the_end, &f);
+  test_await_stop(reader);
+  test_continue(reader);
+  await_u32(f.step + 1, 1);
+  lvri_store_release_u32(f.step, 1);
+  CHECK_INT(test_join(reader), 0);
+  await_u32(f.step, 2);
+  lvri_store_release_u32(f.step, 3);
+  CHECK_INT(test_join(last), 0);
+  leave(&f);
+}
 
 static void leave_haltingly(void *argument) {
   lvri_crashpoint_arm(LVRI_CRASH_STOP, "session.resigned", 1);
@@ -386,7 +446,7 @@ static void repair_in_part(void *argument) {
 /* The one who is watched leaves the session, and lives; who does it for him rings nobody. */
 TEST(who_leaves_in_part_is_watched_no_longer) {
   struct watchers w;
-  begin_watching(&w, true, leave_haltingly);
+  begin_watching(&w, true, false, leave_haltingly);
   test_continue(w.reader);
   await_u32(w.f.step + 1, 1);
   lvri_store_release_u32(w.f.step, 1);

@@ -36,6 +36,7 @@ static void receive(const struct lvri_spare *spare, struct lvri_request *ret_req
     ret_birth->error = got == -EMFILE ? got : 0;
     if (ret_request->zr_mark == LVRI_REQUEST_MARK) return;
     close_all(ret_birth);
+    if (got < 0 && got != -EINTR) lvri_store_relaxed_u32(&spare->card->zc_unheard, (uint32_t)got);
     if (got == 0 || (got < 0 && got != -EINTR)) lvri_os_exit(0);
     if (got == -EINTR && is_dismissed(spare->card)) lvri_os_exit(0);
   }

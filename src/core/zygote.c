@@ -5,6 +5,7 @@
  *       the maker is over      -> everybody goes        (its pidfd)
  *       retired, and alone     -> it goes               (SIGCHLD, which the maker sends as well)
  *       too few spares         -> fork one              (the bell, rung by a spare that was born)
+ *       none can receive       -> refuse, and rest      (the next request)
  *       too many for a while   -> dismiss one           (the deadline of the sleep)
  *
  * The stock grows by doubling whenever it is found empty,
@@ -24,6 +25,7 @@
 #define SPARES_LEAST 2u
 #define SPARES_MOST  16u
 #define BARREN       8u /* spares in a row that died before they waited: no other will live */
+#define UNHEARD      8u /* failed receives between two births: no other will do better now */
 #define COPIES_BYTES (UINT64_C(4) << 20) /* of memory at most that a spare fetches for itself */
 
 /* A child that is none of the spares any more. */
@@ -42,6 +44,8 @@ struct stock {
   uint32_t least, most, wanted;
   bool rehearsed;
   uint32_t stillborn; /* spares in a row that died before they waited */
+  uint32_t unheard;   /* spares since the last birth that died of their receive */
+  bool rests;         /* who asked was refused: no spare is made until somebody asks */
   int64_t busy_ns;    /* when a spare was last found taken */
   struct child *children;
   size_t n_children, room;
@@ -97,7 +101,8 @@ static bool settle(struct stock *k) {
     if (!find_child(k, card_at(k, i), &child) || make_room(k) < 0) continue;
     k->children[k->n_children++] = child;
     k->busy_ns = lvri_os_now_ns();
-    k->stillborn = 0;
+    k->stillborn = k->unheard = 0;
+    k->rests = false;
     free_card(card_at(k, i));
   }
   return k->n_children > before;
@@ -137,9 +142,17 @@ static void bury_child(struct stock *k, struct child *child, int32_t status) {
   end_daemons_of(k, was.id);
 }
 
+static void note_unheard(struct stock *k, uint32_t code) {
+  k->unheard++;
+  lvri_store_relaxed_u32(&k->z->desk->zd_unheard, code);
+}
+
+/* It is dead: what its card says are its last words. */
 static void bury_spare(struct stock *k, struct lvri_card *card) {
-  bool waited = lvri_load_relaxed_u32(&card->zc_waits) != 0; /* it is dead: its last word */
+  bool waited = lvri_load_relaxed_u32(&card->zc_waits) != 0;
+  uint32_t unheard = lvri_load_relaxed_u32(&card->zc_unheard);
   k->stillborn = waited ? 0 : k->stillborn + 1;
+  if (unheard) note_unheard(k, unheard);
   free_card(card);
   note_loss(k);
 }
@@ -205,6 +218,7 @@ static void live_as_spare(struct stock *k, struct lvri_card *card, int32_t zygot
 static int make_spare(struct stock *k, struct lvri_card *card, struct lvr_birth *ret_birth) {
   int32_t self = lvri_os_pid();
   lvri_store_relaxed_u32(&card->zc_waits, 0);
+  lvri_store_relaxed_u32(&card->zc_unheard, 0);
   lvri_store_release_u32(&card->zc_state, LVRI_CARD_IDLE);
   int32_t pid = fork_nobody(k);
   if (pid == 0) {
@@ -224,8 +238,8 @@ static void withdraw(const struct stock *k, lvr_proc_id child) {
   (void)born;
 }
 
-/* No spare can be made: tell those who ask. */
-static void refuse(const struct stock *k, int32_t code) {
+/* No spare can be made, or none can receive: tell those who ask. 0; or why nobody can be told. */
+static int refuse(struct stock *k, int32_t code) {
   struct lvri_request request;
   int fds[LVRI_LINK_FDS];
   unsigned n_fds;
@@ -237,11 +251,32 @@ static void refuse(const struct stock *k, int32_t code) {
     int got = lvri_os_link_receive(k->z->serve_fd, &request, sizeof(request), fds, &n_fds, false);
     while (n_fds > 0)
       lvri_os_close(fds[--n_fds]);
-    if (request.zr_mark == LVRI_REQUEST_MARK)
+    if (request.zr_mark == LVRI_REQUEST_MARK) {
       withdraw(k, request.zr_child);
-    else if (got <= 0)
-      return;
+    } else if (got == 0 || got == -EAGAIN) {
+      return 0;
+    } else if (got < 0 && got != -EINTR && got != -EMFILE) { /* that one took the message */
+      note_unheard(k, (uint32_t)got);
+      return got;
+    }
   }
+}
+
+/* Spares that are forked well die of their receive. A fork takes a thousand times the memory of a
+ * receive, so what so many forks in a row had and no receive does not pass in a moment: who asks is
+ * refused. Whoever asks later has as many tries again, since it may have passed by then; so the
+ * forks are bounded by what is sent. Nobody asks: there is nothing to be told, and a zygote whose
+ * own receive would fail as well lives on for its children. */
+static int rest(struct stock *k, uint32_t idle) {
+  bool asked = lvri_os_is_ready(k->z->serve_fd);
+  if (k->rests && asked && idle == 0) {
+    k->rests = false;
+    k->unheard = 0;
+    return 0;
+  }
+  int error = !k->rests && asked ? refuse(k, -EIO) : 0;
+  k->rests = true;
+  return error;
 }
 
 /* --- the rehearsal ------------------------------------------------------------------------- */
@@ -317,7 +352,7 @@ static void go_to_sleep(const struct stock *k, uint32_t idle) {
   lvri_os_bell_hush(k->bell_fd);
 }
 
-/* One spare more if there are too few, else a sleep. 1: in a child. */
+/* One spare more if there are too few, else a sleep. 1: in a child; negative: it is of no use. */
 static int keep_stock(struct stock *k, struct lvr_birth *ret_birth) {
   bool taken = settle(k);
   uint32_t idle = count(k, LVRI_CARD_IDLE);
@@ -325,11 +360,13 @@ static int keep_stock(struct stock *k, struct lvr_birth *ret_birth) {
   if (taken && idle == 0) grow(k);
   if (is_retired(k)) retire(k);
   shrink(k, idle);
-  if (idle < k->wanted && card) {
+  int error = k->unheard >= UNHEARD ? rest(k, idle) : 0;
+  if (idle < k->wanted && card && !k->rests) {
     int made = make_spare(k, card, ret_birth);
     if (made >= 0) return made;
-    if (idle == 0) refuse(k, made);
+    if (idle == 0) error = refuse(k, made);
   }
+  if (error) return error;
   if (idle >= k->wanted && !k->rehearsed)
     rehearse(k);
   else
@@ -374,7 +411,12 @@ static int serve(struct stock *k, struct lvr_birth *ret_birth) {
       return 1;
     }
     if (is_retired(k) && is_alone(k) && !lvri_os_is_ready(k->z->serve_fd)) break;
-    if (keep_stock(k, ret_birth)) return 0;
+    int part = keep_stock(k, ret_birth);
+    if (part > 0) return 0;
+    if (part < 0) {
+      free(k->children);
+      return part;
+    }
   }
   free(k->children);
   return k->stillborn < BARREN ? 1 : -ECHILD;

@@ -32,13 +32,15 @@ enum lvri_card_state {
  *   zc_pid     by the zygote, once its fork has told it; 0 until then
  *   zc_child   by the spare, before TAKEN: whoever reads TAKEN reads it
  *   zc_waits   0 by the zygote, before its fork; 1 by the spare,
- *              once it has come as far as waiting */
+ *              once it has come as far as waiting
+ *   zc_unheard 0 by the zygote, before its fork; by the spare, of what its receive failed,
+ *              before it ends of that: a negative errno */
 struct lvri_card {
   _Atomic uint32_t zc_state;
   _Atomic uint32_t zc_pid;
   _Atomic uint64_t zc_child;
   _Atomic uint32_t zc_waits;
-  uint32_t zc_pad;
+  _Atomic uint32_t zc_unheard;
 };
 _Static_assert(sizeof(struct lvri_card) == 24, "layout");
 
@@ -50,6 +52,8 @@ _Static_assert(sizeof(struct lvri_card) == 24, "layout");
  *   zd_lost      by the zygote: how many spares died that may have had a message. A caller that
  *                finds it changed sends again
  *   zd_refused   by the zygote: why the last fork failed, before it withdraws the child that asked
+ *   zd_unheard   by the zygote: of what a receive failed last, its own or a spare's; before it
+ *                refuses or ends for that
  *   zd_cards     above
  *   zd_retired   0 to 1, by a caller: no more is wanted of it than its children do
  *   zd_n_runs    once, by the rehearsal, behind zd_runs: whoever reads how many reads them
@@ -64,7 +68,8 @@ struct lvri_desk_shm {
   _Atomic uint32_t zd_refused; /* a negative errno */
   _Atomic uint32_t zd_n_runs;
   _Atomic uint32_t zd_retired;
-  uint32_t zd_pad[9];
+  _Atomic uint32_t zd_unheard; /* a negative errno */
+  uint32_t zd_pad[8];
   struct lvri_card zd_cards[LVRI_DESK_CARDS];
   struct lvri_page_run zd_runs[LVRI_DESK_RUNS];
 };

@@ -8,6 +8,7 @@
 
 #include "base/atomic.h"
 #include "base/crashpoint.h"
+#include "base/fault.h"
 #include "core/wait.h"
 #include "core/zygote.h"
 #include "leveret/zygote.h"
@@ -15,7 +16,7 @@
 #include "testing/fixture.h"
 #include "testing/test.h"
 
-enum { PATIENCE_S = 10, MANY = 40, BARREN = 5 };
+enum { PATIENCE_S = 10, MANY = 40, BARREN = 5, DEAF = 6 };
 
 /* What a child does, by its number. */
 enum task { LEAVE, STAY, TELL_FDS, TELL_SIGNALS, DIE };
@@ -27,6 +28,8 @@ struct told {
   _Atomic uint32_t forks_to_fail; /* from now on, all */
   _Atomic uint32_t spares_to_die; /* so many, before they wait */
   _Atomic uint32_t spares_forked;
+  _Atomic uint32_t deaf_spares; /* so many fail to receive */
+  _Atomic uint32_t deaf_zygote; /* and it as well */
   _Atomic uint32_t hold_spares; /* before they wait */
   _Atomic uint32_t die_in_vain; /* spares whose request was met, before they say so */
   _Atomic uint32_t n_fds;
@@ -104,6 +107,7 @@ static void prepare_spare(void *context) {
     lvri_crashpoint_arm(LVRI_CRASH_KILL, "spare.declined", 1);
   uint32_t nth = lvri_fetch_add_relaxed_u32(&told->spares_forked, 1);
   if (nth < lvri_load_acquire_u32(&told->spares_to_die)) _exit(1);
+  if (nth < lvri_load_acquire_u32(&told->deaf_spares)) lvri_fault_arm("os.link.receive", 1);
 }
 
 static void rehearse(void *context) {
@@ -120,9 +124,11 @@ _Noreturn static void serve(const struct house *h, const struct lvr_zygote_seat 
   lvr_zygote *z;
   CHECK_INT(lvr_proc_adopt(h->s, seat->id), 0);
   CHECK_INT(lvr_zygote_open(h->s, seat, &z), 0);
+  if (lvri_load_acquire_u32(&h->told->deaf_zygote)) lvri_fault_arm("os.link.receive", 1);
   int part = lvr_zygote_serve(z, &service, &birth);
-  CHECK(part == 0 || part == 1 || part == -ECHILD);
+  CHECK(part == 0 || part == 1 || part == -ECHILD || part == -ENOMEM);
   if (part == 0) live(h, &birth);
+  if (part == -ENOMEM) _exit(DEAF);
   _exit(part == -ECHILD ? BARREN : 0);
 }
 
@@ -137,14 +143,20 @@ static void make_zygote(struct house *h) {
   CHECK_INT(lvr_zygote_seated(h->z, h->pid), 0);
 }
 
-static struct house open_house_where_spares_die(uint32_t count) {
+static struct house open_house_where(uint32_t die, uint32_t deaf, uint32_t zygote) {
   struct house h = {.s = fixture_session(), .told = test_shared(sizeof(struct told))};
-  lvri_store_release_u32(&h.told->spares_to_die, count);
+  lvri_store_release_u32(&h.told->spares_to_die, die);
+  lvri_store_release_u32(&h.told->deaf_spares, deaf);
+  lvri_store_release_u32(&h.told->deaf_zygote, zygote);
   make_zygote(&h);
   return h;
 }
 
-static struct house open_house(void) { return open_house_where_spares_die(0); }
+static struct house open_house_where_spares_die(uint32_t count) {
+  return open_house_where(count, 0, 0);
+}
+
+static struct house open_house(void) { return open_house_where(0, 0, 0); }
 
 /* Its zygote is over. */
 static void leave_house(struct house *h) {
@@ -362,6 +374,56 @@ TEST(a_few_spares_that_die_are_made_up_for) {
   CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
   CHECK(lvr_zygote_is_ready(h.z));
   close_house(&h);
+}
+
+/* 0, or why it is refused; *ret_child is to be forgotten, or is withdrawn. */
+static int ask_for_birth(const struct house *h, lvr_proc_id *ret_child) {
+  int32_t pid;
+  *ret_child = fixture_prepare(h->s);
+  int error = lvr_zygote_send(h->z, *ret_child, NULL, 0, &mark);
+  if (error) return error;
+  return lvr_zygote_wait_until(h->z, *ret_child, NULL, 0, &mark, soon(), &pid);
+}
+
+TEST(a_few_spares_that_cannot_receive_are_made_up_for) {
+  struct house h = open_house_where(0, 5, 0);
+  int32_t pid;
+  CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
+  CHECK_INT(lvr_zygote_unheard(h.z), ENOMEM);
+  CHECK(lives(h.pid));
+  close_house(&h);
+}
+
+/* Each request, or what was sent again of one, has a few forks; before the first there are as
+ * many. */
+TEST(spares_that_cannot_receive_are_not_forked_for_ever) {
+  struct house h = open_house_where(0, UINT32_MAX, 0);
+  lvr_proc_id child;
+  await(&h.told->spares_forked, 8);
+  await_spares(&h, 0);
+  for (uint32_t i = 1; i <= 3; i++) {
+    CHECK_INT(ask_for_birth(&h, &child), -EIO);
+    CHECK_INT(lvr_zygote_unheard(h.z), ENOMEM);
+    await_spares(&h, 0);
+    CHECK(lvri_load_acquire_u32(&h.told->spares_forked) < (i + 1) * MANY);
+  }
+  lvri_store_release_u32(&h.told->deaf_spares, 0);
+  CHECK_INT(ask_for_birth(&h, &child), 0);
+  CHECK_INT(end_of(&h, child), 3);
+  await_spares(&h, 2);
+  close_house(&h);
+}
+
+TEST(a_zygote_that_cannot_receive_either_gives_up_when_it_is_asked) {
+  struct house h = open_house_where(0, UINT32_MAX, 1);
+  lvr_proc_id child;
+  await(&h.told->spares_forked, 8);
+  await_spares(&h, 0);
+  CHECK_INT(ask_for_birth(&h, &child), -EOWNERDEAD);
+  CHECK_INT(test_join(h.pid), DEAF);
+  CHECK_INT(lvr_zygote_unheard(h.z), ENOMEM);
+  CHECK_INT(lvr_proc_withdraw(h.s, child), 0);
+  leave_house(&h);
 }
 
 /* --- deaths -------------------------------------------------------------------------------- */

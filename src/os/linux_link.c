@@ -68,6 +68,7 @@ int lvri_os_link_receive(int fd, void *bytes, size_t room, int *ret_fds, unsigne
                            .msg_control = fds_room.bytes,
                            .msg_controllen = sizeof(fds_room)};
 
+  LVRI_FAULT("os.link.receive", -ENOMEM);
   ssize_t got = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
   if (got < 0) return errno == ECONNRESET ? 0 : -errno;
   unsigned n_fds = take_fds(&message, ret_fds);

@@ -407,6 +407,7 @@ def test_rows() -> None:
 
 def hold(board: Board, row: int) -> None:
     """Enlist, run a task that says so, and never end it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     board.enlist(row)
     board.work(fail, unsendable)
 
@@ -430,7 +431,7 @@ def test_a_row_tells_what_its_worker_does_and_did() -> None:
         assert before < looked[4] < time.monotonic()
         assert looked[5:] == (1, 0)
         board.order(1, number, 3)
-        assert board.look(1)[6] == 3 << 32 | number  # type: ignore[index]
+        assert board.look(1)[6] == (1 << 2 | 3) << 32 | number  # type: ignore[index]
         assert board.over() == [] and not board.watch(0)
     assert board.watch(PATIENCE_S) and board.wait(PATIENCE_S)
     assert board.over() == [1]
@@ -532,14 +533,35 @@ def test_a_failure_that_is_told_twice_is_counted_once() -> None:
 def test_orders_and_what_runs() -> None:
     board = Board(1)
     board.close()
-    assert board.ordered() == (0, 0) and board.running() is None
+    assert board.ordered() == (0, 0, 0) and board.running() is None
     board = Board(1)
-    board.order(0, 5, 2)
     number = board.put(Function(call_hook), ITEM, 0, "job")
     with calling(lambda: (board.running(), board.ordered(), in_child(board.running))):
         [(_, _, _, value)] = alone(board)
-    assert value == (number, (5, 2), None)
+    assert value == (number, (0, 0, 0), None)
     assert board.running() is None
+
+
+def test_each_order_has_its_signal() -> None:
+    """Also where who gives it was interrupted, and does it again."""
+    board, signals = Board(1), list[tuple[int, int, int]]()
+    board.order(0, 5, 1)  # nobody is there
+    board.put(Function(call_hook), ITEM, 0, "job")
+
+    def order() -> None:
+        for number in (5, 5, 6, 6, 5):
+            board.order(0, number, 2)
+
+    before = signal.signal(signal.SIGINT, lambda *_: signals.append(board.ordered()))
+    try:
+        with calling(order):
+            alone(board)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert signals == [(5, 2, 1), (6, 2, 2), (5, 2, 3)]
+    for why in (0, 4):
+        with pytest.raises(ValueError, match=f"why is 1 to 3, not {why}"):
+            board.order(0, 5, why)
 
 
 # Waiting

@@ -712,10 +712,10 @@ def test_workers_know_what_they_are(ctx: Any) -> None:
 class Ordered:
     """What a worker asks its board when a signal comes."""
 
-    order = 0, 0
+    order = 0, 0, 0
     runs: int | None = None
 
-    def ordered(self) -> tuple[int, int]:
+    def ordered(self) -> tuple[int, int, int]:
         return self.order
 
     def running(self) -> int | None:
@@ -725,7 +725,7 @@ class Ordered:
 def test_an_order_that_is_overwritten_before_its_signal_interrupts_nobody_else() -> None:
     board: Any = Ordered()
     interrupt = worker.Interrupts(board)
-    board.order, board.runs = (6, 2 * worker.WHYS + worker.CANCEL), 6  # there was one for 5
+    board.order, board.runs = (6, worker.CANCEL, 2), 6  # there was one for 5
     with pytest.raises(CancelledError):
         interrupt(signal.SIGINT, None)
     board.runs = 7
@@ -756,20 +756,6 @@ def test_a_worker_is_not_killed_for_what_it_was_not_told_to_stop() -> None:
         stopping.stop(5)
     stopping.look(time.monotonic() + 2 * stops.GRACE_S)
     assert (taken_back, killed) == ([0], [])
-
-
-def test_each_order_has_its_signal() -> None:
-    """Whoever gives them: a second thread, or the pump that was interrupted and does it again."""
-    orders, signals = list[int](), list[int]()
-    board: Any = types.SimpleNamespace(order=lambda row, number, what: orders.append(what))
-    process = types.SimpleNamespace(interrupt=lambda: signals.append(len(orders)))
-    member = crew.Member(0, process, ready=True)
-    for _ in range(3):
-        member.order(board, 5, worker.TIMEOUT)
-    assert [divmod(what, worker.WHYS) for what in orders] == [
-        (n, worker.TIMEOUT) for n in (1, 2, 3)
-    ]
-    assert signals == [1, 2, 3]
 
 
 # Births.

@@ -9,7 +9,9 @@ raised there would leave a lock held.
 
 import contextlib
 import linecache
+import os
 import pathlib
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -139,6 +141,25 @@ def a_limit(nth: int, path: pathlib.Path) -> str:
     return where
 
 
+def a_limit_before_ctrl_c(nth: int, path: pathlib.Path) -> str:
+    """The order to stop a task had its signal: the next one is a terminal's, and ends what runs."""
+    begun, go = path.with_suffix(".begun"), path.with_suffix(".go")
+    with pool_of_one() as pool:
+        late = pool._apply(touch_and_stay, (str(path),), {}, 0.02, 0)
+        where = interrupted(nth, lambda: late.get(PATIENCE_S))
+        with pytest.raises(TaskTimeout):
+            late.get(PATIENCE_S)
+        result = pool._apply(begin_and_wait, (str(begun), str(go)), {}, None, 0)
+        until(begun.exists)
+        os.kill(pool._pool[0].pid, signal.SIGINT)
+        result.wait(PATIENCE_S)
+        assert result.ready(), f"Ctrl-C is swallowed: {where}"
+        with pytest.raises(KeyboardInterrupt):
+            result.get()
+        goes_on(pool, where)
+    return where
+
+
 class Counting:
     """A board that counts what it takes back: how often depends on how slow the machine is."""
 
@@ -181,7 +202,16 @@ def a_slow_task(nth: int, path: pathlib.Path) -> str:
 
 @pytest.mark.timeout(600)  # a pool for each of some hundred lines
 @pytest.mark.parametrize(
-    "story", [a_death, a_retry, a_death_before_others, a_strict_death, a_limit, a_slow_task]
+    "story",
+    [
+        a_death,
+        a_retry,
+        a_death_before_others,
+        a_strict_death,
+        a_limit,
+        a_limit_before_ctrl_c,
+        a_slow_task,
+    ],
 )
 def test_an_interrupt_at_each_line(
     story: Callable[[int, pathlib.Path], str],

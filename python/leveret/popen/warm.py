@@ -101,7 +101,7 @@ class Popen(_Popen):
         task, fds = self._task(mother, process_obj, world, body)
         _core.proc_put_task(self._id, task)
         first, deaths = mother, 0
-        while (pid := mother.desk.birth(self._id, fds)) is None:
+        while (pid := mother.birth(self._id, fds)) is None:
             zygote.replace(mother, deaths := deaths + 1)
             mother = zygote.get(world, process_obj)
         self.pid = pid
