@@ -220,13 +220,14 @@ TEST(a_birth_that_is_asked_for_twice_is_one) {
 
 static void have_many_born(const struct house *h) {
   lvr_proc_id children[MANY];
+  uint32_t marks[MANY];
   int32_t pid;
   for (int i = 0; i < MANY; i++)
     children[i] = fixture_prepare(h->s);
   for (int i = 0; i < MANY; i++)
-    CHECK_INT(lvr_zygote_send(h->z, children[i], NULL, 0, &mark), 0);
+    CHECK_INT(lvr_zygote_send(h->z, children[i], NULL, 0, &marks[i]), 0);
   for (int i = 0; i < MANY; i++)
-    CHECK_INT(lvr_zygote_wait_until(h->z, children[i], NULL, 0, &mark, soon(), &pid), 0);
+    CHECK_INT(lvr_zygote_wait_until(h->z, children[i], NULL, 0, &marks[i], soon(), &pid), 0);
   for (int i = 0; i < MANY; i++)
     CHECK_INT(end_of(h, children[i]), 3);
 }
@@ -576,15 +577,36 @@ static void kill_spares(const struct house *h) {
   }
 }
 
+/* Who is killed before it waits is held against the zygote. */
+static void await_waiting(const struct house *h) {
+  int64_t deadline_ns = soon();
+  for (uint32_t i = 0; i < LVRI_DESK_CARDS; i++) {
+    const struct lvri_card *card = &h->z->desk->zd_cards[i];
+    while (lvri_load_acquire_u32(&card->zc_state) == LVRI_CARD_IDLE &&
+           !lvri_load_relaxed_u32(&card->zc_waits))
+      CHECK(lvri_os_now_ns() < deadline_ns);
+  }
+}
+
+/* All spares are held before they wait. False: the stock has not grown, or it may have shrunk again
+ * meanwhile, which takes it a quiet second. */
+static bool hold_a_grown_stock(const struct house *h) {
+  int64_t since_ns = lvri_os_now_ns();
+  lvri_store_release_u32(&h->told->hold_spares, 0);
+  have_many_born(h);
+  await_waiting(h);
+  bool grown = lvr_zygote_spares(h->z) > 2;
+  lvri_store_release_u32(&h->told->hold_spares, 1);
+  kill_spares(h);
+  return grown && lvri_os_now_ns() - since_ns < INT64_C(1000000000);
+}
+
 /* Spares are dismissed while they do not wait yet, and do not notice. */
 TEST(a_spare_that_overheard_its_dismissal_is_told_again) {
   struct house h = open_house();
-  do
-    have_many_born(&h);
-  while (lvr_zygote_spares(h.z) <= 2); /* the stock has grown */
-  lvri_store_release_u32(&h.told->hold_spares, 1);
-  kill_spares(&h);
   int64_t deadline_ns = soon();
+  while (!hold_a_grown_stock(&h))
+    CHECK(lvri_os_now_ns() < deadline_ns);
   while (cards(&h, LVRI_CARD_LEAVE) == 0)
     CHECK(lvri_os_now_ns() < deadline_ns);
   lvri_store_release_u32(&h.told->hold_spares, 0);
