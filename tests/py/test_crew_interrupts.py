@@ -21,7 +21,7 @@ from forked import PATIENCE_S, until
 from leveret import TaskTimeout, WorkerDied, claims, crew, pump, stops
 from leveret.jobs import APPLY, ApplyResult
 from leveret.pool import Pool
-from tasks import begin_and_wait, die, die_once, square, touch_and_stay
+from tasks import begin_and_wait, die, die_once, insist, square, touch_and_stay
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
@@ -139,6 +139,20 @@ def a_limit(nth: int, path: pathlib.Path) -> str:
     return where
 
 
+def a_kill(nth: int, path: pathlib.Path) -> str:
+    """Of a worker whose task cannot be interrupted: the crew is not broken by that."""
+    with pool_of_one(strict=True) as pool:
+        late = pool._apply(insist, (str(path),), {}, 0.02, 0)
+        until(path.exists)
+        with pytest.raises(TaskTimeout):
+            late.get(PATIENCE_S)
+        result = pool._apply(square, (3,), {}, None, 0)
+        where = interrupted(nth, lambda: result.get(PATIENCE_S))
+        assert result.get(PATIENCE_S) == 9, where
+        goes_on(pool, where)
+    return where
+
+
 class Counting:
     """A board that counts what it takes back: how often depends on how slow the machine is."""
 
@@ -181,7 +195,8 @@ def a_slow_task(nth: int, path: pathlib.Path) -> str:
 
 @pytest.mark.timeout(600)  # a pool for each of some hundred lines
 @pytest.mark.parametrize(
-    "story", [a_death, a_retry, a_death_before_others, a_strict_death, a_limit, a_slow_task]
+    "story",
+    [a_death, a_retry, a_death_before_others, a_strict_death, a_limit, a_kill, a_slow_task],
 )
 def test_an_interrupt_at_each_line(
     story: Callable[[int, pathlib.Path], str],
@@ -189,6 +204,7 @@ def test_an_interrupt_at_each_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(claims, "HELD_S", 0.005)
+    monkeypatch.setattr(stops, "GRACE_S", 0.02)
     nth = 1
     while nth < MOST_LINES and story(nth, tmp_path / str(nth)):
         nth += 1
