@@ -36,6 +36,7 @@ struct lvr_board_row {
   uint32_t first, count;
   uint32_t running;  /* means something if is_running */
   bool is_running;   /* until its result is put */
+  bool is_doomed;    /* for that one, which it runs or has run: it begins no other */
   int64_t since_ns;  /* CLOCK_MONOTONIC: when it began that one, or one that it began since */
   uint32_t finished; /* how many results it has put */
   uint64_t order;    /* what lvr_board_order() said last */
@@ -150,6 +151,16 @@ LVR_API LVR_MUST_CHECK int lvr_board_bury(lvr_board *b, uint32_t row,
 LVR_API LVR_MUST_CHECK int lvr_board_revoke(lvr_board *b, uint32_t row, uint32_t *ret_first,
                                             uint32_t *ret_count);
 
+/* lvr_board_doom - a worker is to be killed for a task: it begins no other one any more, so that
+ * whoever kills it afterwards kills it for that task, or after it, and for nothing else that began.
+ * A worker that is quicker than the signal is told -EPIPE, and leaves; either way its row is to be
+ * buried. What it had claimed and not begun is orphaned.
+ * Crash:   killed at any instruction the worker is doomed or it is not. To doom it again changes
+ *          nothing: who cannot tell whether he has does it once more, and then kills.
+ * Returns: 0: kill it, if it lives; -ENOENT: it does not run that task, or not any more: nobody is
+ *          to be killed; -EINVAL (no such row), -ESTALE. */
+LVR_API LVR_MUST_CHECK int lvr_board_doom(lvr_board *b, uint32_t row, uint32_t number);
+
 /* lvr_board_order - tell the worker of a row something, which it finds by lvr_board_ordered();
  * 0: nothing. */
 LVR_API void lvr_board_order(lvr_board *b, uint32_t row, uint64_t order);
@@ -166,7 +177,8 @@ LVR_API LVR_MUST_CHECK int lvr_board_enlist(lvr_board *b, uint32_t row);
  *          first one has a block; lvr_board_claim_block_until() takes it.
  * Caller:  one thread of a worker.
  * Crash:   killed at any instruction the tasks are waiting, or they are this row's.
- * Returns: as that, -EPIPE (none, and closed; or the owner is over), -EINVAL (no row). */
+ * Returns: as that, -EPIPE (none, and closed; or the owner is over; or this worker is doomed),
+ *          -EINVAL (no row). */
 LVR_API LVR_MUST_CHECK int lvr_board_claim_until(lvr_board *b, void *buf, size_t room,
                                                  uint32_t most, int64_t deadline_ns,
                                                  uint32_t *ret_count, size_t *ret_bytes,
@@ -176,8 +188,9 @@ LVR_API LVR_MUST_CHECK int lvr_board_claim_block_until(lvr_board *b, struct lvr_
 
 /* lvr_board_begin - the worker runs that task of its claim from now on; those before it are done
  * with.
- * Returns: 0, -ECANCELED (the owner took it back, and all behind it), -EINVAL (no worker),
- *          -ESTALE. */
+ * Returns: 0, -ECANCELED (the owner took it back, and all behind it), -EPIPE (the owner ends this
+ *          worker, lvr_board_doom(): it is to leave what it has claimed, and to end), -EINVAL (no
+ *          worker), -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_board_begin(lvr_board *b, uint32_t number);
 
 /* lvr_board_finish - put the result of the task that runs; there is always room.

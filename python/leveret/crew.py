@@ -61,14 +61,12 @@ class Member:
         self.process = process
         self.ready = ready  # initialised
         self.born = False  # seen enlisted
-        self.killed = False  # by us, for a task that could not be stopped
         self.judged = False  # what its death means for the crew is decided
         self.tries = 0  # how many workers have died of what it ran, when it died of it
         self.since = monotonic()
 
     def kill(self) -> None:
-        """Kill it, and do not blame it for that."""
-        self.killed = True
+        """Kill it, for a task: it is doomed, and so not blamed for its death."""
         _signal(self.process, "kill")
 
 
@@ -456,7 +454,7 @@ class Crew(Pump):
         """Say what becomes of the crew, and of a dead worker's tasks."""
         orphans = [at for at in _claimed(last) if self.board.find(at)]
         if not (member.judged or self.broken or self._ended):
-            self._judge_crew(member, last[5] > 0, bool(orphans))
+            self._judge_crew(member, last, bool(orphans))
         member.judged = True  # with all of its orphans there: the next time some may have a verdict
         for number in orphans:
             if self.broken is not None or self._ended:
@@ -466,13 +464,14 @@ class Crew(Pump):
             else:
                 self.put_again(number)
 
-    def _judge_crew(self, member: Member, has_worked: bool, has_orphans: bool) -> None:
-        from_itself = member.killed or (member.process.exitcode == 0 and not has_orphans)
+    def _judge_crew(self, member: Member, last: Any, has_orphans: bool) -> None:
+        """A doomed one ends for a task that could not be stopped, be it by itself."""
+        is_blameless = last[7] or (member.process.exitcode == 0 and not has_orphans)
         if not member.ready:
             self.break_off(self._died(member, "", initializing=True))
-        elif self.strict and not from_itself:
+        elif self.strict and not is_blameless:
             self.break_off(self._died(member, "", strict=True))
-        elif has_worked or has_orphans or from_itself:
+        elif last[5] or has_orphans or is_blameless:
             self._early.clear()
         else:
             self._note_early_end(member)

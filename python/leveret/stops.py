@@ -2,7 +2,8 @@
 
     stop()     the number is struck out, and its task interrupted, or kept from beginning
     look()     by the clock: what is over its limit is stopped, and its job told; who still runs a
-               second later what it was told to stop is killed
+               second later what it was told to stop is doomed, so that it begins nothing else, and
+               then killed: for that task, and for no other one
 
 A worker is told by SIGINT with an order (leveret.worker). Each signal is counted in its order, so
 that one that comes late is known for what it is: nobody is interrupted by it, whatever runs then.
@@ -86,19 +87,29 @@ class Stops:
         again = inf
         for number, stop in list(self._stopping.items()):
             seen, member = self._crew.board.look(stop.row), self._crew.member(stop.row)
-            if seen is None or member is None or not has_claimed(seen, number):
+            if seen is None or member is None or not (seen[7] or has_claimed(seen, number)):
                 del self._stopping[number]
+            elif seen[7]:  # who doomed it was interrupted
+                self._kill_for(number, member)
             elif not stop.told and (seen[3] == number or stop.until <= now):
                 # It has begun since; or who stopped it was interrupted, and it is not taken back.
                 stop.until = now + GRACE_S
                 self._interrupt(number, stop.why, seen, member)
                 again = min(again, stop.until)
             elif stop.until <= now:
-                member.kill()
-                del self._stopping[number]
+                self._kill_for(number, member)
             else:
                 again = min(again, stop.until)
         return again
+
+    def _kill_for(self, number: int, member: Member) -> None:
+        """Kill a worker, if it runs that task; or did when it was doomed for it.
+
+        Who is interrupted in here does it all again.
+        """
+        if self._crew.board.doom(member.row, number):
+            member.kill()
+        del self._stopping[number]
 
     def _look_at_limits(self, now: float) -> float:
         """Stop what runs for too long. What does not run yet has all of its time before it."""

@@ -273,15 +273,18 @@ static PyObject *row_as_tuple(const struct lvr_board_row *row, int pid) {
   PyObject *running = row->is_running ? PyLong_FromUnsignedLong(row->running) : Py_NewRef(Py_None);
 
   if (running == NULL) return NULL;
-  return Py_BuildValue("(iIINdIK)", pid, row->first, row->count, running,
-                       (double)row->since_ns / 1e9, row->finished, (unsigned long long)row->order);
+  return Py_BuildValue("(iIINdIKN)", pid, row->first, row->count, running,
+                       (double)row->since_ns / 1e9, row->finished, (unsigned long long)row->order,
+                       PyBool_FromLong(row->is_doomed));
 }
 
-PyDoc_STRVAR(look_doc,
-             "look($self, row, /)\n--\n\n"
-             "(pid, first, count, running, since, finished, order) of a row's worker, or None.\n\n"
-             "Tasks first to first + count are claimed; running is the one that it runs, or ran\n"
-             "last, since that time.monotonic(); order is (count << 2 | why) << 32 | number.");
+PyDoc_STRVAR(
+    look_doc,
+    "look($self, row, /)\n--\n\n"
+    "(pid, first, count, running, since, finished, order, doomed) of a row's worker, or\n"
+    "None.\n\n"
+    "Tasks first to first + count are claimed; running is the one that it runs, since that\n"
+    "time.monotonic(), or None; order is (count << 2 | why) << 32 | number.");
 
 static PyObject *board_look(PyObject *self, PyObject *arg) {
   struct lvri_board_object *object = lvri_board_any(self);
@@ -379,6 +382,26 @@ static PyObject *board_revoke(PyObject *self, PyObject *arg) {
   Py_END_ALLOW_THREADS
   if (code < 0 && code != -ENOENT) return raise_row(code, "take tasks back", row);
   return numbers_from(first, code < 0 ? 0 : count);
+}
+
+PyDoc_STRVAR(
+    doom_doc,
+    "doom($self, row, number, /)\n--\n\n"
+    "Whether a row's worker runs that task, and is to be killed: it begins no other one.\n\n"
+    "Also when it was doomed for that one before, which may have ended since.");
+
+static PyObject *board_doom(PyObject *self, PyObject *args) {
+  struct lvri_board_object *object = lvri_board_owned(self);
+  PyObject *row_arg, *number_arg;
+  uint32_t row, number;
+
+  if (object == NULL || !PyArg_ParseTuple(args, "OO:doom", &row_arg, &number_arg) ||
+      parse_row(object, row_arg, &row) < 0 || lvri_board_number(number_arg, &number) < 0)
+    return NULL;
+  int code = lvr_board_doom(object->board, row, number);
+
+  if (code < 0 && code != -ENOENT) return raise_row(code, "end a worker", row);
+  return PyBool_FromLong(code == 0);
 }
 
 /* An order: which task, why, and how many signals there are with this one that came, or will
@@ -584,6 +607,7 @@ static PyMethodDef board_methods[] = {
     {"settle", board_settle, METH_O, settle_doc},
     {"bury", board_bury, METH_O, bury_doc},
     {"revoke", board_revoke, METH_O, revoke_doc},
+    {"doom", board_doom, METH_VARARGS, doom_doc},
     {"order", board_order, METH_VARARGS, order_doc},
     {"enlist", board_enlist, METH_O, enlist_doc},
     {"ready", lvri_board_ready, METH_O, lvri_board_ready_doc},

@@ -231,7 +231,8 @@ static int send_failure(struct worker *w, uint32_t number, PyObject *value) {
   return failed;
 }
 
-/* False: the owner took it back. */
+/* False: the owner took it back, and all behind it; or he ends this worker: so the next claim says.
+ */
 static bool begin_task(struct worker *w, uint32_t number) {
   if (lvr_board_begin(w->object->board, number) != 0) return false;
   w->object->running = (int64_t)number;
@@ -423,8 +424,9 @@ static PyObject *work_claiming(struct worker *w) {
 
 const char lvri_board_work_doc[] =
     "work($self, /, fail, unsendable, most=0, workers=1, between=None, undecodable=None)\n--\n\n"
-    "Claim and run tasks until the board is closed and empty, or its owner is gone: 'closed';\n"
-    "until so many were run (0: no limit): 'enough'; or until between() is true: 'between'.\n\n"
+    "Claim and run tasks until the board is closed and empty, or its owner is gone, or has doomed\n"
+    "this worker: 'closed'; until so many were run (0: no limit): 'enough'; or until between() is\n"
+    "true: 'between'.\n\n"
     "fail(exception) is what is sent for a task that raised, unsendable(exception, value) for a\n"
     "result that could not be sent, undecodable(exception), if there is one, for a task that\n"
     "could not be decoded. What they raise comes out of here, and what a signal handler raises\n"

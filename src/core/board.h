@@ -18,10 +18,17 @@
  *                compare-and-swap: who begins a task has it, or it was taken back
  *   ro_running   1 << 32 | number of what it runs; release, after ro_since_ns: who reads it first,
  *                then when, may take a task for younger than it is, never for older. 2 << 32 |
- *                number once its result is put, which is not of the claim for who looks any more
+ *                number once its result is put, which is not of the claim for who looks any more.
+ *                4 << 32 is the owner's, from running by compare-and-swap, and stays: its worker is
+ *                doomed. While it runs, so, both write the word, and each by an atomic change of
+ *                what is there; at all other times the worker alone does
  *   ro_since_ns  when it began that one
  *   ro_finished  how many results it has put
  *   ro_order     by the owner; read by the worker
+ *
+ * Doomed: the changes of ro_running have one order. If the owner's comes first, the worker finds
+ * the mark when its task ends, and begins no other one; if the end comes first, the owner's fails,
+ * and he kills nobody.
  *
  * Crash: who reads the row of a dead worker has held the get mutex since the death, so ro_claim is
  * of tasks that left the channel. Those of it without a result are its; that which ro_running

@@ -1,8 +1,9 @@
 /* Deaths at the board: a worker killed at every step of its work, and whoever buries it, too; the
- * same with a task cancelled by whoever takes over, and with the one who cancels. Each task is told
- * of once: its result, or that its worker died, or that it was cancelled; one that was never begun
- * is done by another. The owner, too, killed as it buries and takes back: then nobody is left to be
- * told, but the board serves its workers to their end. */
+ * same with a task cancelled by whoever takes over, and with the one who cancels; and a worker that
+ * is doomed, which takes nothing with it but that task. Each task is told of once: its result, or
+ * that its worker died, or that it was cancelled; one that was never begun is done by another. The
+ * owner, too, killed as it buries and takes back: then nobody is left to be told, but the board
+ * serves its workers to their end. */
 #include "core/board_test.h"
 
 enum { TASKS = 7 };
@@ -155,6 +156,36 @@ TEST_WITHIN(survives_a_worker_that_skips, 60) {
   static const struct crash_scenario skipping = {
       "skip", sizeof(struct state), setup_cancelled, be_a_worker, recover, check, teardown};
   CHECK(crash_run(&skipping).deaths > 20);
+}
+
+/* Doomed for its first task, which it ends for all that. */
+static void be_doomed(void *state) {
+  struct state *x = state;
+  unsigned char buf[2 * LVR_MESSAGE_INLINE];
+  uint32_t count, first;
+  size_t used;
+  CHECK_INT(lvr_board_enlist(x->b, 0), 0);
+  CHECK_INT(lvr_board_claim_until(x->b, buf, sizeof(buf), 3, 0, &count, &used, &first), 0);
+  CHECK_INT(lvr_board_begin(x->b, 0), 0);
+  CHECK_INT(lvr_board_doom(x->b, 0, 0), 0);
+  CHECK_INT(lvr_board_finish(x->b, &(struct answer){0, 0}, sizeof(struct answer), NULL), 0);
+  CHECK_INT(lvr_board_begin(x->b, 1), -EPIPE);
+  CHECK_INT(work_some(x->b, 1, 0), -EPIPE);
+}
+
+static void check_doomed(void *state, bool done) {
+  struct state *x = state;
+  check(state, done);
+  for (uint32_t i = 1; i < TASKS; i++)
+    CHECK(!x->l->died[i]);
+}
+
+TEST_WITHIN(survives_a_doomed_worker_at_each_step, 60) {
+  static const struct crash_scenario doomed = {
+      "doomed", sizeof(struct state), setup_tasks, be_doomed, recover, check_doomed, teardown};
+  CHECK(crash_run(&doomed).deaths > 10);
+  CHECK_INT(crash_unvisited("board.task."), 0);
+  CHECK(crash_run_repairer(&doomed, 3).repairer_deaths > 20);
 }
 
 /* Whoever goes on does not settle first: he takes the mutex over in order to cancel. */
@@ -368,7 +399,7 @@ struct random_run {
   pid_t workers[ROWS];
   uint8_t *told;
   uint32_t *task_of; /* by number */
-  uint32_t numbers, left, kills, died, cancelled, revoked;
+  uint32_t numbers, left, kills, died, cancelled, revoked, doomed;
 };
 
 static void take_all(struct random_run *r) {
@@ -383,7 +414,7 @@ static void take_all(struct random_run *r) {
   }
 }
 
-static void bury(struct random_run *r, uint32_t row_index) {
+static struct lvr_board_row bury(struct random_run *r, uint32_t row_index) {
   struct lvr_board_row row;
   CHECK_INT(lvr_board_settle(r->crew.b, row_index), 0);
   take_all(r);
@@ -398,6 +429,7 @@ static void bury(struct random_run *r, uint32_t row_index) {
   }
   r->crew.row = row_index;
   r->workers[row_index] = test_fork(work_until_killed, &r->crew);
+  return row;
 }
 
 static void shoot(struct random_run *r, uint32_t row_index) {
@@ -406,7 +438,23 @@ static void shoot(struct random_run *r, uint32_t row_index) {
   if (row.worker == 0) return; /* not there yet */
   test_kill(r->workers[row_index]);
   r->kills++;
-  bury(r, row_index);
+  (void)bury(r, row_index);
+}
+
+/* For what it runs, and for nothing else: it may be quicker, and leave. */
+static void shoot_for_its_task(struct random_run *r, uint32_t row_index) {
+  struct lvr_board_row row;
+  lvr_board_look(r->crew.b, row_index, &row);
+  int error = lvr_board_doom(r->crew.b, row_index, row.running);
+  if (error != 0) CHECK_INT(error, -ENOENT);
+  if (error != 0) return;
+  CHECK_INT(kill(r->workers[row_index], SIGKILL), 0);
+  int status = test_join(r->workers[row_index]);
+  CHECK(status == 0 || status == -SIGKILL);
+  struct lvr_board_row last = bury(r, row_index);
+  CHECK(last.is_doomed);
+  CHECK(!last.is_running || last.running == row.running);
+  r->doomed++;
 }
 
 /* The rest of a claim, to be put again. */
@@ -455,6 +503,7 @@ TEST_WITHIN(tells_of_each_task_once_whoever_is_killed, 60) {
   for (; r.left > 0; take_all(&r)) {
     CHECK_INT(lvri_os_sleep_until(in_ns(test_random(&seed) % MS)), 0);
     if (test_random(&seed) % 4 == 0) shoot(&r, test_random(&seed) % ROWS);
+    if (test_random(&seed) % 8 == 0) shoot_for_its_task(&r, test_random(&seed) % ROWS);
     for (uint32_t i = test_random(&seed) % 8; i > 0; i--)
       cancel_one(&r, &seed);
     for (uint32_t i = test_random(&seed) % 8; i > 0; i--)
@@ -462,6 +511,7 @@ TEST_WITHIN(tells_of_each_task_once_whoever_is_killed, 60) {
   }
   CHECK(r.cancelled > 20);
   CHECK(r.revoked > 20);
+  CHECK(r.doomed > 0);
   for (uint32_t i = 0; i < ROWS; i++)
     test_kill(r.workers[i]);
   CHECK(lvr_repair(r.crew.s) >= 0);

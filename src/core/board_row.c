@@ -11,6 +11,9 @@
 #define RUNS (UINT64_C(1) << 32)
 #define OVER (UINT64_C(2) << 32)
 
+/* Of ro_running, beside these. */
+#define DOOMED (UINT64_C(4) << 32)
+
 static uint64_t claim_of(uint32_t first, uint32_t count) { return (uint64_t)first << 32 | count; }
 
 static uint32_t first_of(uint64_t claim) { return (uint32_t)(claim >> 32); }
@@ -37,6 +40,7 @@ void lvr_board_look(const lvr_board *b, uint32_t row, struct lvr_board_row *ret_
       .count = (uint32_t)claim,
       .running = (uint32_t)running,
       .is_running = running & RUNS,
+      .is_doomed = running & DOOMED,
       .since_ns = (int64_t)lvri_load_relaxed_u64(&shm->ro_since_ns),
       .finished = lvri_load_relaxed_u32(&shm->ro_finished),
       .order = lvri_load_relaxed_u64(&shm->ro_order),
@@ -109,6 +113,17 @@ int lvr_board_revoke(lvr_board *b, uint32_t row, uint32_t *ret_first, uint32_t *
   return error;
 }
 
+int lvr_board_doom(lvr_board *b, uint32_t row, uint32_t number) {
+  uint64_t running = RUNS | number;
+  if (lvri_session_stale(b->handle.session)) return -ESTALE;
+  if (row >= lvr_board_rows(b)) return -EINVAL;
+  _Atomic uint64_t *word = &lvri_board_row(b, row)->ro_running;
+  if (!lvri_cas_acq_rel_u64(word, &running, DOOMED | RUNS | number))
+    return running & DOOMED && (uint32_t)running == number ? 0 : -ENOENT;
+  LVR_CRASHPOINT("board.task.doomed");
+  return 0;
+}
+
 void lvr_board_order(lvr_board *b, uint32_t row, uint64_t order) {
   lvri_store_release_u64(&lvri_board_row(b, row)->ro_order, order);
 }
@@ -146,10 +161,15 @@ static uint32_t claimed_first(const struct lvr_board *b) {
   return first_of(lvri_load_relaxed_u64(&b->row->ro_claim));
 }
 
+static bool is_doomed(const struct lvr_board *b) {
+  return lvri_load_relaxed_u64(&b->row->ro_running) & DOOMED;
+}
+
 /* There is nobody to work for where the owner is over, whatever he has left. */
 static int may_claim(const struct lvr_board *b) {
   int error = worker_only(b);
   if (error) return error;
+  if (is_doomed(b)) return -EPIPE;
   return lvri_slot_alive(lvri_board_arena(b), b->tasks.putter) ? 0 : -EPIPE;
 }
 
@@ -185,21 +205,33 @@ static bool advance_claim(struct lvr_board *b, uint32_t number) {
   return true;
 }
 
+/* Who runs nothing cannot be doomed, so that a store will do; but where the last task's result
+ * could not be put, that one runs until now. False: it was doomed meanwhile. */
+static bool note_begun(struct lvri_row_shm *row, uint32_t number) {
+  uint64_t running = lvri_load_relaxed_u64(&row->ro_running) & ~DOOMED;
+  lvri_store_relaxed_u64(&row->ro_since_ns, (uint64_t)lvri_os_now_ns());
+  if (running & RUNS) return lvri_cas_release_u64(&row->ro_running, &running, RUNS | number);
+  lvri_store_release_u64(&row->ro_running, RUNS | number);
+  return true;
+}
+
+/* The first look at the mark keeps a doomed worker's claim as it is. */
 int lvr_board_begin(lvr_board *b, uint32_t number) {
   int error = worker_only(b);
   if (error) return error;
+  if (is_doomed(b)) return -EPIPE;
   if (!advance_claim(b, number)) return -ECANCELED;
-  lvri_store_relaxed_u64(&b->row->ro_since_ns, (uint64_t)lvri_os_now_ns());
-  lvri_store_release_u64(&b->row->ro_running, RUNS | number);
+  if (!note_begun(b->row, number)) return -EPIPE;
   LVR_CRASHPOINT("board.task.begun");
   lvri_store_relaxed_u64(&b->running, RUNS | number);
   return 0;
 }
 
+/* The owner may doom it at this moment: what he has marked stays. Nobody else ends RUNS. */
 static void note_finished(struct lvri_row_shm *row) {
   uint64_t running = lvri_load_relaxed_u64(&row->ro_running);
   lvri_store_relaxed_u32(&row->ro_finished, lvri_load_relaxed_u32(&row->ro_finished) + 1);
-  if (running & RUNS) lvri_store_release_u64(&row->ro_running, OVER | (uint32_t)running);
+  if (running & RUNS) (void)lvri_fetch_add_release_u64(&row->ro_running, OVER - RUNS);
   LVR_CRASHPOINT("board.task.over");
 }
 

@@ -263,6 +263,112 @@ TEST(what_is_left_of_a_claim_stays) {
   CHECK_INT(lvr_session_check(c.s), 0);
 }
 
+/* --- who is killed for a task ---------------------------------------------------------------- */
+
+static void check_row(const lvr_board *b, bool is_running, bool is_doomed) {
+  struct lvr_board_row row;
+  lvr_board_look(b, 0, &row);
+  CHECK_INT(row.is_running, is_running);
+  CHECK_INT(row.is_doomed, is_doomed);
+}
+
+TEST(a_doomed_worker_begins_nothing) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  struct lvr_message m;
+  uint32_t number;
+  put_tasks(b, 5);
+  CHECK_INT(lvr_board_doom(b, 0, 0), -ENOENT);
+  CHECK_INT(lvr_board_doom(b, ROWS, 0), -EINVAL);
+  CHECK_INT(lvr_board_enlist(b, 0), 0);
+  claim_some(b, 3, 0);
+  CHECK_INT(lvr_board_doom(b, 0, 0), -ENOENT); /* it has not begun */
+  CHECK_INT(lvr_board_begin(b, 0), 0);
+  CHECK_INT(lvr_board_doom(b, 0, 1), -ENOENT);
+  check_row(b, true, false);
+  for (int times = 0; times < 2; times++)
+    CHECK_INT(lvr_board_doom(b, 0, 0), 0);
+  check_row(b, true, true);
+  check_claim(b, 0, 3);
+  CHECK_INT(lvr_board_finish(b, "done", 4, NULL), 0);
+  check_row(b, false, true);
+  CHECK_INT(lvr_board_doom(b, 0, 0), 0);
+  CHECK_INT(lvr_board_doom(b, 0, 1), -ENOENT);
+  CHECK_INT(lvr_board_begin(b, 1), -EPIPE);
+  CHECK_INT(work_some(b, 1, 0), -EPIPE);
+  CHECK_INT(lvr_board_claim_block_until(b, &m, 0, &number), -EPIPE);
+  check_claim(b, 1, 2);
+  CHECK_INT(lvr_board_waiting(b), 2);
+  lvr_board_detach(b);
+}
+
+/* Its result could not be put: it runs until another one begins. */
+TEST(who_has_ended_a_task_is_not_doomed_for_it) {
+  static const char bytes[LVR_MESSAGE_INLINE + 1];
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  put_tasks(b, 5);
+  CHECK_INT(lvr_board_enlist(b, 0), 0);
+  claim_some(b, 5, 0);
+  CHECK_INT(lvr_board_begin(b, 0), 0);
+  CHECK_INT(lvr_board_finish(b, "done", 4, NULL), 0);
+  CHECK_INT(lvr_board_doom(b, 0, 0), -ENOENT);
+  CHECK_INT(lvr_board_begin(b, 1), 0);
+  CHECK_INT(lvr_board_finish(b, bytes, sizeof(bytes), NULL), -EINVAL);
+  CHECK_INT(lvr_board_begin(b, 2), 0);
+  CHECK_INT(lvr_board_doom(b, 0, 1), -ENOENT);
+  CHECK_INT(lvr_board_finish(b, bytes, sizeof(bytes), NULL), -EINVAL);
+  CHECK_INT(lvr_board_doom(b, 0, 2), 0);
+  CHECK_INT(lvr_board_begin(b, 3), -EPIPE);
+  check_claim(b, 2, 3);
+  lvr_board_detach(b);
+}
+
+static void work_on_three(void *argument) {
+  struct crew *c = argument;
+  CHECK_INT(lvr_board_enlist(c->b, c->row), 0);
+  CHECK_INT(work_some(c->b, 3, 0), 0);
+}
+
+/* Two tasks, and the first one's result is not put. */
+static void begin_without_an_end(void *argument) {
+  struct crew *c = argument;
+  CHECK_INT(lvr_board_enlist(c->b, c->row), 0);
+  claim_some(c->b, 3, 0);
+  CHECK_INT(lvr_board_begin(c->b, 0), 0);
+  CHECK_INT(lvr_board_begin(c->b, 1), -EPIPE);
+}
+
+/* It is doomed for the first of three while it stands there, or it is too late; how many results it
+ * comes to. */
+static void check_doom_at(const char *point, void (*body)(void *argument), int doom,
+                          uint32_t finished) {
+  struct crew c = {.s = new_session()};
+  struct lvr_board_row row;
+  c.b = new_board(c.s);
+  put_tasks(c.b, 3);
+  pid_t pid = crash_stop_at(point, 1, body, &c);
+  CHECK_INT(lvr_board_doom(c.b, 0, 0), doom);
+  test_continue(pid);
+  CHECK_INT(test_join(pid), 0);
+  CHECK_INT(lvr_board_settle(c.b, 0), 0);
+  CHECK_INT(lvr_board_bury(c.b, 0, &row), 0);
+  CHECK_INT(row.finished, finished);
+  CHECK_INT(row.is_doomed, doom == 0);
+  check_row(c.b, false, false); /* it is free, for somebody who is not */
+  lvr_board_detach(c.b);
+  CHECK_INT(lvr_session_check(c.s), 0);
+}
+
+TEST(a_worker_is_doomed_until_it_notes_the_end) {
+  check_doom_at("board.task.begun", work_on_three, 0, 1);
+  check_doom_at("board.task.finished", work_on_three, 0, 1);
+  check_doom_at("board.task.over", work_on_three, -ENOENT, 3);
+  check_doom_at("board.claim.advanced", begin_without_an_end, 0, 0);
+}
+
+/* --- who may do what ------------------------------------------------------------------------- */
+
 TEST(refuses_what_is_no_task) {
   static const char bytes[LVR_MESSAGE_INLINE + 1];
   lvr_session *s = new_session();

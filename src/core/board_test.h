@@ -33,10 +33,10 @@ static inline void put_tasks(lvr_board *b, uint32_t count) {
 
 static int64_t task_ns; /* how long a task takes, at least */
 
-/* False: it was taken back. */
+/* False: it was taken back, or the worker is doomed. */
 static inline bool work_on(lvr_board *b, uint32_t number, uint32_t task) {
   int error = lvr_board_begin(b, number);
-  if (error == -ECANCELED) return false;
+  if (error == -ECANCELED || error == -EPIPE) return false;
   CHECK_INT(error, 0);
   for (int64_t end_ns = in_ns(task_ns); task_ns && lvri_os_now_ns() < end_ns;)
     lvri_cpu_relax();

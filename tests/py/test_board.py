@@ -429,7 +429,7 @@ def test_a_row_tells_what_its_worker_does_and_did() -> None:
         assert looked[0] == child.pid
         assert looked[3] == number and looked[1] <= number < looked[1] + looked[2]
         assert before < looked[4] < time.monotonic()
-        assert looked[5:] == (1, 0)
+        assert looked[5:] == (1, 0, False)
         board.order(1, number, 3)
         assert board.look(1)[6] == (1 << 2 | 3) << 32 | number  # type: ignore[index]
         assert board.over() == [] and not board.watch(0)

@@ -741,7 +741,7 @@ def test_a_worker_is_not_killed_for_what_it_was_not_told_to_stop() -> None:
     """Ctrl-C comes before a task is taken back that is behind one that nobody stops."""
     taken_back, killed = list[int](), list[int]()
     member = types.SimpleNamespace(row=0, kill=lambda: killed.append(0))
-    seen = os.getpid(), 4, 2, 4, 0.0, 0  # it runs 4, and has claimed 5 as well
+    seen = os.getpid(), 4, 2, 4, 0.0, 0, 0, False  # it runs 4, and has claimed 5 as well
     of_crew: Any = types.SimpleNamespace(
         board=types.SimpleNamespace(look=lambda row: seen, strike=lambda number: True),
         claims=types.SimpleNamespace(take_back=taken_back.append),

@@ -23,7 +23,7 @@ from forked import PATIENCE_S, until
 from leveret import TaskTimeout, WorkerDied, claims, crew, pump, stops
 from leveret.jobs import APPLY, ApplyResult
 from leveret.pool import Pool
-from tasks import begin_and_wait, die, die_once, square, touch_and_stay
+from tasks import begin_and_wait, die, die_once, insist, square, touch_and_stay
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
@@ -160,6 +160,20 @@ def a_limit_before_ctrl_c(nth: int, path: pathlib.Path) -> str:
     return where
 
 
+def a_kill(nth: int, path: pathlib.Path) -> str:
+    """Of a worker whose task cannot be interrupted: the crew is not broken by that."""
+    with pool_of_one(strict=True) as pool:
+        late = pool._apply(insist, (str(path),), {}, 0.02, 0)
+        until(path.exists)
+        with pytest.raises(TaskTimeout):
+            late.get(PATIENCE_S)
+        result = pool._apply(square, (3,), {}, None, 0)
+        where = interrupted(nth, lambda: result.get(PATIENCE_S))
+        assert result.get(PATIENCE_S) == 9, where
+        goes_on(pool, where)
+    return where
+
+
 class Counting:
     """A board that counts what it takes back: how often depends on how slow the machine is."""
 
@@ -210,6 +224,7 @@ def a_slow_task(nth: int, path: pathlib.Path) -> str:
         a_strict_death,
         a_limit,
         a_limit_before_ctrl_c,
+        a_kill,
         a_slow_task,
     ],
 )
@@ -219,6 +234,7 @@ def test_an_interrupt_at_each_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(claims, "HELD_S", 0.005)
+    monkeypatch.setattr(stops, "GRACE_S", 0.02)
     nth = 1
     while nth < MOST_LINES and story(nth, tmp_path / str(nth)):
         nth += 1
