@@ -303,6 +303,7 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
                 dropped.atexit = False
                 staff.at_end = dropped.detach  # its errors' tracebacks may lead to us
                 self._start(staff)
+                return staff
             return self._staff
 
     def _start(self, staff: Staff) -> None:

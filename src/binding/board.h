@@ -172,7 +172,7 @@ struct lvri_board_object {
   struct lvri_runs runs;
   struct lvri_inbox *inboxes; /* of takes that were broken off; the last may be empty */
   uint64_t takes;
-  PyObject *dropped; /* a list of jobs; NULL: none */
+  PyObject *dropped;            /* a list of jobs; NULL: none */
   struct lvri_revoked *revoked; /* NULL: none */
   /* a worker's */
   struct lvri_known known;

@@ -210,8 +210,8 @@ static void check_blocks(void *state, bool done) {
 
 TEST_WITHIN(survives_a_worker_that_lets_blocks_go, 60) {
   static const struct crash_scenario poor = {
-      "poor", sizeof(struct state), setup_blocks, be_a_poor_worker, recover, check_blocks,
-      teardown};
+      "poor",  sizeof(struct state), setup_blocks, be_a_poor_worker,
+      recover, check_blocks,         teardown};
   CHECK(crash_run(&poor).deaths > 40);
 }
 

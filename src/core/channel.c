@@ -326,7 +326,7 @@ static int take_counted(struct lvri_channel *c, uint64_t head, uint32_t count) {
   return 0;
 }
 
-static inline void copy_out(const struct lvri_record_header *record, struct lvr_message *ret_m) {
+static inline void copy_out(struct lvri_record_header *record, struct lvr_message *ret_m) {
   ret_m->bytes = record->rc_bytes;
   ret_m->data = ret_m->small;
   ret_m->block = NULL;

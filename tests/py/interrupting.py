@@ -85,7 +85,9 @@ class Interrupt:
     def _at_instruction(self, code: CodeType, offset: int) -> Any:
         if code.co_filename not in self._files:
             return vars(sys)["monitoring"].DISABLE
-        self._pass(code, offset, next(at for start, end, at in code.co_lines() if offset < end) or 0)
+        self._pass(
+            code, offset, next(at for start, end, at in code.co_lines() if offset < end) or 0
+        )
         return None
 
     # --- by a trace function -------------------------------------------------------------------
