@@ -112,7 +112,8 @@ def test_who_has_none_from_the_beginning_answers_the_task(kind: str) -> None:
 
 
 def pid_of_failure(result: Callable[[float], Any]) -> int:
-    with pytest.raises(MemoryError, match=r"left in worker [0-9]+ to take this task's data") as info:
+    words = r"left in worker [0-9]+ to take this task's data"
+    with pytest.raises(MemoryError, match=words) as info:
         result(PATIENCE_S)
     return int(str(info.value).split("worker ")[1].split()[0])
 
