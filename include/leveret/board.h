@@ -186,6 +186,16 @@ LVR_API LVR_MUST_CHECK int lvr_board_claim_until(lvr_board *b, void *buf, size_t
 LVR_API LVR_MUST_CHECK int lvr_board_claim_block_until(lvr_board *b, struct lvr_message *ret_m,
                                                        int64_t deadline_ns, uint32_t *ret_number);
 
+/* lvr_board_claim_bare - take the next task without its block, which goes: for who was told -ENOMEM
+ * by lvr_board_claim_block_until(). So the task can be begun, and answered that it cannot be run.
+ * Owner:   *ret_m is the caller's, and holds nothing.
+ * Caller:  one thread of a worker.
+ * Crash:   killed at any instruction the task is waiting, or it is this row's.
+ * Returns: 0, -ENOENT (the next task has no block), -EAGAIN (there is none), -EPIPE (none, and
+ *          closed; or the owner is over), -EINVAL (no row), -ESTALE, -ENOTRECOVERABLE. */
+LVR_API LVR_MUST_CHECK int lvr_board_claim_bare(lvr_board *b, struct lvr_message *ret_m,
+                                                uint32_t *ret_number);
+
 /* lvr_board_begin - the worker runs that task of its claim from now on; those before it are done
  * with.
  * Returns: 0, -ECANCELED (the owner took it back, and all behind it), -EPIPE (the owner ends this

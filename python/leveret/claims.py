@@ -5,14 +5,13 @@
     take_back()    board.revoke() -> numbers that no worker has -> put again, for whoever is free
     rescue()       the same for those that somebody was interrupted with
 
-Any thread may take back. All of it may be interrupted, by Ctrl-C, between any two lines: a number
-that no worker has is among the revoked from the call that takes it back until it is put again under
-another one, or nobody waits for it any more.
+Any thread may take back. All of it may be interrupted, by Ctrl-C or for want of memory, between any
+two lines: a number that no worker has is the board's to tell, or among the revoked, from the call
+that takes it back until it is put again under another one, or nobody waits for it any more.
 """
 
 from __future__ import annotations
 
-import itertools
 from math import inf
 from time import monotonic
 
@@ -76,17 +75,16 @@ class Claims:
 
     def take_back(self, row: int) -> None:
         """What a worker has claimed and not begun is for others. Any thread may do this."""
-        numbers = itertools.chain.from_iterable(map(self._crew.board.revoke, (row,)))
         try:
-            # No byte code runs between taking and noting: Ctrl-C in there would lose the tasks.
-            self._revoked.update(zip(numbers, itertools.repeat(None)))
+            self._crew.board.revoke(row)
             self.rescue()
         except BaseException:
             self._crew.hurry()
             raise
 
     def rescue(self) -> None:
-        """Put again what no worker has."""
+        """Put again what no worker has. The board keeps it until it is among the revoked."""
+        self._crew.board.revoked(self._revoked)
         for number in list(self._revoked):
             self._crew.put_again(number)
             self._revoked.pop(number, None)

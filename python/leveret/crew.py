@@ -134,6 +134,7 @@ class Crew(Pump):
         traceback_class: Any,
         rules: str = "pool",
         on_demand: bool = False,
+        start: bool = True,
         make: Callable[..., Any] | None = None,
         name: str = "leveret-crew",
     ) -> None:
@@ -161,7 +162,7 @@ class Crew(Pump):
         self._orders = worker.Orders(
             initializer, arguments, most_tasks, size, memory, threads, rules, self._faults
         )
-        if not on_demand:
+        if start and not on_demand:
             self.start_all()
 
     # --- tasks ---------------------------------------------------------------------------------
@@ -199,29 +200,51 @@ class Crew(Pump):
 
     def submit(self, function: Any, kind: int, argument: Any, job: Any, place: int = 0) -> Any:
         """Put a task, whose result JOB gets; its number, or None if it could not be encoded."""
-        self._admit(job)
         try:
-            return self.board.put(function, kind, argument, job, place)
-        except Exception as error:
-            self._fail_here(job, place, error)
-            return None
+            self._admit(job)
+            try:
+                return self.board.put(function, kind, argument, job, place)
+            except Exception as error:
+                self._fail_here(job, place, error)
+                return None
+        except BaseException:
+            self._withdraw(job)
+            raise
 
     def submit_many(
         self, function: Any, kind: int, arguments: Any, job: Any, place: int = 0
     ) -> None:
         """Put a task for each of the ARGUMENTS, with places from PLACE on."""
-        self._admit(job)
         try:
-            for at, error in self.board.put_many(function, kind, arguments, job, place):
-                self._fail_here(job, at, error)
-        except Exception as error:  # nobody knows how far it came
-            job.give_up(error)
-            self.poke(job)
+            self._admit(job)
+            try:
+                for at, error in self.board.put_many(function, kind, arguments, job, place):
+                    self._fail_here(job, at, error)
+            except Exception as error:  # nobody knows how far it came
+                job.give_up(error)
+                self.poke(job)
+        except BaseException:
+            self._withdraw(job)
+            raise
 
     def fail_at_once(self, job: Any, error: BaseException, place: int = 0) -> None:
         """What is wrong with JOB is known before there is a task."""
-        self._admit(job)
-        self._fail_here(job, place, error)
+        try:
+            self._admit(job)
+            self._fail_here(job, place, error)
+        except BaseException:
+            self._withdraw(job)
+            raise
+
+    def _withdraw(self, job: Any) -> None:
+        """Who put tasks was interrupted: nobody has JOB, as a rule, or knows how far it came.
+
+        What is on the board is done, and its results are dropped. Who waits is told.
+        """
+        if self.is_ours() and job in self._jobs:
+            job.give_up(RuntimeError("the call that was to put its tasks was interrupted"))
+            self._forget(job)
+            self.poke(job)
 
     def _fail_here(self, job: Any, place: int, error: BaseException) -> None:
         """Tell JOB from a thread that is not the pump; callbacks are the crew's thread's."""
@@ -244,7 +267,7 @@ class Crew(Pump):
         try:
             self._attend_to(job)
             self.claims.look_soon()
-        except BaseException:
+        except Exception:
             self._forget(job)
             raise
 
@@ -255,6 +278,11 @@ class Crew(Pump):
     def stop(self, number: int) -> bool:
         """Whether the result of a task that was claimed is not wanted any more: it is stopped."""
         return self.stops.stop(number)
+
+    def tell_soon(self, job: Any, error: BaseException) -> None:
+        """Have JOB, of one task, told ERROR by the pump: who was about to was interrupted."""
+        self._events.append((job, 0, ERROR, error))
+        self.hurry()
 
     def revived(self, value: Any, job: Any = None, place: int = 0) -> BaseException:
         """The exception that is told of a task that failed."""
@@ -353,22 +381,29 @@ class Crew(Pump):
         process = self._make(target=worker.main, args=(self.board, row, self._orders))
         process.daemon = self._daemon
         bind(process)
+        member = Member(row, process, self._orders.initializer is None)
         started = False
         try:
             process.start()
             started = True
         finally:  # whatever comes after it is there: Ctrl-C, or the end, by the garbage collector
             if started or getattr(process, "pid", None) is not None:
-                self._note_start(row, process)
+                # No call comes before it is noted: so neither does Ctrl-C.
+                self._members[row] = member
+                self.processes.append(process)
+                self._look_after_birth(member)
 
-    def _note_start(self, row: int, process: Any) -> None:
-        if self._ended:
-            _signal(process, "kill")
-            process.join()
-            return
-        self._members[row] = Member(row, process, self._orders.initializer is None)
-        self.processes.append(process)
-        self.ring_at(monotonic() + BIRTH_LOOK_S)
+    def _look_after_birth(self, member: Member) -> None:
+        """Nobody is born after the end; of who is, only its process tells until it is enlisted."""
+        try:
+            if self._ended:
+                member.kill()
+                member.process.join()
+                self._remove(member)
+            self.ring_at(monotonic() + BIRTH_LOOK_S)
+        except BaseException:
+            self.hurry()
+            raise
 
     def _needs_workers(self) -> bool:
         return not (self._ended or self.broken or (self._closing and not self._jobs))

@@ -282,7 +282,7 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
                 if self._hired_by not in (None, os.getpid()):
                     raise not_ours(self._hired_by)
                 self._hired_by = os.getpid()
-                self._staff = staff = Staff(
+                staff = Staff(
                     size=min(self._max_workers, _core.ROWS_MAX),
                     context=adopted(self._mp_context),
                     initializer=self._initializer and _Initializer(self._initializer),
@@ -295,13 +295,26 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
                     traceback_class=RemoteTraceback,
                     rules="executor",
                     on_demand=not self._forks,
+                    start=False,
                     name="leveret-executor",
                 )
                 _staffs.add(staff)
                 dropped = weakref.finalize(self, staff.close)
                 dropped.atexit = False
                 staff.at_end = dropped.detach  # its errors' tracebacks may lead to us
+                self._start(staff)
+                return staff
             return self._staff
+
+    def _start(self, staff: Staff) -> None:
+        """Who is interrupted in here has no staff, and no workers; the next submit() makes both."""
+        try:
+            if self._forks:
+                staff.start_all()
+            self._staff = staff
+        except BaseException:
+            staff.terminate()
+            raise
 
     def _broken_error(self, error: BaseException) -> BaseException:
         broken = std.BrokenProcessPool(self._broken)

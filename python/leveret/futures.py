@@ -243,19 +243,41 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
 
     def cancel(self, stop: bool) -> bool:
         """Cancel it if nobody has claimed it, or else STOP it; whether it is cancelled by this."""
+        try:
+            if not self._strike(stop):
+                return False
+            self._be_cancelled()
+            self.staff.poke(self)
+        except BaseException:
+            if self.cancelled:
+                self.staff.tell_soon(self, _base.CancelledError())
+            raise
+        return True
+
+    def _strike(self, stop: bool) -> bool:
+        """Whether nobody waits for the task any more, and that by this."""
+        board = self.staff.board
         with _cancelling:
             number = self.number
             if number is None or self.done or self.cancelled:
                 return False
-            self.cancelled = self.staff.cancel(number) or (stop and self.staff.stop(number))
-            if not self.cancelled:
-                return False
+            self._note_cancelled(board.cancel, number)
+            if stop and not self.cancelled:
+                self._note_cancelled(board.strike, number)
+                if self.cancelled:
+                    self.staff.stops.stop_struck(number)
+            return self.cancelled
+
+    def _note_cancelled(self, ask: Callable[[int], bool], number: int) -> None:
+        """No byte code runs between asking and noting: Ctrl-C in there would lose the answer."""
+        all(map(setattr, (self,), ("cancelled",), map(ask, (number,))))
+
+    def _be_cancelled(self) -> None:
+        """Ctrl-C may come at any place in here: then this is called again."""
         future = self()
         if future is not None:
             future._cancel()
         self._let_go(future)
-        self.staff.poke(self)
-        return True
 
     def numbers(self) -> list[tuple[int, int]]:
         """(place, number) of what is on the board."""
@@ -271,10 +293,13 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
         self._answer(value, None)
 
     def fail(self, place: int, error: BaseException) -> None:
-        self._answer(None, with_cause(error))
+        if self.cancelled:
+            self._be_cancelled()
+        else:
+            self._answer(None, with_cause(error))
 
     def give_up(self, error: BaseException) -> None:
-        self._answer(None, with_cause(error))
+        self.fail(0, error)
 
     def _answer(self, result: Any, error: BaseException | None) -> None:
         """Ctrl-C may come at any place in here: then this is called again."""
@@ -411,8 +436,11 @@ class TaskFuture(_base.Future):  # type: ignore[type-arg]
         return call.cancel(call.stops) or call.cancelled
 
     def _cancel(self) -> None:
+        """Nothing is done a second time, but for what an interrupt has kept from being done."""
         super().cancel()
-        super().set_running_or_notify_cancel()
+        self._invoke_callbacks()
+        if self._state == _base.CANCELLED:
+            super().set_running_or_notify_cancel()
 
     def _finish(self, result: Any, error: BaseException | None) -> None:
         """The task is over. Nothing is done a second time."""
@@ -439,7 +467,12 @@ class TaskFuture(_base.Future):  # type: ignore[type-arg]
         if call := self._call:
             call.done = True
             call.staff.wake_done()
-        super()._invoke_callbacks()  # type: ignore[misc]
+        while self._done_callbacks:
+            callback = self._done_callbacks.pop(0)
+            try:
+                callback(self)
+            except Exception:
+                _base.LOGGER.exception("exception calling callback for %r", self)
 
 
 def _forked() -> None:

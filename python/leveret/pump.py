@@ -453,6 +453,10 @@ class Pump:
         return bool(self._told or self._closing) and self._thread is not None
 
     def _attend(self) -> None:
+        with self._mutex:
+            self._thread = self._thread or threading.current_thread()  # its start was interrupted
+        if not self._is_thread():
+            return
         try:
             while not (self._ended or (self._closing and self._is_gone())):
                 if self._told or self._closing:

@@ -54,11 +54,15 @@ class Stops:
         """
         if not self._crew.board.strike(number):
             return False
+        self.stop_struck(number, why)
+        return True
+
+    def stop_struck(self, number: int, why: int = worker.CANCEL) -> None:
+        """Stop a task that was claimed, and whose number was struck out."""
         for member in self._crew.members():
             seen = self._crew.board.look(member.row)
             if seen is not None and has_claimed(seen, number):
                 self._interrupt(number, why, seen, member)
-        return True
 
     def _interrupt(self, number: int, why: int, seen: tuple[Any, ...], member: Member) -> None:
         """Interrupt a task that runs; one that does not shall not begin.

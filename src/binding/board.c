@@ -352,37 +352,93 @@ static PyObject *board_bury(PyObject *self, PyObject *arg) {
   return code < 0 ? raise_row(code, "bury a worker", number) : row_as_tuple(&row, pid);
 }
 
-static PyObject *numbers_from(uint32_t first, uint32_t count) {
-  PyObject *list = PyList_New((Py_ssize_t)count);
+/* --- what is taken back -------------------------------------------------------------------- */
 
-  for (uint32_t i = 0; list != NULL && i < count; i++) {
-    PyObject *number = PyLong_FromUnsignedLong(first + i);
+/* Numbers that no worker has, from the call that took them back until somebody was told of them. */
+struct lvri_revoked {
+  struct lvri_revoked *next;
+  uint32_t first, count;
+};
 
-    if (number == NULL)
-      Py_CLEAR(list);
-    else
-      PyList_SET_ITEM(list, (Py_ssize_t)i, number);
+static void keep_revoked(struct lvri_board_object *object, struct lvri_revoked *r) {
+  r->next = object->revoked;
+  object->revoked = r;
+}
+
+static void free_revoked(struct lvri_board_object *object) {
+  for (struct lvri_revoked *r = object->revoked, *next; r != NULL; r = next) {
+    next = r->next;
+    PyMem_Free(r);
   }
-  return list;
+  object->revoked = NULL;
 }
 
 PyDoc_STRVAR(revoke_doc,
              "revoke($self, row, /)\n--\n\n"
              "Take back what a row's worker has claimed and not begun, but for the first.\n\n"
-             "The numbers of these tasks, which will not be run and are not struck out.");
+             "These tasks will not be run, and are not struck out: revoked() says which they are.");
 
+/* What notes them is there before there is something to be noted. */
 static PyObject *board_revoke(PyObject *self, PyObject *arg) {
   struct lvri_board_object *object = lvri_board_owned(self);
-  uint32_t row, first = 0, count = 0;
+  uint32_t row;
   int code;
 
   if (object == NULL || parse_row(object, arg, &row) < 0) return NULL;
+  struct lvri_revoked *r = PyMem_Calloc(1, sizeof(*r));
+
+  if (r == NULL) return PyErr_NoMemory();
   Py_BEGIN_ALLOW_THREADS /* a worker that was stopped may have the mutex */
-  code = lvr_board_revoke(object->board, row, &first, &count);
+  code = lvr_board_revoke(object->board, row, &r->first, &r->count);
   Py_END_ALLOW_THREADS
-  if (code < 0 && code != -ENOENT) return raise_row(code, "take tasks back", row);
-  return numbers_from(first, code < 0 ? 0 : count);
+  if (code == 0)
+    keep_revoked(object, r);
+  else
+    PyMem_Free(r);
+  return code < 0 && code != -ENOENT ? raise_row(code, "take tasks back", row) : Py_NewRef(Py_None);
 }
+
+/* A number leaves the note when it is in the dict. */
+static int tell_revoked(struct lvri_revoked *r, PyObject *numbers) {
+  int failed = 0;
+
+  while (failed == 0 && r->count > 0) {
+    PyObject *number = PyLong_FromUnsignedLong(r->first);
+
+    failed = number == NULL ? -1 : PyDict_SetItem(numbers, number, Py_None);
+    Py_XDECREF(number);
+    r->first += failed == 0;
+    r->count -= failed == 0;
+  }
+  return failed;
+}
+
+PyDoc_STRVAR(revoked_doc,
+             "revoked($self, numbers, /)\n--\n\n"
+             "Add to a dict the numbers of what was taken back, each of them once.\n\n"
+             "Where there is no memory for that, the rest comes with the next such call.");
+
+static PyObject *board_revoked(PyObject *self, PyObject *numbers) {
+  struct lvri_board_object *object = lvri_board_owned(self);
+
+  if (object == NULL) return NULL;
+  if (!PyDict_CheckExact(numbers))
+    return PyErr_Format(PyExc_TypeError, "revoked() adds to a dict, not to a %s",
+                        Py_TYPE(numbers)->tp_name);
+  while (object->revoked != NULL) {
+    struct lvri_revoked *r = object->revoked;
+
+    object->revoked = r->next; /* ours, whatever a key of the dict's runs */
+    if (tell_revoked(r, numbers) < 0) {
+      keep_revoked(object, r);
+      return NULL;
+    }
+    PyMem_Free(r);
+  }
+  Py_RETURN_NONE;
+}
+
+/* --- orders, and ends ------------------------------------------------------------------------ */
 
 PyDoc_STRVAR(
     doom_doc,
@@ -559,6 +615,7 @@ static int board_clear(PyObject *self) {
 static void board_dealloc(PyObject *self) {
   lvri_shared_dealloc_begin(self);
   (void)board_clear(self);
+  free_revoked(lvri_board_of(self));
   lvr_board_detach(lvri_board_of(self)->board);
   lvri_shared_dealloc_end(self);
 }
@@ -608,6 +665,7 @@ static PyMethodDef board_methods[] = {
     {"bury", board_bury, METH_O, bury_doc},
     {"revoke", board_revoke, METH_O, revoke_doc},
     {"doom", board_doom, METH_VARARGS, doom_doc},
+    {"revoked", board_revoked, METH_O, revoked_doc},
     {"order", board_order, METH_VARARGS, order_doc},
     {"enlist", board_enlist, METH_O, enlist_doc},
     {"ready", lvri_board_ready, METH_O, lvri_board_ready_doc},

@@ -161,6 +161,8 @@ LVR_MUST_CHECK int lvri_batch_store(struct lvri_batch *b, Py_ssize_t place, enum
 
 /* Results that were taken, and events that nobody has seen. */
 struct lvri_inbox;
+/* What was taken back, and nobody was told of. */
+struct lvri_revoked;
 
 struct lvri_board_object {
   struct lvri_shared shared;
@@ -170,7 +172,8 @@ struct lvri_board_object {
   struct lvri_runs runs;
   struct lvri_inbox *inboxes; /* of takes that were broken off; the last may be empty */
   uint64_t takes;
-  PyObject *dropped; /* a list of jobs; NULL: none */
+  PyObject *dropped;            /* a list of jobs; NULL: none */
+  struct lvri_revoked *revoked; /* NULL: none */
   /* a worker's */
   struct lvri_known known;
   uint32_t row;

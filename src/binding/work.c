@@ -34,6 +34,8 @@ struct worker {
   uint32_t workers;
   uint32_t next; /* how many fit into CLAIM_NS */
   bool one_by_one;
+  bool has_run;     /* some task */
+  bool is_poor;     /* of memory: there is a task that could not be claimed */
   bool in_claim;    /* something is claimed, and not done */
   int64_t since_ns; /* when this claim began */
   int64_t released_ns;
@@ -231,6 +233,11 @@ static int send_failure(struct worker *w, uint32_t number, PyObject *value) {
   return failed;
 }
 
+static void note_run(struct worker *w) {
+  w->has_run = true;
+  w->left -= w->left != PY_SSIZE_T_MAX;
+}
+
 /* False: the owner took it back, and all behind it; or he ends this worker: so the next claim says.
  */
 static bool begin_task(struct worker *w, uint32_t number) {
@@ -251,7 +258,7 @@ static int run_task(struct worker *w, uint32_t number, const unsigned char *data
   lvr_block_detach(t.block);
   if (failed) failed = send_failure(w, number, value);
   Py_XDECREF(value);
-  w->left -= w->left != PY_SSIZE_T_MAX;
+  note_run(w);
   return failed;
 }
 
@@ -345,18 +352,49 @@ static int claim(struct worker *w) {
   return code == -ETIMEDOUT ? await_claim(w) : code;
 }
 
-/* The first one has a block, or had when we looked. */
+/* There is no memory to take the block of number with, or any for it. */
+static int fail_bare(struct worker *w, const struct lvr_message *m, uint32_t number) {
+  if (is_cancelled(m->data) || !begin_task(w, number)) return 0;
+  PyErr_Format(PyExc_MemoryError, "there was no memory left in worker %d to take this task's data",
+               (int)getpid());
+  w->object->running = -1;
+  w->is_decoding = false;
+  note_run(w);
+  return send_failure(w, number, NULL);
+}
+
+/* With its block. -ENOMEM: though nothing is kept here that can go, it is not claimed. */
+static int claim_block(struct worker *w, struct lvr_message *ret_m, uint32_t *ret_number) {
+  lvr_board *board = w->object->board;
+  int code = lvr_board_claim_block_until(board, ret_m, LVRI_TRY_ONCE, ret_number);
+
+  if (code != -ENOMEM) return code;
+  lvri_known_forget(&w->object->known, false);
+  return lvr_board_claim_block_until(board, ret_m, LVRI_TRY_ONCE, ret_number);
+}
+
+/* What is to be said of these the next claim says. */
+static bool is_news(int code) {
+  return code != -ETIMEDOUT && code != -EAGAIN && code != -ENOENT && code != -EPIPE;
+}
+
+/* The first one has a block, or had when we looked. Taking it needs little memory, and what holds
+ * the rest may be what other tasks have left here: who has run some ends, and the next one has
+ * theirs. Who has that little from the beginning answers the task: others like it would end for it,
+ * one after the other. */
 static int run_first(struct worker *w) {
   struct lvr_message m;
   uint32_t number;
-  int code = lvr_board_claim_block_until(w->object->board, &m, LVRI_TRY_ONCE, &number);
+  int code = claim_block(w, &m, &number);
+  bool is_bare = code == -ENOMEM && !w->has_run;
 
-  if (code == -ETIMEDOUT || code == -EPIPE) return 0; /* what is to be said the next claim says */
-  if (code < 0) {
-    (void)lvri_board_raise(code, "claim a task");
-    return -1;
-  }
-  return run_message(w, &m, number);
+  if (is_bare) code = lvr_board_claim_bare(w->object->board, &m, &number);
+  if (code == 0) return is_bare ? fail_bare(w, &m, number) : run_message(w, &m, number);
+  w->is_poor = code == -ENOMEM;
+  if (w->is_poor || !is_news(code)) return 0;
+  w->in_claim = false;
+  (void)lvri_board_raise(code, "claim a task");
+  return -1;
 }
 
 /* --- the loop ------------------------------------------------------------------------------ */
@@ -388,6 +426,7 @@ static const char *work(struct worker *w) {
     if (code == -EPIPE) return "closed";
     if (code != 0 && code != LVRI_RAISED) (void)lvri_board_raise(code, "claim a task");
     if (code != 0 || run_all(w) < 0) return NULL;
+    if (w->is_poor) return "memory";
     int is_true = call_between(w);
 
     if (is_true != 0) return is_true < 0 ? NULL : "between";
@@ -425,8 +464,9 @@ static PyObject *work_claiming(struct worker *w) {
 const char lvri_board_work_doc[] =
     "work($self, /, fail, unsendable, most=0, workers=1, between=None, undecodable=None)\n--\n\n"
     "Claim and run tasks until the board is closed and empty, or its owner is gone, or has doomed\n"
-    "this worker: 'closed'; until so many were run (0: no limit): 'enough'; or until between() is\n"
-    "true: 'between'.\n\n"
+    "this worker: 'closed'; until so many were run (0: no limit): 'enough'; until between() is\n"
+    "true: 'between'; or until there is no memory here to claim the next one with, after others:\n"
+    "'memory'. One that there is none for from the beginning has failed with MemoryError.\n\n"
     "fail(exception) is what is sent for a task that raised, unsendable(exception, value) for a\n"
     "result that could not be sent, undecodable(exception), if there is one, for a task that\n"
     "could not be decoded. What they raise comes out of here, and what a signal handler raises\n"

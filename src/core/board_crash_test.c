@@ -188,6 +188,64 @@ TEST_WITHIN(survives_a_doomed_worker_at_each_step, 60) {
   CHECK(crash_run_repairer(&doomed, 3).repairer_deaths > 20);
 }
 
+static void setup_blocks(void *state) {
+  struct state *x = state;
+  uint32_t number;
+  setup(state);
+  for (uint32_t i = 0; i < TASKS; i++) {
+    lvr_block *block;
+    CHECK_INT(lvr_block_create(x->s, i % 2 ? 100000 : 8, 0, &block), 0);
+    CHECK_INT(lvr_board_put(x->b, &i, sizeof(i), block, &number), 0);
+  }
+}
+
+/* Lets go of the first tasks' blocks. */
+static void be_a_poor_worker(void *state) {
+  struct state *x = state;
+  struct lvr_message m;
+  uint32_t number;
+  CHECK_INT(lvr_board_enlist(x->b, 0), 0);
+  for (uint32_t i = 0; i < 3; i++) {
+    CHECK_INT(lvr_board_claim_bare(x->b, &m, &number), 0);
+    CHECK_INT(number, i);
+    CHECK(work_on(x->b, number, i));
+  }
+}
+
+/* The tasks behind those have blocks; who works takes them. */
+static void check_blocks(void *state, bool done) {
+  struct state *x = state;
+  struct lvr_board_row row;
+  struct lvr_message m;
+  uint32_t number, task, gone = 0;
+  be_the_owner(x);
+  if (lvr_board_is_over(x->b, 0)) {
+    CHECK_INT(lvr_board_settle(x->b, 0), 0);
+    take_results(x);
+    CHECK_INT(lvr_board_bury(x->b, 0, &row), 0);
+    judge(x, &row);
+  }
+  CHECK_INT(lvr_board_enlist(x->b, 0), 0);
+  while (lvr_board_claim_block_until(x->b, &m, 0, &number) == 0) {
+    memcpy(&task, m.data, sizeof(task));
+    CHECK(work_on(x->b, number, task));
+    lvr_message_fini(&m);
+  }
+  take_results(x);
+  for (uint32_t i = 0; i < TASKS; i++) {
+    CHECK_INT(x->l->result[i] + x->l->died[i], 1);
+    gone += x->l->died[i];
+  }
+  CHECK(gone <= (done ? 0 : 1));
+}
+
+TEST_WITHIN(survives_a_worker_that_lets_blocks_go, 60) {
+  static const struct crash_scenario poor = {
+      "poor",  sizeof(struct state), setup_blocks, be_a_poor_worker,
+      recover, check_blocks,         teardown};
+  CHECK(crash_run(&poor).deaths > 40);
+}
+
 /* Whoever goes on does not settle first: he takes the mutex over in order to cancel. */
 static void cancel_the_rest(void *state) {
   struct state *x = state;

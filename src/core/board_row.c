@@ -191,6 +191,13 @@ int lvr_board_claim_block_until(lvr_board *b, struct lvr_message *ret_m, int64_t
   return error;
 }
 
+int lvr_board_claim_bare(lvr_board *b, struct lvr_message *ret_m, uint32_t *ret_number) {
+  int error = may_claim(b);
+  if (!error) error = lvri_channel_try_get_bare(&b->tasks, ret_m);
+  if (!error) *ret_number = claimed_first(b);
+  return error;
+}
+
 /* What is before number is done, and leaves the claim. False: number was taken back. */
 static bool advance_claim(struct lvr_board *b, uint32_t number) {
   _Atomic uint64_t *word = &b->row->ro_claim;

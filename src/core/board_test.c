@@ -75,6 +75,40 @@ TEST(refuses_what_cannot_be) {
   lvr_board_detach(b);
 }
 
+/* For who has no memory for it: the task is claimed, and the block is gone. */
+TEST(claims_a_task_without_its_block) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  uint64_t blocks = fixture_stats(s).blocks;
+  struct lvr_board_row row;
+  struct lvr_message m;
+  lvr_block *block;
+  uint32_t number;
+  CHECK_INT(lvr_board_claim_bare(b, &m, &number), -EINVAL);
+  CHECK_INT(lvr_board_enlist(b, 0), 0);
+  CHECK_INT(lvr_board_claim_bare(b, &m, &number), -EAGAIN);
+  CHECK_INT(lvr_board_put(b, "xxxx", 4, NULL, &number), 0);
+  CHECK_INT(lvr_board_claim_bare(b, &m, &number), -ENOENT);
+  CHECK_INT(lvr_board_waiting(b), 1);
+  CHECK_INT(work_some(b, 1, 0), 0);
+  CHECK_INT(lvr_block_create(s, 100000, 0, &block), 0);
+  CHECK_INT(lvr_board_put(b, "yyyy", 4, block, &number), 0);
+  lvri_fault_arm("os.shm.commit", 1);
+  CHECK_INT(lvr_board_claim_bare(b, &m, &number), 0);
+  lvri_fault_arm(NULL, 0);
+  CHECK_INT(number, 1);
+  CHECK(m.block == NULL && m.bytes == 4 && memcmp(m.data, "yyyy", 4) == 0);
+  lvr_board_look(b, 0, &row);
+  CHECK(row.first == 1 && row.count == 1 && !row.is_running);
+  CHECK_INT(lvr_board_begin(b, number), 0);
+  CHECK_INT(lvr_board_finish(b, "zzzz", 4, NULL), 0);
+  lvr_board_close(b);
+  CHECK_INT(lvr_board_claim_bare(b, &m, &number), -EPIPE);
+  CHECK_INT(lvr_session_check(s), 0);
+  CHECK(fixture_stats(s).blocks <= blocks + 2); /* a segment of each channel */
+  lvr_board_detach(b);
+}
+
 /* Who has no memory to take a task with has not claimed it: another one may. */
 TEST(a_claim_without_memory_is_none) {
   enum { BLOCKS = 300 };

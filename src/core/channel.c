@@ -326,6 +326,14 @@ static int take_counted(struct lvri_channel *c, uint64_t head, uint32_t count) {
   return 0;
 }
 
+static inline void copy_out(struct lvri_record_header *record, struct lvr_message *ret_m) {
+  ret_m->bytes = record->rc_bytes;
+  ret_m->data = ret_m->small;
+  ret_m->block = NULL;
+  ret_m->in_block = false;
+  memcpy(ret_m->small, lvri_record_data(record), record->rc_bytes);
+}
+
 /* Copies the record out, takes what travels with it, moves the head. */
 static int take(struct lvri_channel *c, struct lvri_record_header *record,
                 struct lvr_message *ret_m) {
@@ -333,11 +341,7 @@ static int take(struct lvri_channel *c, struct lvri_record_header *record,
   uint64_t head = lvri_channel_head_behind(lvri_load_relaxed_u64(&shm->ch_head), record);
   uint32_t units = record->rc_units;
   bool plain = !(record->rc_flags & LVRI_RECORD_BLOCK) && !(shm->ch_flags & LVRI_CHANNEL_COUNTED);
-  ret_m->bytes = record->rc_bytes;
-  ret_m->data = ret_m->small;
-  ret_m->block = NULL;
-  ret_m->in_block = false;
-  memcpy(ret_m->small, lvri_record_data(record), record->rc_bytes);
+  copy_out(record, ret_m);
   note_claim(c, 1);
   if (__builtin_expect(plain, 1)) {
     lvri_channel_publish_head(shm, head, units);
@@ -376,6 +380,50 @@ int lvri_channel_try_get(struct lvri_channel *c, struct lvr_message *ret_m, bool
   lvri_channel_unlock(&c->shm->ch_get_mutex);
   lvri_channel_looked(c);
   if (__builtin_expect(error != 0, 0)) return error;
+  ring_room(c);
+  return 0;
+}
+
+/* The reference that the record is goes, in one transaction with the note that the message is
+ * taken: who is killed behind it has the head moved by the next one, who finds no block there. */
+static int take_without_block(struct lvri_channel *c, struct lvri_record_header *record) {
+  struct lvri_channel_shm *shm = c->shm;
+  struct lvri_arena *a = arena_of(c);
+  uint64_t head = lvri_channel_head_behind(lvri_load_relaxed_u64(&shm->ch_head), record);
+  uint32_t units = record->rc_units;
+  note_claim(c, 1);
+  int error = lvri_guard_enter(a, lvri_arena_guard(a));
+  if (error) {
+    strike_note(c);
+    return error;
+  }
+  lvri_object_unref_locked(a, *lvri_record_block(record));
+  note_taken(c, head, 1);
+  lvri_guard_leave(a, lvri_arena_guard(a));
+  publish_taken(shm, head, units);
+  return 0;
+}
+
+static int get_bare_locked(struct lvri_channel *c, struct lvr_message *ret_m) {
+  struct lvri_record_header *record;
+  bool closed = is_closed(c->shm, LVRI_CHANNEL_NO_WRITER);
+  if (!is_there(c->shm)) return closed ? -EPIPE : -EAGAIN;
+  int error = lvri_channel_find_record(arena_of(c), c->shm, &record);
+  if (error) return error;
+  if (!(record->rc_flags & LVRI_RECORD_BLOCK)) return -ENOENT;
+  copy_out(record, ret_m);
+  return take_without_block(c, record);
+}
+
+int lvri_channel_try_get_bare(struct lvri_channel *c, struct lvr_message *ret_m) {
+  if (lvri_session_stale(c->handle->session)) return -ESTALE;
+  int error = lvri_channel_lock_get(arena_of(c), c->shm, true);
+  if (error) return error;
+  error = get_bare_locked(c, ret_m);
+  lvri_channel_unlock(&c->shm->ch_get_mutex);
+  lvri_channel_looked(c);
+  if (error) return error;
+  lvri_grave_empty(arena_of(c));
   ring_room(c);
   return 0;
 }

@@ -199,6 +199,10 @@ int lvri_channel_put_many_until(struct lvri_channel *c, const struct lvr_slice *
  * room. */
 int lvri_channel_try_get(struct lvri_channel *c, struct lvr_message *ret_m, bool patient);
 
+/* Take the first message without its block, which goes: for who has no memory to take it with. As
+ * lvri_channel_try_get(), but -ENOENT: it has none; and never -ENOMEM. */
+int lvri_channel_try_get_bare(struct lvri_channel *c, struct lvr_message *ret_m);
+
 /* The same, waiting for one. 0; as above, but -ETIMEDOUT in the place of -EAGAIN; -EINTR. */
 int lvri_channel_get_until(struct lvri_channel *c, struct lvr_message *ret_m, int64_t deadline_ns);
 

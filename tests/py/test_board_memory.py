@@ -82,6 +82,47 @@ def test_memory_that_is_short_while_tasks_are_put() -> None:
         assert batch.left == len(failures) or raised
 
 
+scene: list[Any] = []
+
+
+def take_back(x: Any) -> Any:
+    """What is claimed behind this task, the first time that something is."""
+    board, late, numbers = scene
+    if not numbers and board.look(0)[2] > 1:
+        testcapi = pytest.importorskip("_testcapi")
+        count = board.look(0)[2] - 1
+        numbers["late"] = None
+        testcapi.set_nomemory(late, late + 1)
+        try:
+            board.revoke(0)
+            board.revoked(numbers)
+        except MemoryError:
+            numbers["short"] = None
+        finally:
+            testcapi.remove_mem_hooks()
+        numbers["count"] = count if board.look(0)[2] == 1 else 0
+    return x
+
+
+def test_memory_that_is_short_while_tasks_are_taken_back() -> None:
+    """Whatever allocation fails, they are in the worker's hands, or known."""
+    pytest.importorskip("_testcapi")
+    shorts = 0
+    for late in range(20):
+        board, batch, numbers = Board(1), Batch(500), dict[Any, Any]()
+        scene[:] = board, late, numbers
+        board.put_many(Function(take_back), ITEM, range(500), batch)
+        alone(board)
+        board.revoked(numbers)
+        assert numbers.pop("late", 0) is None, "nobody claimed two tasks at once"
+        shorts += "short" in numbers
+        numbers.pop("short", None)
+        assert len(numbers) - 1 == numbers.pop("count") == batch.left
+        assert all(board.find(number) for number in numbers)
+        scene.clear()
+    assert 0 < shorts < 20
+
+
 # What is kept, and what is let go
 
 

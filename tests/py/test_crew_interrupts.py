@@ -179,15 +179,15 @@ class Counting:
 
     def __init__(self, board: Any) -> None:
         self._board = board
-        self.revoked = 0
+        self.count = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._board, name)
 
-    def revoke(self, row: int) -> list[int]:
-        numbers: list[int] = self._board.revoke(row)
-        self.revoked += len(numbers)
-        return numbers
+    def revoked(self, numbers: dict[int, None]) -> None:
+        before = len(numbers)
+        self._board.revoked(numbers)
+        self.count += len(numbers) - before
 
 
 def a_slow_task(nth: int, path: pathlib.Path) -> str:
@@ -203,14 +203,14 @@ def a_slow_task(nth: int, path: pathlib.Path) -> str:
         behind = pool.map_async(square, range(ITEMS), 1)
         gate.touch()
         until(lambda: quick.ready() and begun.exists())
-        before = board.revoked
+        before = board.count
         where = interrupted(nth, lambda: behind.get(0.1))
-        taken_back = board.revoked - before
+        taken_back = board.count - before
         go.touch()
         assert behind.get(PATIENCE_S) == quick.get(PATIENCE_S) == [x * x for x in range(ITEMS)]
         assert slow.get(PATIENCE_S) == str(go) and first.get(PATIENCE_S) == str(gate), where
         # all that was taken back was put again, and once
-        assert goes_on(pool, where) == 2 * ITEMS + 2 + board.revoked, where
+        assert goes_on(pool, where) == 2 * ITEMS + 2 + board.count, where
     return where or ("" if taken_back else "nothing was taken back: it was claimed alone")
 
 

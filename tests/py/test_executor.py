@@ -17,7 +17,7 @@ import leveret
 import pytest
 from executors import Gate, forking, run
 from forked import PATIENCE_S, until
-from leveret import claims, cpus, crew
+from leveret import claims, cpus
 from leveret.executor import ProcessPoolExecutor
 from leveret.futures import TaskFuture
 from pooled import is_there
@@ -318,17 +318,17 @@ def test_workers_start_on_demand() -> None:
 
 def test_a_worker_that_dies_while_its_start_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """It took a task that another thread had put: the crew's thread is not to bury it unknown."""
-    member, rows = crew.Member, list[Any]()
+    start, started = leveret.context.WarmProcess.start, list[Any]()
 
-    def noted_late(row: int, process: Any, ready: bool) -> Any:
-        if not rows:
-            rows.append(row)
+    def start_and_dawdle(process: Any) -> None:
+        start(process)
+        if not started:
+            started.append(process)
             process.join()
             with contextlib.suppress(AssertionError):  # as long as this lasts, nobody buries it
-                until(lambda: staff.board.look(row) is None, 0.5)
-        return member(row, process, ready)
+                until(lambda: staff.board.look(0) is None, 0.5)
 
-    monkeypatch.setattr(crew, "Member", noted_late)
+    monkeypatch.setattr(leveret.context.WarmProcess, "start", start_and_dawdle)
     monkeypatch.setattr(claims, "HELD_S", 60.0)  # the crew's thread starts nobody
     with ProcessPoolExecutor(2, leveret.get_context("warm")) as executor:
         staff = executor._ready_staff()
