@@ -142,20 +142,29 @@ def a_limit(nth: int, path: pathlib.Path) -> str:
 
 
 def a_limit_before_ctrl_c(nth: int, path: pathlib.Path) -> str:
-    """The order to stop a task had its signal: the next one is a terminal's, and ends what runs."""
+    """The order to stop a task had its signal: the next one is a terminal's, and ends what runs.
+
+    Unless the machine is so slow that the worker was killed for its first task: another one, forked
+    by the pool's thread, may not hear a signal (docs/compatibility.md).
+    """
     begun, go = path.with_suffix(".begun"), path.with_suffix(".go")
     with pool_of_one() as pool:
+        (worker,) = pool._pool
         late = pool._apply(touch_and_stay, (str(path),), {}, 0.02, 0)
         where = interrupted(nth, lambda: late.get(PATIENCE_S))
         with pytest.raises(TaskTimeout):
             late.get(PATIENCE_S)
         result = pool._apply(begin_and_wait, (str(begun), str(go)), {}, None, 0)
         until(begun.exists)
-        os.kill(pool._pool[0].pid, signal.SIGINT)
-        result.wait(PATIENCE_S)
-        assert result.ready(), f"Ctrl-C is swallowed: {where}"
-        with pytest.raises(KeyboardInterrupt):
-            result.get()
+        if worker in pool._pool:
+            os.kill(worker.pid, signal.SIGINT)
+            result.wait(PATIENCE_S)
+            assert result.ready(), f"Ctrl-C is swallowed: {where}"
+            with pytest.raises(KeyboardInterrupt):
+                result.get()
+        else:
+            go.touch()
+            result.get(PATIENCE_S)
         goes_on(pool, where)
     return where
 
