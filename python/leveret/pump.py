@@ -250,8 +250,10 @@ class Pump:
 
     def _forget(self, job: Any) -> None:
         self._jobs.discard(job)
-        self._told.discard(job)
-        self._timed.discard(job)
+        if self._told:
+            self._told.discard(job)
+        if self._timed:
+            self._timed.discard(job)
 
     def _settle(self, job: Any) -> None:
         """JOB was told something."""
