@@ -103,8 +103,10 @@ static void end(struct post *p, pid_t one, pid_t other) {
   lvr_board_detach(p->b);
 }
 
+/* And is seen by who has not fallen asleep yet. */
 TEST(what_comes_in_a_nap_wakes_nobody) {
   struct post p = new_post();
+  lvri_nap_ns = 1000 * SEC;
   pid_t sleeper = hire_sleeper(&p, 0), napper = hire_napper(&p, 1, "channel.nap.noted");
   uint32_t rings = rings_of(&p);
   for (uint32_t i = 0; i < 3; i++)
@@ -238,6 +240,7 @@ TEST(who_buries_a_napper_wakes_the_others) {
     test_kill(napper);
     CHECK_INT(finished(&p), 0);
     CHECK_INT(lvr_board_settle(p.b, 1), 0);
+    CHECK(!naps(&p));
     await_finished(&p, 1);
     await_asleep(sleeper);
     put(&p, 2);
