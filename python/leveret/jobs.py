@@ -73,17 +73,17 @@ class Result(Job):
     """What the results of apply_async() and map_async() have in common."""
 
     _crew: Crew
-    _callback: Callable[[Any], object] | None
-    _error_callback: Callable[[BaseException], object] | None
+    _callback: Callable[[Any], object] | None = None
+    _error_callback: Callable[[BaseException], object] | None = None
     _success = False
     _value: Any = None
     _telling = False
 
     def _begin(self, crew: Crew, callback: Any, error_callback: Any, limits: Any) -> None:
         self._crew = crew
-        self._callback, self._error_callback = callback, error_callback
         self.timeout, self.retries = limits
         if callback is not None or error_callback is not None:
+            self._callback, self._error_callback = callback, error_callback
             self.attention = TOLD
 
     def ready(self) -> bool:
@@ -122,7 +122,8 @@ class Result(Job):
             self._telling = True
             call_back(callback, value)
         self.done = True
-        self._callback = self._error_callback = None
+        if self.attention == TOLD:
+            self._callback = self._error_callback = None
 
     def give_up(self, error: BaseException) -> None:
         """No result will come. A program that terminates its pool is not called back."""
@@ -142,6 +143,9 @@ def call_back(callback: Callable[[Any], object], value: Any) -> None:
 class ApplyResult(Result, _ApplyResult):  # type: ignore[misc]
     """The result of apply_async()."""
 
+    arguments: Any = ()
+    keywords: Any = None  # or those that there are
+
     def __init__(
         self,
         crew: Crew,
@@ -153,30 +157,35 @@ class ApplyResult(Result, _ApplyResult):  # type: ignore[misc]
     ) -> None:
         self.attention = attention
         self._function: Any = function
-        self.arguments: Any = (), {}
         self._begin(crew, callback, error_callback, limits)
+
+    def task(self) -> tuple[int, Any]:
+        """The call for the board. Few have keywords: what is not there is not sent."""
+        if self.keywords:
+            return APPLY, (self.arguments, self.keywords)
+        return STAR, self.arguments
 
     def argument_of(self, place: int) -> tuple[Any, int, Any]:
         """The task, to be put again."""
-        return self._crew.function(self._function), APPLY, self.arguments
+        return self._crew.function(self._function), *self.task()
 
     def describe(self, place: int) -> str:
         """The call, in words."""
         from . import faults
 
-        return faults.describe(self._function, *self.arguments)
+        return faults.describe(self._function, self.arguments, self.keywords or {})
 
     def deliver(self, place: int, value: Any) -> None:
         """The task returned VALUE."""
         if not self.done:
             self._finish(True, value, self._callback)
-            self.arguments = None
+            self.arguments = self.keywords = None
 
     def fail(self, place: int, error: BaseException) -> None:
         """The task raised ERROR, or could not be run."""
         if not self.done:
             self._finish(False, error, self._error_callback)
-            self.arguments = None
+            self.arguments = self.keywords = None
 
 
 def _chunksize(items: int, workers: int) -> int:

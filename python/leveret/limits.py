@@ -13,6 +13,8 @@ __all__ = ["check_arguments", "check_limits", "check_memory", "check_threads"]
 
 def check_arguments(name: str, args: Any) -> tuple[Any, ...]:
     """What a function is to be called with: many a comma of a tuple of one is forgotten."""
+    if type(args) is tuple:
+        return args
     if not hasattr(args, "__iter__") and not hasattr(args, "__getitem__"):
         raise TypeError(f"{name} must be a tuple, such as ({args!r},), not {args!r}")
     return tuple(args)

@@ -24,7 +24,6 @@ from . import cpus, dropin, progress
 from .context import default_context
 from .crew import Crew
 from .jobs import (
-    APPLY,
     WHOLE,
     ApplyResult,
     IMapIterator,
@@ -202,17 +201,20 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
     def _apply(
         self, func: Any, args: Any, kwds: Any, timeout: Any, retries: Any, *attended: Any
     ) -> ApplyResult:
-        self._check_running()
+        if self._state != RUN:  # whose it is the crew asks itself
+            self._check_running()
         crew = self._crew
         limits = self._limits_of(timeout, retries)
         job = ApplyResult(crew, func, limits, *attended)
         try:
-            job.arguments = check_arguments("args", args), dict(kwds)
+            job.arguments = check_arguments("args", args)
+            job.keywords = dict(kwds) or None
             function = crew.function(func)
         except Exception as error:
             crew.fail_at_once(job, error)
         else:
-            crew.submit(function, APPLY, job.arguments, job)
+            kind, argument = job.task()
+            crew.submit(function, kind, argument, job)
         return job
 
     # --- many tasks ----------------------------------------------------------------------------

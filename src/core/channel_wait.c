@@ -128,9 +128,9 @@ struct waiting {
   const struct lvri_put *put;
   uint32_t mark;
   bool slept;
-  bool took_bell;     /* we were woken, or have spun: others may sleep, and SLEEPER be taken away */
+  bool took_bell; /* we were woken, or have spun: others may sleep, and SLEEPER be taken away */
   bool napped;
-  int64_t since_ns; /* when we found none, of one with a putter; 0: not yet */
+  int64_t since_ns;   /* when we found none, of one with a putter; 0: not yet */
   lvr_proc_id holder; /* who has been found to be able to put; 0: not looked for */
 };
 
