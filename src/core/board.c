@@ -11,6 +11,7 @@ static void describe(struct lvr_board *b, struct lvri_handle *h) {
   b->results.handle = b->tasks.handle = h;
   b->results.shm = &lvri_board_shm(b)->bo_results;
   b->tasks.shm = &lvri_board_shm(b)->bo_tasks;
+  b->tasks.pace_ns = INT64_MAX;
   (void)pthread_mutex_init(&b->putting, NULL);
 }
 
@@ -84,6 +85,13 @@ static bool are_tasks(const struct lvr_slice *tasks, uint32_t count) {
   return true;
 }
 
+/* Tasks were put, behind a fence: where somebody sleeps until there are results no worker naps. Who
+ * begins to sleep after that sees the tasks, and does the same. */
+static void hurry(lvr_board *b) {
+  if (lvri_load_relaxed_u32(&b->results.shm->ch_items) & LVRI_BELL_SLEEPER)
+    lvri_channel_hurry(b->tasks.shm);
+}
+
 int lvr_board_put(lvr_board *b, const void *data, size_t bytes, lvr_block *block,
                   uint32_t *ret_number) {
   struct lvri_put put = {.data = data, .bytes = bytes, .block = block};
@@ -91,10 +99,13 @@ int lvr_board_put(lvr_board *b, const void *data, size_t bytes, lvr_block *block
   if (error) return error;
   (void)pthread_mutex_lock(&b->putting);
   uint32_t number = next_number(b);
+  lvri_channel_note_cpu(b->tasks.shm);
   error = is_closed(b) ? -EPIPE : lvri_channel_try_put(&b->tasks, &put, true);
   (void)pthread_mutex_unlock(&b->putting);
-  if (!error) *ret_number = number;
-  return error;
+  if (error) return error;
+  hurry(b);
+  *ret_number = number;
+  return 0;
 }
 
 int lvr_board_put_many(lvr_board *b, const struct lvr_slice *tasks, uint32_t count,
@@ -104,8 +115,10 @@ int lvr_board_put_many(lvr_board *b, const struct lvr_slice *tasks, uint32_t cou
   if (error) return error;
   (void)pthread_mutex_lock(&b->putting);
   *ret_first = next_number(b);
+  lvri_channel_note_cpu(b->tasks.shm);
   error = is_closed(b) ? -EPIPE : lvri_channel_put_many_until(&b->tasks, tasks, count, 0, ret_put);
   (void)pthread_mutex_unlock(&b->putting);
+  if (*ret_put) hurry(b);
   return error;
 }
 

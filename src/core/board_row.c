@@ -65,7 +65,9 @@ int lvr_board_settle(lvr_board *b, uint32_t row) {
   lvr_proc_id worker = lvri_board_worker(b, row);
   if (lvri_session_stale(b->handle.session)) return -ESTALE;
   if (worker && lvri_slot_alive_thoroughly(lvri_board_arena(b), worker)) return -EBUSY;
-  return pass_through(b);
+  int error = pass_through(b);
+  lvri_channel_ring_all(b->tasks.shm); /* it may have had the bell: see channel_wait.c */
+  return error;
 }
 
 static void clear(struct lvri_row_shm *row) {

@@ -23,7 +23,8 @@ struct lvri_handle;
 /* Bits of a bell; what is above them counts the rings. */
 #define LVRI_BELL_SLEEPER 1u /* somebody may be asleep */
 #define LVRI_BELL_ARMED   2u /* a doorbell waits to be rung */
-#define LVRI_BELL_RING    4u
+#define LVRI_BELL_NAPPER  4u /* somebody sleeps for a moment only: he is going to look unrung */
+#define LVRI_BELL_RING    8u
 
 /* Bits of ch_closed. */
 #define LVRI_CHANNEL_NO_WRITER 1u
@@ -77,6 +78,7 @@ _Static_assert(LVR_MESSAGE_INLINE <= UINT16_MAX, "rc_bytes");
  *                   death may leave it too high by one message until the next one is got. Means
  *                   something if ch_most_units
  *   ch_writer       put: who put last
+ *   ch_put_cpu      put: on which processor, if lvri_channel_note_cpu() was called; a hint
  *   ch_pending, ch_pending_count   put: a block that is neither its sender's any more nor a
  *                   message's for sure, and the tail's count once it is. Set with the loss of the
  *                   sender's reference in one transaction; cleared by one store behind the tail's.
@@ -96,6 +98,7 @@ _Static_assert(LVR_MESSAGE_INLINE <= UINT16_MAX, "rc_bytes");
  *   ch_bound, ch_most_units, ch_flags   constant; 0: no bound
  *   ch_spare        a segment that nothing is in; under the arena's guard, logged
  *   ch_doorbells    core/doorbell.h
+ *   ch_hurries      how often a nap was cut short, atomically; a hint
  *
  * Always: head.count <= tail.count <= head.count + ch_bound (modulo 2^32); from head to tail there
  * is a chain of tail.count - head.count whole records; each block among them has a reference that
@@ -118,7 +121,7 @@ struct lvri_channel_shm {
   _Atomic uint64_t ch_writer;
   _Atomic uint64_t ch_pending;
   uint32_t ch_pending_count;
-  uint32_t ch_reserved0;
+  _Atomic uint32_t ch_put_cpu;
   uint64_t ch_reserved1[4];
 
   struct lvri_mutex ch_get_mutex;
@@ -139,7 +142,8 @@ struct lvri_channel_shm {
   uint32_t ch_flags;
   uint64_t ch_spare;
   uint64_t ch_doorbells;
-  uint64_t ch_reserved3[2];
+  _Atomic uint32_t ch_hurries;
+  uint32_t ch_reserved3[3];
 };
 _Static_assert(sizeof(struct lvri_channel_shm) == 320, "two lines for each side, one for both");
 _Static_assert(offsetof(struct lvri_channel_shm, ch_get_mutex) == 128, "layout");
@@ -150,7 +154,8 @@ _Static_assert(offsetof(struct lvri_channel_shm, ch_items) == 256, "layout");
  * them. 0: it is never closed. putter: the only process that puts, of a board's tasks as a worker
  * sees them: with it the channel ends; 0: others may. claim: where this process notes what it
  * takes, first << 32 | count; NULL: nowhere. doorbell: core/doorbell.h; NULL as a rule.
- * interrupts: how often its waits were cut short. */
+ * interrupts: how often its waits were cut short. pace_ns: of one with a putter, how long the
+ * last wait for a message took; awake: how many waits more it will not nap in. */
 struct lvri_channel {
   struct lvri_handle *handle; /* of the object that it is in, or of an end of it */
   struct lvri_channel_shm *shm;
@@ -159,6 +164,8 @@ struct lvri_channel {
   void *_Atomic doorbell;
   _Atomic uint64_t *claim;
   _Atomic uint32_t interrupts;
+  int64_t pace_ns;
+  uint32_t awake;
 };
 
 static inline uint32_t lvri_channel_count_of(uint64_t tail_or_head) {
@@ -255,6 +262,11 @@ void lvri_channel_ring_closed(struct lvri_arena *a, struct lvri_channel_shm *shm
  * for one may be too little for another. */
 void lvri_channel_ring_items(struct lvri_channel_shm *shm);
 void lvri_channel_ring_all(struct lvri_channel_shm *shm); /* who wait for a message: look anew */
+
+/* By who puts where messages have a putter: from where; and, when somebody waits for what comes of
+ * them, that who naps is to look now. */
+void lvri_channel_note_cpu(struct lvri_channel_shm *shm);
+void lvri_channel_hurry(struct lvri_channel_shm *shm);
 void lvri_channel_ring_room(struct lvri_channel_shm *shm);
 
 /* One step of emptying a channel that nobody refers to any more; see drain_locked in kinds.h. */

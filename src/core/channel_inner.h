@@ -77,6 +77,10 @@ typedef int lvri_channel_try(struct lvri_channel *c, void *context);
 int lvri_channel_get_by(struct lvri_channel *c, lvri_channel_try *try_get, void *context,
                         uint32_t mark, int64_t deadline_ns);
 
+#ifdef LVRI_TESTING
+extern int64_t lvri_nap_ns;
+#endif
+
 /* Whether somebody may sleep at a bell: after what he waits for was stored. */
 static inline bool lvri_channel_is_awaited(const _Atomic uint32_t *bell) {
   lvri_fence_seq(); /* pairs with the one between arming the bell and looking, in channel_wait.c */

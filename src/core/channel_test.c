@@ -417,7 +417,7 @@ TEST(a_ring_does_not_go_to_the_stopped) {
   CHECK_INT(test_join(stopped), 0);
 }
 
-/* A bell that was rung 2^30 times is rung on. */
+/* A bell that was rung 2^29 times is rung on. */
 TEST(a_bell_wraps) {
   without_relook();
   struct fixture f = fixture_of(0, 0);

@@ -14,7 +14,31 @@
  * wakes the next. If he is killed before, the others look by themselves: see wait.h.
  *
  * Who spins takes SLEEPER away as if he had been woken, with the same duties: so what comes while
- * he watches is his, and wakes nobody else for nothing. */
+ * he watches is his, and wakes nobody else for nothing.
+ *
+ * Naps. Where one process puts (a board's owner) and does so every few microseconds, to wake and to
+ * be woken costs more than the messages do. So who gets, and has found his last message soon after
+ * he had found none, watches for longer; not on the processor where that message was put, for there
+ * the next one cannot be put while he watches. And before he sleeps until he is rung he naps:
+ *
+ *   napper                                       who puts
+ *   takes SLEEPER away, sets NAPPER              stores tail
+ *   fence                                        fence
+ *   looks: nothing there                         looks at the bell: no SLEEPER, rings nobody
+ *   sleeps, for NAP_NS at most
+ *   takes NAPPER away, sets SLEEPER              somebody waits for what comes of it (a fence, then
+ *   fence                                        NAPPER, and a message there)? rings
+ *   looks
+ *
+ * While NAPPER is set, who leaves his watch to work does not set SLEEPER: the napper does, when his
+ * nap is over, before he looks. So nobody sleeps for longer than a nap with a message in front of
+ * him that all others are too busy for; and who is asleep is woken once a nap, not once a message.
+ * Of two who nap the first to end takes NAPPER away: the other is one more who looks.
+ *
+ * A napper that is killed leaves NAPPER set, and nobody who sets SLEEPER for those who sleep. Who
+ * buries him rings all (lvr_board_settle()): they set it themselves as they look anew. Until then
+ * whoever is awake looks after each message, and the others after the relook, as everywhere where
+ * the one who was woken died with that in his hands. */
 #include <errno.h>
 
 #include "base/crashpoint.h"
@@ -24,11 +48,26 @@
 #include "core/repair.h"
 #include "core/slots.h"
 #include "core/wait.h"
+#include "os/os.h"
 
 /* Longer than for a lock, which is held for less than an answer takes: a peer that is a Python
  * program needs one to three microseconds to make one. This is some five, still less than it costs
  * two processes to put each other to sleep. docs/design/messages.md has the figures. */
 #define SPIN_PAUSES 200u
+
+/* Who has waited for his last message for less than that watches longer, or naps: another one is
+ * likely before he were asleep and woken. (Two who are woken in turn wait twice as long.) */
+#define SOON_NS     30000
+#define SOON_PAUSES 1000u
+#define NAP_RETRY   64u /* waits without a nap after one that was cut short */
+
+/* So long a message may wait that nobody is in a hurry for. */
+#ifdef LVRI_TESTING
+int64_t lvri_nap_ns = 100000;
+#define NAP_NS lvri_nap_ns
+#else
+#define NAP_NS 100000
+#endif
 
 /* Adds the fence that lvri_channel_is_awaited() pairs with. */
 static uint32_t arm(_Atomic uint32_t *bell) {
@@ -38,6 +77,14 @@ static uint32_t arm(_Atomic uint32_t *bell) {
 }
 
 uint32_t lvri_channel_arm(struct lvri_channel *c) { return arm(&c->shm->ch_items); }
+
+/* Of who goes away to work, and had the bell: unless it is a napper's now. */
+static void arm_for_others(_Atomic uint32_t *bell) {
+  uint32_t was = lvri_load_relaxed_u32(bell);
+  while (!(was & LVRI_BELL_NAPPER) && !lvri_cas_acq_rel_u32(bell, &was, was | LVRI_BELL_SLEEPER)) {
+  }
+  lvri_fence_seq();
+}
 
 static void ring(_Atomic uint32_t *bell, int sleepers) {
   uint32_t was = lvri_load_relaxed_u32(bell);
@@ -49,6 +96,23 @@ static void ring(_Atomic uint32_t *bell, int sleepers) {
 }
 
 void lvri_channel_ring_items(struct lvri_channel_shm *shm) { ring(&shm->ch_items, 1); }
+
+/* Whoever of the sleepers it is, he looks; and there is one. */
+void lvri_channel_hurry(struct lvri_channel_shm *shm) {
+  const uint32_t bits = LVRI_BELL_NAPPER | LVRI_BELL_SLEEPER;
+  _Atomic uint32_t *bell = &shm->ch_items;
+  uint32_t was = lvri_load_relaxed_u32(bell);
+  if (!(was & LVRI_BELL_NAPPER) || lvri_channel_size(shm) == 0) return;
+  while (!lvri_cas_acq_rel_u32(bell, &was, (was + LVRI_BELL_RING) & ~bits)) {
+  }
+  (void)lvri_fetch_add_relaxed_u32(&shm->ch_hurries, 1);
+  LVR_CRASHPOINT("channel.hurry.counted");
+  (void)lvri_wake(bell, 1);
+}
+
+void lvri_channel_note_cpu(struct lvri_channel_shm *shm) {
+  lvri_store_relaxed_u32(&shm->ch_put_cpu, lvri_os_cpu());
+}
 
 /* Room in bytes may be too little for the one who is woken, and enough for another. */
 void lvri_channel_ring_room(struct lvri_channel_shm *shm) {
@@ -64,7 +128,9 @@ struct waiting {
   const struct lvri_put *put;
   uint32_t mark;
   bool slept;
-  bool took_bell;     /* we were woken, or have spun: others may sleep, and SLEEPER be taken away */
+  bool took_bell; /* we were woken, or have spun: others may sleep, and SLEEPER be taken away */
+  bool napped;
+  int64_t since_ns;   /* when we found none, of one with a putter; 0: not yet */
   lvr_proc_id holder; /* who has been found to be able to put; 0: not looked for */
 };
 
@@ -143,18 +209,71 @@ static bool is_abandoned(const struct waiting *w) {
          !lvri_slot_alive(&c->handle->session->arena, c->putter);
 }
 
+/* Whether the messages of one process are waited for: what follows it knows how they come. */
+static bool has_putter(const struct waiting *w) {
+  return w->channel->putter && w->bell == &w->channel->shm->ch_items;
+}
+
+/* Where we put off who puts, none. */
+static unsigned patience(const struct waiting *w) {
+  if (!has_putter(w)) return SPIN_PAUSES;
+  if (lvri_load_relaxed_u32(&w->channel->shm->ch_put_cpu) == lvri_os_cpu()) return 0;
+  return w->channel->pace_ns < SOON_NS ? SOON_PAUSES : SPIN_PAUSES;
+}
+
 /* Watches for a moment before a sleep, in place of those who sleep already. */
 static bool spin(struct waiting *w) {
   uint32_t count = lvri_load_relaxed_u32(w->count);
+  unsigned pauses = patience(w);
   if (w->is_there(w)) return true;
+  if (pauses == 0) return false;
   if (lvri_load_relaxed_u32(w->bell) & LVRI_BELL_SLEEPER) {
     (void)lvri_fetch_and_acq_rel_u32(w->bell, ~LVRI_BELL_SLEEPER);
     w->took_bell = true;
   }
   LVR_CRASHPOINT("channel.wait.spins");
-  bool changed = lvri_spin_for(w->count, count, SPIN_PAUSES);
-  if (changed && w->took_bell) (void)arm(w->bell);
+  bool changed = lvri_spin_for(w->count, count, pauses);
+  if (changed && w->took_bell) arm_for_others(w->bell);
   return changed;
+}
+
+static uint32_t exchange_bits(_Atomic uint32_t *bell, uint32_t clear, uint32_t set) {
+  uint32_t was = lvri_load_relaxed_u32(bell);
+  while (!lvri_cas_acq_rel_u32(bell, &was, (was & ~clear) | set)) {
+  }
+  lvri_fence_seq();
+  return (was & ~clear) | set;
+}
+
+static bool may_nap(struct waiting *w) {
+  struct lvri_channel *c = w->channel;
+  if (w->slept || !has_putter(w) || c->pace_ns >= NAP_NS) return false;
+  if (c->awake == 0) return true;
+  c->awake--;
+  return false;
+}
+
+/* Where what comes of each message is waited for, naps only cost. */
+static void note_nap(struct waiting *w, uint32_t hurries) {
+  struct lvri_channel *c = w->channel;
+  w->slept = w->took_bell = w->napped = true;
+  c->pace_ns = w->is_there(w) ? 0 : INT64_MAX;
+  if (lvri_load_relaxed_u32(&c->shm->ch_hurries) != hurries) c->awake = NAP_RETRY;
+}
+
+/* Sleeps for a moment without being rung; then looks. 0, -EINTR. */
+static int nap(struct waiting *w, int64_t deadline_ns) {
+  int64_t until_ns = lvri_os_now_ns() + NAP_NS;
+  uint32_t hurries = lvri_load_relaxed_u32(&w->channel->shm->ch_hurries);
+  uint32_t asleep = exchange_bits(w->bell, LVRI_BELL_SLEEPER, LVRI_BELL_NAPPER);
+  int error = 0;
+  LVR_CRASHPOINT("channel.nap.noted");
+  if (!w->is_there(w) && !is_cancelled(w))
+    error = sleep_at(w, asleep, until_ns < deadline_ns ? until_ns : deadline_ns);
+  LVR_CRASHPOINT("channel.nap.woken");
+  (void)exchange_bits(w->bell, LVRI_BELL_NAPPER, LVRI_BELL_SLEEPER);
+  note_nap(w, hurries);
+  return error == -ETIMEDOUT ? 0 : error;
 }
 
 /* After a try that failed: sleeps, or finds that another try is worth while. 0, -ETIMEDOUT, -EINTR,
@@ -165,7 +284,9 @@ static int wait_more(struct waiting *w, int64_t deadline_ns) {
   if (is_abandoned(w)) return w->is_there(w) ? 0 : -EPIPE;
   if (is_cancelled(w)) return -ECANCELED;
   if (deadline_ns == 0) return -ETIMEDOUT;
+  if (has_putter(w) && w->since_ns == 0) w->since_ns = lvri_os_now_ns();
   if (!w->slept && spin(w)) return 0;
+  if (may_nap(w)) return nap(w, deadline_ns);
   LVR_CRASHPOINT("channel.wait.looked");
   uint32_t armed = arm(w->bell);
   if (w->is_there(w)) return 0;
@@ -174,7 +295,7 @@ static int wait_more(struct waiting *w, int64_t deadline_ns) {
   int error = sleep_at(w, armed, deadline_ns);
   LVR_CRASHPOINT("channel.wait.woken");
   w->slept = w->took_bell = true;
-  (void)arm(w->bell);
+  arm_for_others(w->bell);
   return error;
 }
 
@@ -210,6 +331,12 @@ int lvri_channel_put_until(struct lvri_channel *c, const struct lvri_put *put,
   return lvri_channel_put_since_until(c, put, lvri_channel_mark(c), deadline_ns);
 }
 
+/* What a nap has found is for it to say. */
+static void note_pace(const struct waiting *w, int error) {
+  if (w->since_ns == 0 || w->napped) return;
+  w->channel->pace_ns = error ? INT64_MAX : lvri_os_now_ns() - w->since_ns;
+}
+
 int lvri_channel_get_by(struct lvri_channel *c, lvri_channel_try *try_get, void *context,
                         uint32_t mark, int64_t deadline_ns) {
   struct waiting w = for_message(c, mark);
@@ -221,6 +348,7 @@ int lvri_channel_get_by(struct lvri_channel *c, lvri_channel_try *try_get, void 
       if (waited) error = waited;
     }
   } while (error == -EAGAIN);
+  note_pace(&w, error);
   pass_on(&w);
   return error;
 }
@@ -266,7 +394,9 @@ void lvri_channel_close_locked(struct lvri_arena *a, struct lvri_channel_shm *sh
   lvri_set32_shared(a, lvri_arena_guard(a), &shm->ch_closed, closed | side);
 }
 
+/* No napper is left then, and everybody has the bell to set. */
 static void ring_all(_Atomic uint32_t *bell) {
+  (void)lvri_fetch_and_acq_rel_u32(bell, ~LVRI_BELL_NAPPER);
   (void)lvri_fetch_add_acq_rel_u32(bell, LVRI_BELL_RING);
   (void)lvri_wake(bell, INT32_MAX);
 }

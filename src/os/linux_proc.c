@@ -104,4 +104,9 @@ int lvri_os_cpu_count(void) {
   return CPU_COUNT(&set) > 0 ? CPU_COUNT(&set) : 1;
 }
 
+uint32_t lvri_os_cpu(void) {
+  int cpu = sched_getcpu();
+  return cpu < 0 ? 0 : (uint32_t)cpu;
+}
+
 void lvri_os_yield(void) { (void)sched_yield(); }

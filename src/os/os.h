@@ -137,6 +137,9 @@ int lvri_os_die_with_parent(int signo);
 /* Processors that this process may run on, at least 1. */
 int lvri_os_cpu_count(void);
 
+/* The one that the caller runs on, or has just run on. */
+uint32_t lvri_os_cpu(void);
+
 /* Lets others run. */
 void lvri_os_yield(void);
 

@@ -301,6 +301,7 @@ TEST(processors_are_those_we_may_use) {
   CPU_SET((size_t)sched_getcpu(), &one);
   CHECK(sched_setaffinity(0, sizeof(one), &one) == 0);
   CHECK_INT(lvri_os_cpu_count(), 1);
+  CHECK(CPU_ISSET((size_t)lvri_os_cpu(), &one));
 }
 
 TEST(random_bytes_differ) {

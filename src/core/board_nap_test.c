@@ -1,0 +1,266 @@
+/* Workers that nap (channel_wait.c): who is rung and who is not, that a task waits for nobody's
+ * relook, and what a napper leaves that is killed. Nobody looks by himself here. */
+#include "core/board_test.h"
+#include "core/channel_inner.h"
+#include "testing/crash.h"
+
+enum { HELD = 1000 }; /* a task that goes on until it is let go */
+
+/* What a worker is to be: its last wait was so long; where it stops. */
+struct post {
+  lvr_board *b;
+  _Atomic uint32_t *let_go;
+  uint32_t row;
+  int64_t pace_ns;
+  const char *stops_at;
+};
+
+static struct post new_post(void) {
+  lvri_relook_ns = 1000 * SEC;
+  return (struct post){.b = new_board(new_session()),
+                       .let_go = test_shared(sizeof(_Atomic uint32_t))};
+}
+
+static int run_one(struct post *p) {
+  unsigned char buf[2 * LVR_MESSAGE_INLINE];
+  uint32_t count, first, task;
+  size_t bytes;
+  int error = lvr_board_claim_until(p->b, buf, sizeof(buf), 1, LVR_FOREVER, &count, &bytes, &first);
+  if (error) return error;
+  memcpy(&task, buf + 4, sizeof(task));
+  CHECK_INT(lvr_board_begin(p->b, first), 0);
+  if (task == HELD) await_u32(p->let_go, 1);
+  CHECK_INT(lvr_board_finish(p->b, &task, sizeof(task), NULL), 0);
+  return 0;
+}
+
+static void run_all(void *argument) {
+  struct post *p = argument;
+  int error;
+  CHECK_INT(lvr_board_enlist(p->b, p->row), 0);
+  p->b->tasks.pace_ns = p->pace_ns;
+  if (p->stops_at) lvri_crashpoint_arm(LVRI_CRASH_STOP, p->stops_at, 1);
+  while ((error = run_one(p)) == 0) {
+  }
+  CHECK_INT(error, -EPIPE);
+}
+
+static pid_t hire(struct post *p, uint32_t row, int64_t pace_ns, const char *stops_at) {
+  p->row = row;
+  p->pace_ns = pace_ns;
+  p->stops_at = stops_at;
+  return test_fork(run_all, p);
+}
+
+static pid_t hire_sleeper(struct post *p, uint32_t row) {
+  pid_t pid = hire(p, row, INT64_MAX, NULL);
+  struct lvr_board_row seen;
+  while (lvr_board_look(p->b, row, &seen), seen.worker == 0)
+    (void)sched_yield();
+  await_asleep(pid);
+  return pid;
+}
+
+static pid_t hire_napper(struct post *p, uint32_t row, const char *stops_at) {
+  pid_t pid = hire(p, row, 0, stops_at);
+  test_await_stop(pid);
+  return pid;
+}
+
+static void put(struct post *p, uint32_t task) {
+  uint32_t number;
+  CHECK_INT(lvr_board_put(p->b, &task, sizeof(task), NULL, &number), 0);
+}
+
+static uint32_t rings_of(struct post *p) {
+  return lvri_load_acquire_u32(&p->b->tasks.shm->ch_items) / LVRI_BELL_RING;
+}
+
+static bool naps(struct post *p) {
+  return lvri_load_acquire_u32(&p->b->tasks.shm->ch_items) & LVRI_BELL_NAPPER;
+}
+
+static uint32_t finished(struct post *p) {
+  struct lvr_board_row row;
+  uint32_t all = 0;
+  for (uint32_t i = 0; i < ROWS; i++) {
+    lvr_board_look(p->b, i, &row);
+    all += row.finished;
+  }
+  return all;
+}
+
+static void await_finished(struct post *p, uint32_t count) {
+  while (finished(p) < count)
+    (void)sched_yield();
+}
+
+static void end(struct post *p, pid_t one, pid_t other) {
+  lvri_store_release_u32(p->let_go, 1);
+  lvr_board_close(p->b);
+  CHECK_INT(test_join(one), 0);
+  if (other) CHECK_INT(test_join(other), 0);
+  lvr_board_detach(p->b);
+}
+
+/* And is seen by who has not fallen asleep yet. */
+TEST(what_comes_in_a_nap_wakes_nobody) {
+  struct post p = new_post();
+  lvri_nap_ns = 1000 * SEC;
+  pid_t sleeper = hire_sleeper(&p, 0), napper = hire_napper(&p, 1, "channel.nap.noted");
+  uint32_t rings = rings_of(&p);
+  for (uint32_t i = 0; i < 3; i++)
+    put(&p, i);
+  CHECK_INT(rings_of(&p), rings);
+  test_continue(napper);
+  await_finished(&p, 3);
+  end(&p, sleeper, napper);
+}
+
+/* And then it sleeps until it is rung. */
+TEST(a_nap_ends_by_itself) {
+  struct post p = new_post();
+  pid_t napper = hire_napper(&p, 0, "channel.nap.woken");
+  put(&p, 1);
+  test_continue(napper);
+  await_finished(&p, 1);
+  for (uint32_t i = 2; i < 50; i++) {
+    put(&p, i);
+    await_finished(&p, i);
+    if (i % 2) await_asleep(napper);
+  }
+  end(&p, napper, 0);
+}
+
+/* One that is busy leaves the bell to the napper: it is in time for what comes then. */
+static void put_long_and_short(struct post *p) {
+  uint32_t before = finished(p);
+  put(p, HELD);
+  put(p, 1);
+  await_finished(p, before + 1);
+  lvri_store_release_u32(p->let_go, 1);
+  await_finished(p, before + 2);
+  lvri_store_release_u32(p->let_go, 0);
+}
+
+TEST(a_long_task_holds_up_no_short_one) {
+  struct post p = new_post();
+  pid_t one = hire_sleeper(&p, 0), other = hire_sleeper(&p, 1);
+  for (int i = 0; i < 500; i++) {
+    put_long_and_short(&p);
+    if (i % 3 == 0) await_asleep(one);
+    if (i % 3 != 1) await_asleep(other);
+  }
+  end(&p, one, other);
+}
+
+TEST(nor_where_one_naps_and_one_watches) {
+  static const char *const points[] = {"channel.nap.noted", "channel.nap.woken"};
+  for (size_t i = 0; i < sizeof(points) / sizeof(*points); i++) {
+    struct post p = new_post();
+    pid_t sleeper = hire_sleeper(&p, 2), napper = hire_napper(&p, 0, points[i]);
+    pid_t watcher = hire(&p, 1, 0, NULL);
+    put(&p, HELD);
+    while (lvr_board_waiting(p.b) != 0)
+      (void)sched_yield();
+    put(&p, 1);
+    test_continue(napper);
+    await_finished(&p, 1);
+    lvri_store_release_u32(p.let_go, 1);
+    lvr_board_close(p.b);
+    CHECK_INT(test_join(watcher), 0);
+    end(&p, sleeper, napper);
+  }
+}
+
+/* --- in a hurry ------------------------------------------------------------------------------ */
+
+static pid_t hire_for_long_naps(struct post *p) {
+  lvri_nap_ns = 1000 * SEC;
+  pid_t napper = hire(p, 0, 0, NULL);
+  while (!naps(p))
+    (void)sched_yield();
+  await_asleep(napper);
+  return napper;
+}
+
+TEST(who_waits_for_results_ends_a_nap) {
+  struct post p = new_post();
+  pid_t napper = hire_for_long_naps(&p);
+  CHECK_INT(lvr_board_wait_until(p.b, in_ns(SEC / 100)), -ETIMEDOUT);
+  CHECK(naps(&p)); /* for nothing */
+  struct lvr_message m;
+  CHECK_INT(lvr_board_take_until(p.b, &m, 0), -ETIMEDOUT);
+  lvri_store_relaxed_u32(&p.b->results.shm->ch_items, 0); /* nobody waits */
+  put(&p, 1);
+  CHECK_INT(finished(&p), 0);
+  CHECK(naps(&p));
+  CHECK_INT(lvr_board_wait_until(p.b, in_ns(15 * SEC)), 0);
+  end(&p, napper, 0);
+}
+
+static void wait_for_result(struct post *p, _Atomic uint32_t *tid) {
+  lvri_store_release_u32(tid, (uint32_t)lvri_os_tid());
+  while (lvr_board_wait_until(p->b, LVR_FOREVER) != 0 || finished(p) == 0)
+    (void)sched_yield();
+}
+
+struct pair {
+  struct post post;
+  _Atomic uint32_t threads, tid;
+};
+
+static void wait_or_put(void *argument) {
+  struct pair *pair = argument;
+  if (lvri_fetch_add_relaxed_u32(&pair->threads, 1) == 0) {
+    wait_for_result(&pair->post, &pair->tid);
+  } else {
+    await_u32(&pair->tid, 1);
+    await_asleep((pid_t)lvri_load_relaxed_u32(&pair->tid));
+    put(&pair->post, 1);
+  }
+}
+
+TEST(a_put_ends_a_nap_where_somebody_waits) {
+  struct pair pair = {.post = new_post()};
+  pid_t napper = hire_for_long_naps(&pair.post);
+  test_threads(2, wait_or_put, &pair);
+  end(&pair.post, napper, 0);
+}
+
+/* --- deaths ---------------------------------------------------------------------------------- */
+
+/* It had the bell. Who buries it gives that to those who sleep. */
+TEST(who_buries_a_napper_wakes_the_others) {
+  static const char *const points[] = {"channel.nap.noted", "channel.nap.woken"};
+  for (size_t i = 0; i < sizeof(points) / sizeof(*points); i++) {
+    struct post p = new_post();
+    pid_t sleeper = hire_sleeper(&p, 0), napper = hire_napper(&p, 1, points[i]);
+    put(&p, 1);
+    test_kill(napper);
+    CHECK_INT(finished(&p), 0);
+    CHECK_INT(lvr_board_settle(p.b, 1), 0);
+    CHECK(!naps(&p));
+    await_finished(&p, 1);
+    await_asleep(sleeper);
+    put(&p, 2);
+    await_finished(&p, 2);
+    end(&p, sleeper, 0);
+  }
+}
+
+/* Who was to end a nap dies in between: it ends. */
+static void hurry(void *argument) {
+  struct post *p = argument;
+  lvri_channel_hurry(p->b->tasks.shm);
+}
+
+TEST(a_hurry_that_died_is_made_up_for) {
+  struct post p = new_post();
+  pid_t napper = hire_napper(&p, 0, "channel.nap.noted");
+  put(&p, 1);
+  test_kill(crash_stop_at("channel.hurry.counted", 1, hurry, &p));
+  test_continue(napper);
+  await_finished(&p, 1);
+  end(&p, napper, 0);
+}
