@@ -39,7 +39,7 @@ def measure(
     work: str, side: str, method: str, seconds: float, limit_s: float = LIMIT_S
 ) -> list[float]:
     """The samples, in nanoseconds; an empty list: what was measured never ends on this side."""
-    command = [sys.executable, "-m", "bench.measure", work, side, method, str(seconds)]
+    command = [sys.executable, "-m", "bench.measure.one", work, side, method, str(seconds)]
     process = subprocess.Popen(
         command,
         cwd=ROOT,

@@ -50,17 +50,6 @@ RESTART_S = 1.0  # after a start that failed
 # status of their own; by a signal, within so many seconds.
 EARLY_EXITS, EARLY_KILLS, EARLY_S = 3, 20, 1.0
 
-# This process. To ask the kernel each time costs half as much as to put a task.
-_here = os.getpid()
-
-
-def _note_fork() -> None:
-    global _here  # noqa: PLW0603
-    _here = os.getpid()
-
-
-os.register_at_fork(after_in_child=_note_fork)
-
 READY = _core.READY  # what an event without a job is; UNFIT otherwise
 
 
@@ -160,7 +149,7 @@ class Crew(Pump):
         self.traceback_class = traceback_class
         self._make = make or context.Process
         self._daemon, self._on_demand = daemon, on_demand
-        self._pid = _here
+        self._pid = os.getpid()
         self._function: tuple[Any, Any] = self, None
         self._members: dict[int, Member] = {}
         self._early: dict[int, int] = {}  # pid: status; those that did nothing, one after another
@@ -196,11 +185,11 @@ class Crew(Pump):
 
     def is_ours(self) -> bool:
         """Whether this process made the crew."""
-        return _here == self._pid
+        return os.getpid() == self._pid
 
     def check_owner(self) -> None:
         """Raise if this is not the process that made the crew."""
-        if _here != self._pid:
+        if os.getpid() != self._pid:
             raise not_ours(self._pid)
 
     def check(self) -> None:
@@ -218,6 +207,8 @@ class Crew(Pump):
             except Exception as error:
                 self._fail_here(job, place, error)
                 return None
+        except Exception:
+            raise
         except BaseException:
             self._withdraw(job)
             raise
@@ -234,6 +225,8 @@ class Crew(Pump):
             except Exception as error:  # nobody knows how far it came
                 job.give_up(error)
                 self.poke(job)
+        except Exception:
+            raise
         except BaseException:
             self._withdraw(job)
             raise
@@ -243,6 +236,8 @@ class Crew(Pump):
         try:
             self._admit(job)
             self._fail_here(job, place, error)
+        except Exception:
+            raise
         except BaseException:
             self._withdraw(job)
             raise

@@ -293,10 +293,14 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
         self._answer(value, None)
 
     def fail(self, place: int, error: BaseException) -> None:
-        if self.cancelled:
-            self._be_cancelled()
-        else:
+        if not self.cancelled:
             self._answer(None, with_cause(error))
+            return
+        if self.stops and self.number is not None:
+            self.staff.stops.stop_struck(
+                self.number
+            )  # who cancelled it was interrupted before that
+        self._be_cancelled()
 
     def give_up(self, error: BaseException) -> None:
         self.fail(0, error)
@@ -436,11 +440,12 @@ class TaskFuture(_base.Future):  # type: ignore[type-arg]
         return call.cancel(call.stops) or call.cancelled
 
     def _cancel(self) -> None:
-        """Nothing is done a second time, but for what an interrupt has kept from being done."""
+        """Any thread; who was interrupted in here calls again. What was done is not done again."""
         super().cancel()
         self._invoke_callbacks()
-        if self._state == _base.CANCELLED:
-            super().set_running_or_notify_cancel()
+        with self._condition:
+            if self._state == _base.CANCELLED:
+                super().set_running_or_notify_cancel()
 
     def _finish(self, result: Any, error: BaseException | None) -> None:
         """The task is over. Nothing is done a second time."""

@@ -148,7 +148,6 @@ def _learn_world(config_fd: int) -> dict[str, Any]:
 
 
 def _import_all(world: dict[str, Any], orders: dict[str, Any]) -> None:
-    _import_what_children_need(orders["needed"])
     for name in orders["preload"]:
         if name == "__main__":
             _import_main(world, orders["on_error"])
@@ -161,12 +160,14 @@ def _import_all(world: dict[str, Any], orders: dict[str, Any]) -> None:
             '`if __name__ == "__main__":`, ' + FORK_INSTEAD
         )
         os._exit(zygote.NEEDS_BARE)
+    _import_what_children_need(orders["needed"])
 
 
 def _import_what_children_need(names: list[str]) -> None:
     """If it fails, it fails in a child as well, and is told there; nobody has asked for this."""
     for name in names:
-        _import_module(name, "ignore")
+        with contextlib.suppress(BaseException):
+            __import__(name)
     if threading.active_count() > 1:
         os._exit(zygote.NEEDS_BARE)
 

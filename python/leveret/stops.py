@@ -92,7 +92,7 @@ class Stops:
         for number, stop in list(self._stopping.items()):
             seen, member = self._crew.board.look(stop.row), self._crew.member(stop.row)
             if seen is None or member is None or not (seen[7] or has_claimed(seen, number)):
-                del self._stopping[number]
+                self._stopping.pop(number, None)
             elif seen[7]:  # who doomed it was interrupted
                 self._kill_for(number, member)
             elif not stop.told and (seen[3] == number or stop.until <= now):
@@ -113,7 +113,7 @@ class Stops:
         """
         if self._crew.board.doom(member.row, number):
             member.kill()
-        del self._stopping[number]
+        self._stopping.pop(number, None)
 
     def _look_at_limits(self, now: float) -> float:
         """Stop what runs for too long. What does not run yet has all of its time before it."""

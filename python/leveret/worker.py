@@ -211,10 +211,11 @@ def let_go(error: BaseException) -> None:
 def _explain_limit(error: MemoryError) -> None:
     """It has no text of its own, and the machine may have memory enough."""
     if Memory.limit:
-        error.add_note(
-            f"leveret: a worker of this pool gets {Memory.limit} bytes of its own at most "
-            "(max_memory_per_child)"
-        )
+        with contextlib.suppress(Exception):  # it needs some, too
+            error.add_note(
+                f"leveret: a worker of this pool gets {Memory.limit} bytes of its own at most "
+                "(max_memory_per_child)"
+            )
 
 
 def type_name(error: BaseException) -> str:

@@ -20,7 +20,6 @@ import pickle
 import signal
 import sys
 import threading
-from types import FunctionType, ModuleType
 
 from . import _core
 
@@ -49,6 +48,7 @@ TRIES = 5  # zygotes that die before they can give birth, until we give up
 _lock = threading.Lock()
 _current: Zygote | None = None
 _bare = False
+_unprepared = False  # what the first child needs is imported by each child for itself
 _failures = 0
 _preload: list[str] = ["__main__"]
 _on_error = "warn"
@@ -71,7 +71,7 @@ class Zygote:
 
     def __init__(self) -> None:
         self.desk = _core.Zygote.create()
-        self.told = self.knows_all = False
+        self.told = self.knows_all = self.prepares = False
         self.world: Any = None  # until it is told
         self.buried = False
         self.pid = 0
@@ -158,6 +158,7 @@ class Inherited(Zygote):
     """The zygote that this process was born from, to be used by it in turn."""
 
     told = knows_all = True
+    prepares = False
 
     def __init__(self, desk: _core.Zygote, world: dict[str, Any]) -> None:
         self.desk, self.world = desk, world
@@ -260,7 +261,9 @@ def get(world: dict[str, Any], process_obj: Any) -> Zygote:
     if not zygote.told:
         with _lock:
             if not zygote.told:
-                zygote.tell(world, _orders(world, process_obj))
+                orders = _orders(world, process_obj)
+                zygote.prepares = bool(orders["needed"])
+                zygote.tell(world, orders)
     return zygote
 
 
@@ -269,31 +272,25 @@ def _reap_retired() -> None:
 
 
 def _orders(world: dict[str, Any], process_obj: Any) -> dict[str, Any]:
-    needed = [] if _bare else _needed(world, process_obj)
+    needed = _needed(world, process_obj)
     return {"bare": _bare, "preload": _preload, "needed": needed, "on_error": _on_error}
 
 
 def _needed(world: dict[str, Any], process_obj: Any) -> list[str]:
-    """What the main module of a package that is run as a program has imported, and the first child.
+    """The modules of the first child's target and class, which it imports in any case.
 
-    By the rules of spawn nobody imports that module; each child would import the rest for itself.
+    Where a package is run as a program: by the rules of spawn nobody imports its main module, which
+    has brought them everywhere else.
     """
-    if world.get("init_main_from_name", "").rpartition(".")[2] != "__main__":
+    is_package = world.get("init_main_from_name", "").rpartition(".")[2] == "__main__"
+    if _bare or _unprepared or not is_package:
         return []
-    target = getattr(
-        process_obj._target, "__self__", process_obj._target
-    )  # of a method: its object
-    seen = [*vars(sys.modules["__main__"]).values(), target, type(process_obj)]
-    names = [name for name in map(_module_of, seen) if isinstance(name, str)]
-    return [name for name in dict.fromkeys(names) if name in sys.modules and name != "__main__"]
-
-
-def _module_of(value: Any) -> Any:
-    """Where a module, a function, a class or an object comes from; none of its code is run."""
-    kind = type(value)
-    if kind is ModuleType:
-        return vars(value).get("__name__")
-    return value.__module__ if kind in (FunctionType, type) else kind.__module__
+    names: list[str] = []
+    with contextlib.suppress(Exception):  # of what the program has put there
+        target = process_obj._target
+        names = [type(process_obj).__module__, type(getattr(target, "__self__", None)).__module__]
+        names.append(getattr(target, "__module__", ""))
+    return [name for name in names if name in sys.modules and name != "__main__"]
 
 
 def replace(dead: Zygote, deaths: int) -> None:
@@ -301,7 +298,7 @@ def replace(dead: Zygote, deaths: int) -> None:
 
     DEATHS: how many have died while the same process waited for its birth.
     """
-    global _current, _bare, _failures
+    global _current, _bare, _failures, _unprepared
     with _lock:
         if _current is dead:
             _current = None
@@ -312,6 +309,9 @@ def replace(dead: Zygote, deaths: int) -> None:
         by_itself = code is not None and code > 0  # something in it called exit()
         if dead.desk.ready and not by_itself and deaths < TOO_MANY:
             _failures = 0
+            return
+        if dead.prepares and by_itself and not dead.desk.ready:
+            _unprepared = True  # nobody has asked for these imports
             return
         _failures += 1
         killed = code is None or -code in (signal.SIGKILL, signal.SIGTERM) or not dead.knows_all

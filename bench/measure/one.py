@@ -1,6 +1,6 @@
 """Measures one work on one side and prints its samples, in nanoseconds, as JSON.
 
-    python -m bench.measure WORK {std,ours,RIVAL} METHOD SECONDS
+    python -m bench.measure.one WORK {std,ours,RIVAL} METHOD SECONDS
 
 A process of its own each time, so that neither side ever sees the other's module.
 """
