@@ -86,7 +86,7 @@ static bool are_tasks(const struct lvr_slice *tasks, uint32_t count) {
 }
 
 /* Tasks were put, behind a fence: where somebody sleeps until there are results no worker naps. Who
- * begins to sleep after that sees the tasks, and does the same. */
+ * begins to sleep after that, in lvr_board_wait_until(), sees the tasks, and does the same. */
 static void hurry(lvr_board *b) {
   if (lvri_load_relaxed_u32(&b->results.shm->ch_items) & LVRI_BELL_SLEEPER)
     lvri_channel_hurry(b->tasks.shm);

@@ -64,8 +64,8 @@ static void note_haste(const struct watch *w, int64_t since_ns) {
 }
 
 /* Where results come every few microseconds, whoever sleeps at the bell is woken for each of them,
- * and takes a processor from a worker for that. While there are tasks for all, no worker needs him:
- * he rests for a moment without the bell, and finds many. 0: there are some; -EAGAIN: there are
+ * and takes a processor from a worker for that. While tasks wait, no worker needs him: he rests
+ * for a moment without the bell, and finds many. 0: there are some; -EAGAIN: there are
  * none, or it is no time to rest; -EINTR. What else he waits for, he looks at behind the rest. */
 static int rest(struct lvr_board *b, int64_t deadline_ns) {
   if (!lvri_load_relaxed_u32(&b->hasty) || lvr_board_waiting(b) == 0) return -EAGAIN;
@@ -89,7 +89,8 @@ static int wait_for(struct lvr_board *b, bool for_results, _Atomic uint32_t *tol
   uint32_t mark = lvri_load_relaxed_u32(told);
   for (;;) {
     struct watch w = watch_from(b, for_results);
-    if (for_results) lvri_channel_hurry(b->tasks.shm); /* behind a fence: see hurry() in board.c */
+    if (for_results && deadline_ns != 0)
+      lvri_channel_hurry(b->tasks.shm); /* behind a fence: see hurry() in board.c */
     if (is_there(&w)) return 0;
     if (lvri_channel_mark(&b->results) != mark) return cancelled(b, told);
     if (deadline_ns == 0) return -ETIMEDOUT;

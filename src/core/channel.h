@@ -78,7 +78,7 @@ _Static_assert(LVR_MESSAGE_INLINE <= UINT16_MAX, "rc_bytes");
  *                   death may leave it too high by one message until the next one is got. Means
  *                   something if ch_most_units
  *   ch_writer       put: who put last
- *   ch_put_cpu      put: on which processor, if lvri_channel_note_cpu() was called; a hint
+ *   ch_put_cpu      on which processor somebody put, or is about to; a hint, of a board's tasks
  *   ch_pending, ch_pending_count   put: a block that is neither its sender's any more nor a
  *                   message's for sure, and the tail's count once it is. Set with the loss of the
  *                   sender's reference in one transaction; cleared by one store behind the tail's.

@@ -35,6 +35,10 @@
  * him that all others are too busy for; and who is asleep is woken once a nap, not once a message.
  * Of two who nap the first to end takes NAPPER away: the other is one more who looks.
  *
+ * A napper that is stopped (SIGSTOP) holds up what comes then, until another nap ends, somebody waits
+ * for results, or those who sleep look by themselves, which may take seconds. One who was just woken,
+ * or spins, could always do that; but a nap is longer.
+ *
  * A napper that is killed leaves NAPPER set, and nobody who sets SLEEPER for those who sleep. Who
  * buries him rings all (lvr_board_settle()): they set it themselves as they look anew. Until then
  * whoever is awake looks after each message, and the others after the relook, as everywhere where
@@ -253,26 +257,32 @@ static bool may_nap(struct waiting *w) {
   return false;
 }
 
-/* Where what comes of each message is waited for, naps only cost. */
-static void note_nap(struct waiting *w, uint32_t hurries) {
+/* One message in a nap would have come sooner to one who was rung. Where what comes of each message
+ * is waited for, naps only cost. */
+static void note_nap(struct waiting *w, uint32_t came, uint32_t hurries) {
   struct lvri_channel *c = w->channel;
   w->slept = w->took_bell = w->napped = true;
-  c->pace_ns = w->is_there(w) ? 0 : INT64_MAX;
+  c->pace_ns = came > 1 ? NAP_NS / came : INT64_MAX;
   if (lvri_load_relaxed_u32(&c->shm->ch_hurries) != hurries) c->awake = NAP_RETRY;
+}
+
+static int sleep_without_bell(struct waiting *w, uint32_t asleep, int64_t deadline_ns) {
+  int64_t until_ns = lvri_os_now_ns() + NAP_NS;
+  return lvri_wait(w->channel->handle->session, w->bell, asleep, w->channel->putter,
+                   until_ns < deadline_ns ? until_ns : deadline_ns);
 }
 
 /* Sleeps for a moment without being rung; then looks. 0, -EINTR. */
 static int nap(struct waiting *w, int64_t deadline_ns) {
-  int64_t until_ns = lvri_os_now_ns() + NAP_NS;
+  uint32_t count = lvri_load_relaxed_u32(w->count);
   uint32_t hurries = lvri_load_relaxed_u32(&w->channel->shm->ch_hurries);
   uint32_t asleep = exchange_bits(w->bell, LVRI_BELL_SLEEPER, LVRI_BELL_NAPPER);
   int error = 0;
   LVR_CRASHPOINT("channel.nap.noted");
-  if (!w->is_there(w) && !is_cancelled(w))
-    error = sleep_at(w, asleep, until_ns < deadline_ns ? until_ns : deadline_ns);
+  if (!w->is_there(w) && !is_cancelled(w)) error = sleep_without_bell(w, asleep, deadline_ns);
   LVR_CRASHPOINT("channel.nap.woken");
   (void)exchange_bits(w->bell, LVRI_BELL_NAPPER, LVRI_BELL_SLEEPER);
-  note_nap(w, hurries);
+  note_nap(w, lvri_load_relaxed_u32(w->count) - count, hurries);
   return error == -ETIMEDOUT ? 0 : error;
 }
 
@@ -396,8 +406,9 @@ void lvri_channel_close_locked(struct lvri_arena *a, struct lvri_channel_shm *sh
 
 /* No napper is left then, and everybody has the bell to set. */
 static void ring_all(_Atomic uint32_t *bell) {
-  (void)lvri_fetch_and_acq_rel_u32(bell, ~LVRI_BELL_NAPPER);
-  (void)lvri_fetch_add_acq_rel_u32(bell, LVRI_BELL_RING);
+  uint32_t was = lvri_load_relaxed_u32(bell);
+  while (!lvri_cas_acq_rel_u32(bell, &was, (was + LVRI_BELL_RING) & ~LVRI_BELL_NAPPER)) {
+  }
   (void)lvri_wake(bell, INT32_MAX);
 }
 

@@ -20,7 +20,7 @@ struct lvri_os_chime {
 int lvri_os_doorbell_create(struct lvri_os_chime *ret_chime);
 
 /* Rings one, in any process. Needs a descriptor for a moment: who has none left has a child do it,
- * which has copies of all of them and closes one, and waits for that.
+ * which has a table of its own, and waits for that.
  * 0: it is readable; -ECONNREFUSED: nobody has it any more (or he is in another network namespace);
  * -EMFILE, -ENFILE, -ENOMEM, -ENOBUFS, -EPERM, -EACCES. */
 int lvri_os_doorbell_ring(const struct lvri_os_chime *chime);
