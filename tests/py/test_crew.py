@@ -586,6 +586,40 @@ def test_ctrl_c_is_one_traceback(tmp_path: pathlib.Path, method: str, body: str)
     assert said.stderr.splitlines()[-1] == "KeyboardInterrupt"
 
 
+@pytest.mark.parametrize(
+    ("make", "call", "end"),
+    [
+        ("Pool(1)", "workers.apply(os.getpid)", "terminate"),
+        ("ProcessPoolExecutor(1)", "workers.submit(os.getpid).result()", "shutdown"),
+    ],
+)
+def test_a_forked_child_that_drops_it_early_is_nobody(
+    tmp_path: pathlib.Path, make: str, call: str, end: str
+) -> None:
+    """A handler of forks that was registered before ours drops a pool whose owner is the parent."""
+    said = run_file(
+        tmp_path / "program.py",
+        f"""
+        import leveret, os, warnings
+        def drop():
+            global workers
+            workers = None
+        os.register_at_fork(after_in_child=drop)
+        if __name__ == "__main__":
+            warnings.simplefilter("ignore")  # of forks beside threads
+            leveret.set_start_method("fork")
+            workers = leveret.{make}
+            first = {call}
+            if (child := os.fork()) == 0:
+                os._exit(0)
+            os.waitpid(child, 0)
+            print({call} == first)
+            workers.{end}()
+        """,
+    )
+    assert (said.stdout, said.stderr) == ("True\n", "")
+
+
 def test_an_interrupted_task_costs_no_worker(ctx: Any, tmp_path: pathlib.Path) -> None:
     with pool_of(ctx, 2) as pool:
         pids = {process.pid for process in pool._pool}
