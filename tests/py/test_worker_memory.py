@@ -18,8 +18,6 @@ from leveret import _core
 from leveret.pool import Pool
 
 pytestmark = [
-    # The standard library's, of a fork beside threads: a pool forks when a worker is over.
-    pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
     pytest.mark.skipif(
         "asan" in os.environ.get("LD_PRELOAD", ""),
         reason="AddressSanitizer has an allocator of its own, which ends who gets nothing",
@@ -71,8 +69,11 @@ def make_hoarder() -> Hoarder:
 
 @contextlib.contextmanager
 def one_worker(kind: str, **options: Any) -> Iterator[Callable[..., Any]]:
-    """What puts a task, and returns how to get its result."""
-    ctx = leveret.get_context("fork")
+    """What puts a task, and returns how to get its result.
+
+    Born from a clean process: the table of one that many tests have run in is longer than that.
+    """
+    ctx = leveret.get_context("warm")
     if kind == "pool":
         with Pool(1, context=ctx, **options) as pool:
             yield lambda function, *args: pool.apply_async(function, args).get
