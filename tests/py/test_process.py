@@ -11,6 +11,7 @@ from pathlib import Path
 
 import leveret
 import pytest
+from leveret import life
 
 METHODS = ("warm", "fork", "spawn", "forkserver")
 
@@ -422,6 +423,27 @@ def test_child_has_the_authkey(ctx) -> None:
         assert ask(ctx, "authkey") == b"another"
     finally:
         process.current_process().authkey = before
+
+
+def lose_the_end() -> None:
+    """Want of memory can come anywhere: here, where there is nothing left to do but to end."""
+
+    def fail(code: int) -> None:
+        raise MemoryError
+
+    life.last_act = fail
+
+
+def test_a_forked_child_does_not_go_on_as_its_parent() -> None:
+    parent = os.getpid()
+    child = leveret.get_context("fork").Process(target=lose_the_end)
+    try:
+        child.start()
+    finally:
+        if os.getpid() != parent:
+            os._exit(77)
+    child.join()
+    assert child.exitcode == 1
 
 
 # Generations

@@ -77,7 +77,10 @@ class Popen(_Popen):
             self._undo()
             raise
         if self.pid == 0:
-            live_forked(process_obj, self._id, *parent)
+            try:
+                live_forked(process_obj, self._id, *parent)
+            finally:  # for want of memory: the child does not go on with what its parent does
+                os._exit(1)
         _core.proc_forked(self._id, self.pid)
         self._child_pid = self.pid
 
