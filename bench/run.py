@@ -10,6 +10,7 @@ import sys
 from bench.measure import apart, pool_rivals, rivals
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+PROGRAM = str(ROOT / "bench" / "measure" / "one.py")  # a file, as most people's programs are
 LIMIT_S = 120.0
 
 
@@ -24,9 +25,9 @@ class HungError(RuntimeError):
 def environment(side: str) -> dict[str, str]:
     """Without what would change the sides, and without the threads that numpy starts and spins."""
     env = {k: v for k, v in os.environ.items() if k != "LEVERET_START_METHOD"}
-    if side in rivals.RIVALS or side in pool_rivals.RIVALS:
-        env["PYTHONPATH"] = str(apart.FOLDER)
-    return {**env, "OPENBLAS_NUM_THREADS": "1"}
+    is_rival = side in rivals.RIVALS or side in pool_rivals.RIVALS
+    path = [str(ROOT), str(apart.FOLDER)] if is_rival else [str(ROOT)]
+    return {**env, "PYTHONPATH": os.pathsep.join(path), "OPENBLAS_NUM_THREADS": "1"}
 
 
 def end_group(process: subprocess.Popen[str]) -> None:
@@ -39,7 +40,7 @@ def measure(
     work: str, side: str, method: str, seconds: float, limit_s: float = LIMIT_S
 ) -> list[float]:
     """The samples, in nanoseconds; an empty list: what was measured never ends on this side."""
-    command = [sys.executable, "-m", "bench.measure.one", work, side, method, str(seconds)]
+    command = [sys.executable, "-P", PROGRAM, work, side, method, str(seconds)]
     process = subprocess.Popen(
         command,
         cwd=ROOT,
