@@ -313,7 +313,7 @@ def test_a_task_that_cannot_be_interrupted_is_killed(ctx: Any, tmp_path: pathlib
     with pool_of(ctx, 1) as pool:
         pid = pool._pool[0].pid
         with pytest.raises(TaskTimeout):
-            pool.apply(insist, (str(tmp_path / "begun"),), timeout=0.2)
+            pool.apply(insist, (str(tmp_path / "begun"),), timeout=1)  # it has begun by then
         assert state_of(pid) not in ("", "Z")
         assert pool.apply(square, (3,)) == 9
         assert pool._pool[0].pid != pid
@@ -415,7 +415,8 @@ def test_an_initializer_that_exits_ends_the_pool(ctx: Any) -> None:
 
 
 def test_an_initializer_may_take_long(ctx: Any) -> None:
-    with pool_of(ctx, 1, time.sleep, (0.3,), timeout=0.1) as pool:
+    """Longer than a task may, which has more time than a busy machine makes of square()."""
+    with pool_of(ctx, 1, time.sleep, (1.5,), timeout=1) as pool:
         assert pool.apply(square, (3,)) == 9
 
 
