@@ -238,12 +238,14 @@ static void note_run(struct worker *w) {
   w->left -= w->left != PY_SSIZE_T_MAX;
 }
 
-/* False: the owner took it back, and all behind it; or he ends this worker: so the next claim says.
- */
-static bool begin_task(struct worker *w, uint32_t number) {
-  if (lvr_board_begin(w->object->board, number) != 0) return false;
+/* 1; 0: the owner took it back, and all behind it, or he ends this worker: so the next claim says;
+ * -1: a handler raised. A signal that has come by now, to who slept or was between two tasks, is
+ * not for this one. */
+static int begin_task(struct worker *w, uint32_t number) {
+  if (PyErr_CheckSignals() < 0) return -1;
+  if (lvr_board_begin(w->object->board, number) != 0) return 0;
   w->object->running = (int64_t)number;
-  return true;
+  return 1;
 }
 
 /* The task has begun. Takes the block. -1 with what is to come out of work(). */
@@ -266,11 +268,11 @@ static int run_task(struct worker *w, uint32_t number, const unsigned char *data
 
 static int run_message(struct worker *w, struct lvr_message *m, uint32_t number) {
   lvr_block *block = m->block;
+  int began = is_cancelled(m->data) ? 0 : begin_task(w, number);
 
-  if (!is_cancelled(m->data) && begin_task(w, number))
-    return run_task(w, number, m->data, m->bytes, block);
+  if (began > 0) return run_task(w, number, m->data, m->bytes, block);
   lvr_message_fini(m);
-  return 0;
+  return began;
 }
 
 static int run_claim(struct worker *w) {
@@ -283,7 +285,9 @@ static int run_claim(struct worker *w) {
     memcpy(&bytes, at, sizeof(bytes));
     at += sizeof(bytes);
     if (!is_cancelled(at)) {
-      if (!begin_task(w, w->first + i)) break;
+      int began = begin_task(w, w->first + i);
+
+      if (began <= 0) return began;
       failed = run_task(w, w->first + i, at, bytes, NULL);
     }
     at += (bytes + 3u) & ~3u;
@@ -354,7 +358,9 @@ static int claim(struct worker *w) {
 
 /* There is no memory to take the block of number with, or any for it. */
 static int fail_bare(struct worker *w, const struct lvr_message *m, uint32_t number) {
-  if (is_cancelled(m->data) || !begin_task(w, number)) return 0;
+  int began = is_cancelled(m->data) ? 0 : begin_task(w, number);
+
+  if (began <= 0) return began;
   PyErr_Format(PyExc_MemoryError, "there was no memory left in worker %d to take this task's data",
                (int)getpid());
   w->object->running = -1;

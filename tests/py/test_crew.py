@@ -633,6 +633,15 @@ def test_an_interrupted_task_costs_no_worker(ctx: Any, tmp_path: pathlib.Path) -
         assert set(pool.map(worker_pid, range(10))) <= pids
 
 
+def test_a_signal_to_who_is_idle_is_not_for_the_next_task(ctx: Any) -> None:
+    """Both wake the worker at once: it heeds the signal before it begins."""
+    with pool_of(ctx, 1) as pool:
+        pid = pool.apply(worker_pid)
+        for number in range(2000):
+            os.kill(pid, signal.SIGINT)
+            assert pool.apply(square, (number,)) == number * number
+
+
 @pytest.mark.parametrize("method", ["fork", "warm"])
 @pytest.mark.parametrize(
     ("body", "code"),
