@@ -107,11 +107,9 @@ static void recover(void *state) {
   CHECK_INT(lvr_session_check(x->s), 0);
 }
 
-/* The owner buries it and hires another, who does the rest. */
-static void check(void *state, bool done) {
-  struct state *x = state;
+/* And is the next worker. */
+static void bury_and_enlist(struct state *x) {
   struct lvr_board_row row;
-  uint32_t told = 0, dead = 0;
   be_the_owner(x);
   if (lvr_board_is_over(x->b, 0)) {
     CHECK_INT(lvr_board_settle(x->b, 0), 0);
@@ -120,6 +118,13 @@ static void check(void *state, bool done) {
     judge(x, &row);
   }
   CHECK_INT(lvr_board_enlist(x->b, 0), 0);
+}
+
+/* The owner buries it and hires another, who does the rest. */
+static void check(void *state, bool done) {
+  struct state *x = state;
+  uint32_t told = 0, dead = 0;
+  bury_and_enlist(x);
   while (work_some(x->b, 3, 0) == 0) {
   }
   take_results(x);
@@ -215,17 +220,9 @@ static void be_a_poor_worker(void *state) {
 /* The tasks behind those have blocks; who works takes them. */
 static void check_blocks(void *state, bool done) {
   struct state *x = state;
-  struct lvr_board_row row;
   struct lvr_message m;
   uint32_t number, task, gone = 0;
-  be_the_owner(x);
-  if (lvr_board_is_over(x->b, 0)) {
-    CHECK_INT(lvr_board_settle(x->b, 0), 0);
-    take_results(x);
-    CHECK_INT(lvr_board_bury(x->b, 0, &row), 0);
-    judge(x, &row);
-  }
-  CHECK_INT(lvr_board_enlist(x->b, 0), 0);
+  bury_and_enlist(x);
   while (lvr_board_claim_block_until(x->b, &m, 0, &number) == 0) {
     memcpy(&task, m.data, sizeof(task));
     CHECK(work_on(x->b, number, task));

@@ -90,10 +90,16 @@ static void arm_for_others(_Atomic uint32_t *bell) {
   lvri_fence_seq();
 }
 
-static void ring(_Atomic uint32_t *bell, int sleepers) {
+/* Counts a ring, and takes those bits away; what it was before. */
+static uint32_t count_ring(_Atomic uint32_t *bell, uint32_t bits) {
   uint32_t was = lvri_load_relaxed_u32(bell);
-  while (!lvri_cas_acq_rel_u32(bell, &was, (was + LVRI_BELL_RING) & ~LVRI_BELL_SLEEPER)) {
+  while (!lvri_cas_acq_rel_u32(bell, &was, (was + LVRI_BELL_RING) & ~bits)) {
   }
+  return was;
+}
+
+static void ring(_Atomic uint32_t *bell, int sleepers) {
+  uint32_t was = count_ring(bell, LVRI_BELL_SLEEPER);
   LVR_CRASHPOINT("channel.ring.counted");
   if (was & LVRI_BELL_SLEEPER) (void)lvri_wake(bell, sleepers);
   LVR_CRASHPOINT("channel.ring.woken");
@@ -103,12 +109,9 @@ void lvri_channel_ring_items(struct lvri_channel_shm *shm) { ring(&shm->ch_items
 
 /* Whoever of the sleepers it is, he looks; and there is one. */
 void lvri_channel_hurry(struct lvri_channel_shm *shm) {
-  const uint32_t bits = LVRI_BELL_NAPPER | LVRI_BELL_SLEEPER;
   _Atomic uint32_t *bell = &shm->ch_items;
-  uint32_t was = lvri_load_relaxed_u32(bell);
-  if (!(was & LVRI_BELL_NAPPER) || lvri_channel_size(shm) == 0) return;
-  while (!lvri_cas_acq_rel_u32(bell, &was, (was + LVRI_BELL_RING) & ~bits)) {
-  }
+  if (!(lvri_load_relaxed_u32(bell) & LVRI_BELL_NAPPER) || lvri_channel_size(shm) == 0) return;
+  (void)count_ring(bell, LVRI_BELL_NAPPER | LVRI_BELL_SLEEPER);
   (void)lvri_fetch_add_relaxed_u32(&shm->ch_hurries, 1);
   LVR_CRASHPOINT("channel.hurry.counted");
   (void)lvri_wake(bell, 1);
@@ -206,16 +209,15 @@ static bool is_cancelled(const struct waiting *w) {
   return lvri_channel_mark(w->channel) != w->mark;
 }
 
+/* Whether the messages of one process are waited for. */
+static bool has_putter(const struct waiting *w) {
+  return w->channel->putter && w->bell == &w->channel->shm->ch_items;
+}
+
 /* The only one who puts is over. What he put is there still: look once more. */
 static bool is_abandoned(const struct waiting *w) {
   const struct lvri_channel *c = w->channel;
-  return c->putter && w->bell == &c->shm->ch_items &&
-         !lvri_slot_alive(&c->handle->session->arena, c->putter);
-}
-
-/* Whether the messages of one process are waited for: what follows it knows how they come. */
-static bool has_putter(const struct waiting *w) {
-  return w->channel->putter && w->bell == &w->channel->shm->ch_items;
+  return has_putter(w) && !lvri_slot_alive(&c->handle->session->arena, c->putter);
 }
 
 /* Where we put off who puts, none. */
@@ -406,9 +408,7 @@ void lvri_channel_close_locked(struct lvri_arena *a, struct lvri_channel_shm *sh
 
 /* No napper is left then, and everybody has the bell to set. */
 static void ring_all(_Atomic uint32_t *bell) {
-  uint32_t was = lvri_load_relaxed_u32(bell);
-  while (!lvri_cas_acq_rel_u32(bell, &was, (was + LVRI_BELL_RING) & ~LVRI_BELL_NAPPER)) {
-  }
+  (void)count_ring(bell, LVRI_BELL_NAPPER);
   (void)lvri_wake(bell, INT32_MAX);
 }
 

@@ -82,9 +82,9 @@ def a_submit(nth: int, path: pathlib.Path) -> str:
     return where
 
 
-def a_first_submit(nth: int, path: pathlib.Path) -> str:
+def a_first_submit(nth: int, path: pathlib.Path, method: str = "fork") -> str:
     """Workers are started by it."""
-    with hired() as made:
+    with hired(method) as made:
         where, future = interrupted(nth, lambda: made.submit(square, 5))
         if future is not None:
             assert future.result(PATIENCE_S) == 25, where
@@ -93,12 +93,7 @@ def a_first_submit(nth: int, path: pathlib.Path) -> str:
 
 
 def a_submit_on_demand(nth: int, path: pathlib.Path) -> str:
-    with hired("warm") as made:
-        where, future = interrupted(nth, lambda: made.submit(square, 5))
-        if future is not None:
-            assert future.result(PATIENCE_S) == 25, where
-        goes_on(made, where)
-    return where
+    return a_first_submit(nth, path, "warm")
 
 
 def a_cancel(nth: int, path: pathlib.Path) -> str:
