@@ -207,10 +207,8 @@ class Crew(Pump):
             except Exception as error:
                 self._fail_here(job, place, error)
                 return None
-        except Exception:
-            raise
-        except BaseException:
-            self._withdraw(job)
+        except BaseException as error:
+            self._withdraw(job, error)
             raise
 
     def submit_many(
@@ -225,10 +223,8 @@ class Crew(Pump):
             except Exception as error:  # nobody knows how far it came
                 job.give_up(error)
                 self.poke(job)
-        except Exception:
-            raise
-        except BaseException:
-            self._withdraw(job)
+        except BaseException as error:
+            self._withdraw(job, error)
             raise
 
     def fail_at_once(self, job: Any, error: BaseException, place: int = 0) -> None:
@@ -236,18 +232,17 @@ class Crew(Pump):
         try:
             self._admit(job)
             self._fail_here(job, place, error)
-        except Exception:
-            raise
-        except BaseException:
-            self._withdraw(job)
+        except BaseException as error:
+            self._withdraw(job, error)
             raise
 
-    def _withdraw(self, job: Any) -> None:
+    def _withdraw(self, job: Any, error: BaseException) -> None:
         """Who put tasks was interrupted: nobody has JOB, as a rule, or knows how far it came.
 
-        What is on the board is done, and its results are dropped. Who waits is told.
+        What is on the board is done, and its results are dropped. Who waits is told. (An Exception
+        has been dealt with.)
         """
-        if self.is_ours() and job in self._jobs:
+        if not isinstance(error, Exception) and self.is_ours() and job in self._jobs:
             job.give_up(RuntimeError("the call that was to put its tasks was interrupted"))
             self._forget(job)
             self.poke(job)

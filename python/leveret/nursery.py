@@ -7,8 +7,8 @@
     rehearse()   a process that does all this with nothing to do: what memory it touches, spares
                  fetch beforehand
 
-A zygote that finds threads in itself after its imports cannot fork safely: it ends, and a bare one
-takes its place.
+A zygote that finds threads in itself after its imports cannot fork safely: it ends, and one that
+imports less, or nothing, takes its place.
 """
 
 from __future__ import annotations

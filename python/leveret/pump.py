@@ -241,7 +241,7 @@ class Pump:
         if job.timeout is not None:
             self._timed.add(job)
             self.ring_at(monotonic() + job.timeout)
-        if job.attention and self._thread is None:
+        if job.attention:
             self.want_thread()
         if job.attention == TOLD:
             self._told.add(job)
@@ -250,10 +250,8 @@ class Pump:
 
     def _forget(self, job: Any) -> None:
         self._jobs.discard(job)
-        if self._told:
-            self._told.discard(job)
-        if self._timed:
-            self._timed.discard(job)
+        self._told.discard(job)
+        self._timed.discard(job)
 
     def _settle(self, job: Any) -> None:
         """JOB was told something."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CANCEL", "TIMEOUT", "Faults", "Orders", "let_go", "main"]
 
-# Why a task is stopped.
+# Why a task is stopped: what Board.order() takes.
 TIMEOUT, CANCEL = 1, 2
 
 # What libraries read when they are loaded; who finds none of its own looks at the first.

@@ -8,7 +8,7 @@
 It ends with the process that made it. That process's forked children, and the children born from
 it, use it as well; whoever finds it dead makes another. If importing the program's main module
 starts threads, or has killed a zygote, births come from a bare one that imports nothing; each child
-then does it for itself.
+then does it for itself. Where a package is run as a program, it imports what the first child needs.
 """
 
 from __future__ import annotations
