@@ -212,3 +212,10 @@ def gate(tmp_path: pathlib.Path) -> Any:
     from executors import Gate
 
     return Gate(tmp_path)
+
+
+@pytest.fixture(params=["fork", "warm"])
+def ctx(request: pytest.FixtureRequest) -> Any:
+    import leveret
+
+    return leveret.get_context(request.param)
