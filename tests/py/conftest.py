@@ -219,3 +219,10 @@ def ctx(request: pytest.FixtureRequest) -> Any:
     import leveret
 
     return leveret.get_context(request.param)
+
+
+@pytest.fixture(params=["stdlib", "leveret"])
+def side(request: pytest.FixtureRequest) -> Any:
+    from shared import LEVERET, STANDARD
+
+    return STANDARD if request.param == "stdlib" else LEVERET
