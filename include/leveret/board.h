@@ -174,7 +174,8 @@ LVR_API LVR_MUST_CHECK int lvr_board_enlist(lvr_board *b, uint32_t row);
 /* lvr_board_claim_until - take the next task, and as many more as are there, are wanted and fit;
  * waiting for one. The last claim's tasks are finished.
  * Units:   as lvr_queue_get_many_until(); *ret_first is the first one's number. *ret_count 0: the
- *          first one has a block; lvr_board_claim_block_until() takes it.
+ *          first one has a block; lvr_board_claim_block_until() takes it, and says its number also
+ *          where there was no memory to do so.
  * Caller:  one thread of a worker.
  * Crash:   killed at any instruction the tasks are waiting, or they are this row's.
  * Returns: as that, -EPIPE (none, and closed; or the owner is over; or this worker is doomed),
@@ -186,15 +187,17 @@ LVR_API LVR_MUST_CHECK int lvr_board_claim_until(lvr_board *b, void *buf, size_t
 LVR_API LVR_MUST_CHECK int lvr_board_claim_block_until(lvr_board *b, struct lvr_message *ret_m,
                                                        int64_t deadline_ns, uint32_t *ret_number);
 
-/* lvr_board_claim_bare - take the next task without its block, which goes: for who was told -ENOMEM
- * by lvr_board_claim_block_until(). So the task can be begun, and answered that it cannot be run.
+/* lvr_board_claim_bare - take the task of that number, if it is the next one, without its block,
+ * which goes: for who was told -ENOMEM, and that number, by lvr_board_claim_block_until(). So the
+ * task can be begun, and answered that it cannot be run; no other one is.
  * Owner:   *ret_m is the caller's, and holds nothing.
  * Caller:  one thread of a worker.
  * Crash:   killed at any instruction the task is waiting, or it is this row's.
- * Returns: 0, -ENOENT (the next task has no block), -EAGAIN (there is none), -EPIPE (none, and
- *          closed; or the owner is over), -EINVAL (no row), -ESTALE, -ENOTRECOVERABLE. */
-LVR_API LVR_MUST_CHECK int lvr_board_claim_bare(lvr_board *b, struct lvr_message *ret_m,
-                                                uint32_t *ret_number);
+ * Returns: 0, -ENOENT (it is not the next one: somebody has claimed it, or it was never put),
+ *          -EPIPE (the owner is over; or this worker is doomed), -EINVAL (no row; or the task has
+ *          no block), -ESTALE, -ENOTRECOVERABLE. */
+LVR_API LVR_MUST_CHECK int lvr_board_claim_bare(lvr_board *b, uint32_t number,
+                                                struct lvr_message *ret_m);
 
 /* lvr_board_begin - the worker runs that task of its claim from now on; those before it are done
  * with.

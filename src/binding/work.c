@@ -379,22 +379,20 @@ static int claim_block(struct worker *w, struct lvr_message *ret_m, uint32_t *re
   return lvr_board_claim_block_until(board, ret_m, LVRI_TRY_ONCE, ret_number);
 }
 
-/* What is to be said of these the next claim says. */
-static bool is_news(int code) {
-  return code != -ETIMEDOUT && code != -EAGAIN && code != -ENOENT && code != -EPIPE;
-}
+/* Of these the next claim says more: another worker has the task, or this one is to leave. */
+static bool is_news(int code) { return code != -ETIMEDOUT && code != -ENOENT && code != -EPIPE; }
 
 /* The first one has a block, or had when we looked. Taking it needs little memory, and what holds
  * the rest may be what other tasks have left here: who has run some ends, and the next one has
- * theirs. Who has that little from the beginning answers the task: others like it would end for it,
- * one after the other. */
+ * theirs. Who has that little from the beginning answers the task, unless another one has it by
+ * now: others like it would end for it, one after the other. */
 static int run_first(struct worker *w) {
   struct lvr_message m;
   uint32_t number;
   int code = claim_block(w, &m, &number);
   bool is_bare = code == -ENOMEM && !w->has_run;
 
-  if (is_bare) code = lvr_board_claim_bare(w->object->board, &m, &number);
+  if (is_bare) code = lvr_board_claim_bare(w->object->board, number, &m);
   if (code == 0) return is_bare ? fail_bare(w, &m, number) : run_message(w, &m, number);
   w->is_poor = code == -ENOMEM;
   if (w->is_poor || !is_news(code)) return 0;

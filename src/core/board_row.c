@@ -190,14 +190,13 @@ int lvr_board_claim_block_until(lvr_board *b, struct lvr_message *ret_m, int64_t
   int error = may_claim(b);
   if (!error) error = lvri_channel_get_until(&b->tasks, ret_m, deadline_ns);
   if (!error) *ret_number = claimed_first(b);
+  if (error == -ENOMEM) *ret_number = b->tasks.refused;
   return error;
 }
 
-int lvr_board_claim_bare(lvr_board *b, struct lvr_message *ret_m, uint32_t *ret_number) {
+int lvr_board_claim_bare(lvr_board *b, uint32_t number, struct lvr_message *ret_m) {
   int error = may_claim(b);
-  if (!error) error = lvri_channel_try_get_bare(&b->tasks, ret_m);
-  if (!error) *ret_number = claimed_first(b);
-  return error;
+  return error ? error : lvri_channel_try_get_bare(&b->tasks, number, ret_m);
 }
 
 /* What is before number is done, and leaves the claim. False: number was taken back. */

@@ -84,49 +84,64 @@ TEST(claims_a_task_without_its_block) {
   struct lvr_message m;
   lvr_block *block;
   uint32_t number;
-  CHECK_INT(lvr_board_claim_bare(b, &m, &number), -EINVAL);
+  CHECK_INT(lvr_board_claim_bare(b, 0, &m), -EINVAL);
   CHECK_INT(lvr_board_enlist(b, 0), 0);
-  CHECK_INT(lvr_board_claim_bare(b, &m, &number), -EAGAIN);
+  CHECK_INT(lvr_board_claim_bare(b, 0, &m), -ENOENT);
   CHECK_INT(lvr_board_put(b, "xxxx", 4, NULL, &number), 0);
-  CHECK_INT(lvr_board_claim_bare(b, &m, &number), -ENOENT);
+  CHECK_INT(lvr_board_claim_bare(b, 0, &m), -EINVAL);
   CHECK_INT(lvr_board_waiting(b), 1);
   CHECK_INT(work_some(b, 1, 0), 0);
   CHECK_INT(lvr_block_create(s, 100000, 0, &block), 0);
   CHECK_INT(lvr_board_put(b, "yyyy", 4, block, &number), 0);
+  CHECK_INT(lvr_board_claim_bare(b, number - 1, &m), -ENOENT);
+  CHECK_INT(lvr_board_claim_bare(b, number + 1, &m), -ENOENT);
   lvri_fault_arm("os.shm.commit", 1);
-  CHECK_INT(lvr_board_claim_bare(b, &m, &number), 0);
+  CHECK_INT(lvr_board_claim_bare(b, number, &m), 0);
   lvri_fault_arm(NULL, 0);
-  CHECK_INT(number, 1);
   CHECK(m.block == NULL && m.bytes == 4 && memcmp(m.data, "yyyy", 4) == 0);
   lvr_board_look(b, 0, &row);
   CHECK(row.first == 1 && row.count == 1 && !row.is_running);
   CHECK_INT(lvr_board_begin(b, number), 0);
   CHECK_INT(lvr_board_finish(b, "zzzz", 4, NULL), 0);
   lvr_board_close(b);
-  CHECK_INT(lvr_board_claim_bare(b, &m, &number), -EPIPE);
+  CHECK_INT(lvr_board_claim_bare(b, number + 1, &m), -ENOENT);
   CHECK_INT(lvr_session_check(s), 0);
   CHECK(fixture_stats(s).blocks <= blocks + 2); /* a segment of each channel */
   lvr_board_detach(b);
 }
 
+enum { BLOCKS = 300 };
+
+static void put_with_blocks(lvr_session *s, lvr_board *b) {
+  for (uint32_t task = 0; task < BLOCKS; task++) {
+    lvr_block *block;
+    uint32_t number;
+    CHECK_INT(lvr_block_create(s, 1, 0, &block), 0);
+    CHECK_INT(lvr_board_put(b, &task, sizeof(task), block, &number), 0);
+  }
+}
+
+/* Keeps the blocks, so that the table of them is full at some time. */
+static int claim_without_memory(lvr_board *b, struct lvr_message *m, uint32_t wanted) {
+  uint32_t number;
+  lvri_fault_arm("os.shm.commit", 1);
+  int error = lvr_board_claim_block_until(b, m, 0, &number);
+  lvri_fault_arm(NULL, 0);
+  CHECK_INT(number, wanted);
+  return error;
+}
+
 /* Who has no memory to take a task with has not claimed it: another one may. */
 TEST(a_claim_without_memory_is_none) {
-  enum { BLOCKS = 300 };
   lvr_session *s = new_session();
   lvr_board *b = new_board(s);
   static struct lvr_message m[BLOCKS];
   struct lvr_board_row row;
   uint32_t refused = 0, number;
   CHECK_INT(lvr_board_enlist(b, 0), 0);
+  put_with_blocks(s, b);
   for (uint32_t i = 0; i < BLOCKS; i++) {
-    lvr_block *block;
-    CHECK_INT(lvr_block_create(s, 1, 0, &block), 0);
-    CHECK_INT(lvr_board_put(b, "xxxx", 4, block, &number), 0);
-  }
-  for (uint32_t i = 0; i < BLOCKS; i++) {
-    lvri_fault_arm("os.shm.commit", 1);
-    int error = lvr_board_claim_block_until(b, &m[i], 0, &number);
-    lvri_fault_arm(NULL, 0);
+    int error = claim_without_memory(b, &m[i], i);
     lvr_board_look(b, 0, &row);
     CHECK_INT(row.count, error ? 0 : 1);
     if (!error) continue;
@@ -139,6 +154,39 @@ TEST(a_claim_without_memory_is_none) {
   for (uint32_t i = 0; i < BLOCKS; i++)
     lvr_message_fini(&m[i]);
   lvr_board_detach(b);
+}
+
+static void claim_one_with_block(void *argument) {
+  struct crew *c = argument;
+  struct lvr_message m;
+  uint32_t number;
+  CHECK_INT(lvr_board_enlist(c->b, c->row), 0);
+  CHECK_INT(lvr_board_claim_block_until(c->b, &m, 0, &number), 0);
+  lvr_message_fini(&m);
+}
+
+/* Another one takes it, and would have taken the next one, too: that is not to be answered that it
+ * cannot be run. */
+TEST(who_has_no_memory_for_a_task_takes_no_other_one) {
+  static struct lvr_message kept[BLOCKS];
+  struct crew other = {.s = new_session(), .row = 1};
+  struct lvr_board_row row;
+  struct lvr_message m;
+  uint32_t refused = 0;
+  other.b = new_board(other.s);
+  CHECK_INT(lvr_board_enlist(other.b, 0), 0);
+  put_with_blocks(other.s, other.b);
+  while (claim_without_memory(other.b, &kept[refused], refused) == 0)
+    CHECK(++refused < BLOCKS - 2);
+  CHECK_INT(test_join(test_fork(claim_one_with_block, &other)), 0);
+  CHECK_INT(lvr_board_claim_bare(other.b, refused, &m), -ENOENT);
+  CHECK_INT(lvr_board_waiting(other.b), BLOCKS - refused - 1);
+  lvr_board_look(other.b, 0, &row);
+  CHECK_INT(row.count, 0);
+  lvr_board_look(other.b, 1, &row);
+  CHECK_INT(row.first, refused);
+  CHECK_INT(lvr_board_claim_bare(other.b, refused + 1, &m), 0);
+  lvr_board_detach(other.b);
 }
 
 static void await_the_close(void *argument) {

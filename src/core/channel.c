@@ -251,6 +251,7 @@ static void note_claim(struct lvri_channel *c, uint32_t count) {
 
 /* They were not to be had after all. */
 static void strike_note(struct lvri_channel *c) {
+  c->refused = lvri_channel_count_of(lvri_load_relaxed_u64(&c->shm->ch_head));
   if (c->claim) lvri_store_release_u64(c->claim, 0);
 }
 
@@ -404,22 +405,22 @@ static int take_without_block(struct lvri_channel *c, struct lvri_record_header 
   return 0;
 }
 
-static int get_bare_locked(struct lvri_channel *c, struct lvr_message *ret_m) {
+static int get_bare_locked(struct lvri_channel *c, uint32_t number, struct lvr_message *ret_m) {
   struct lvri_record_header *record;
-  bool closed = is_closed(c->shm, LVRI_CHANNEL_NO_WRITER);
-  if (!is_there(c->shm)) return closed ? -EPIPE : -EAGAIN;
+  uint32_t first = lvri_channel_count_of(lvri_load_relaxed_u64(&c->shm->ch_head));
+  if (!is_there(c->shm) || first != number) return -ENOENT;
   int error = lvri_channel_find_record(arena_of(c), c->shm, &record);
   if (error) return error;
-  if (!(record->rc_flags & LVRI_RECORD_BLOCK)) return -ENOENT;
+  if (!(record->rc_flags & LVRI_RECORD_BLOCK)) return -EINVAL;
   copy_out(record, ret_m);
   return take_without_block(c, record);
 }
 
-int lvri_channel_try_get_bare(struct lvri_channel *c, struct lvr_message *ret_m) {
+int lvri_channel_try_get_bare(struct lvri_channel *c, uint32_t number, struct lvr_message *ret_m) {
   if (lvri_session_stale(c->handle->session)) return -ESTALE;
   int error = lvri_channel_lock_get(arena_of(c), c->shm, true);
   if (error) return error;
-  error = get_bare_locked(c, ret_m);
+  error = get_bare_locked(c, number, ret_m);
   lvri_channel_unlock(&c->shm->ch_get_mutex);
   lvri_channel_looked(c);
   if (error) return error;

@@ -153,9 +153,10 @@ _Static_assert(offsetof(struct lvri_channel_shm, ch_items) == 256, "layout");
  * ends whose holders can put and get: if they all die the channel is closed, so who waits watches
  * them. 0: it is never closed. putter: the only process that puts, of a board's tasks as a worker
  * sees them: with it the channel ends; 0: others may. claim: where this process notes what it
- * takes, first << 32 | count; NULL: nowhere. doorbell: core/doorbell.h; NULL as a rule.
- * interrupts: how often its waits were cut short. pace_ns: of one with a putter, how long the
- * last wait for a message took; awake: how many waits more it will not nap in. */
+ * takes, first << 32 | count; NULL: nowhere. refused: how many messages were put before the one
+ * that could not be taken last, for want of memory; with the get mutex. doorbell: core/doorbell.h;
+ * NULL as a rule. interrupts: how often its waits were cut short. pace_ns: of one with a putter,
+ * how long the last wait for a message took; awake: how many waits more it will not nap in. */
 struct lvri_channel {
   struct lvri_handle *handle; /* of the object that it is in, or of an end of it */
   struct lvri_channel_shm *shm;
@@ -165,7 +166,7 @@ struct lvri_channel {
   _Atomic uint64_t *claim;
   _Atomic uint32_t interrupts;
   int64_t pace_ns;
-  uint32_t awake;
+  uint32_t awake, refused;
 };
 
 static inline uint32_t lvri_channel_count_of(uint64_t tail_or_head) {
@@ -206,9 +207,10 @@ int lvri_channel_put_many_until(struct lvri_channel *c, const struct lvr_slice *
  * room. */
 int lvri_channel_try_get(struct lvri_channel *c, struct lvr_message *ret_m, bool patient);
 
-/* Take the first message without its block, which goes: for who has no memory to take it with. As
- * lvri_channel_try_get(), but -ENOENT: it has none; and never -ENOMEM. */
-int lvri_channel_try_get_bare(struct lvri_channel *c, struct lvr_message *ret_m);
+/* Take the first message without its block, which goes, if so many were put before it: for who had
+ * no memory to take it with. 0; -ENOENT it is another one, or there is none; -EINVAL it has no
+ * block; -ESTALE, -ENOTRECOVERABLE. */
+int lvri_channel_try_get_bare(struct lvri_channel *c, uint32_t number, struct lvr_message *ret_m);
 
 /* The same, waiting for one. 0; as above, but -ETIMEDOUT in the place of -EAGAIN; -EINTR. */
 int lvri_channel_get_until(struct lvri_channel *c, struct lvr_message *ret_m, int64_t deadline_ns);
