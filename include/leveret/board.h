@@ -83,7 +83,8 @@ LVR_API LVR_MUST_CHECK int lvr_board_put_many(lvr_board *b, const struct lvr_sli
                                               uint32_t *ret_first);
 
 /* lvr_board_take_until - take a result, waiting for one; the arguments are those of a queue's get.
- * Returns: as lvr_queue_get_until(). */
+ * It waits as lvr_board_wait_until() does, but goes on where a worker is over.
+ * Returns: as lvr_queue_get_until(); -ECANCELED (lvr_board_interrupt(), meanwhile). */
 LVR_API LVR_MUST_CHECK int lvr_board_take_until(lvr_board *b, struct lvr_message *ret_m,
                                                 int64_t deadline_ns);
 

@@ -10,7 +10,7 @@
 static void describe(struct lvr_board *b, struct lvri_handle *h) {
   b->results.handle = b->tasks.handle = h;
   b->results.shm = &lvri_board_shm(b)->bo_results;
-  b->tasks.shm = &lvri_board_shm(b)->bo_tasks;
+  b->tasks.shm = b->results.source = &lvri_board_shm(b)->bo_tasks;
   b->tasks.pace_ns = INT64_MAX;
   (void)pthread_mutex_init(&b->putting, NULL);
 }
@@ -86,10 +86,11 @@ static bool are_tasks(const struct lvr_slice *tasks, uint32_t count) {
 }
 
 /* Tasks were put, behind a fence: where somebody sleeps until there are results no worker naps. Who
- * begins to sleep after that, in lvr_board_wait_until(), sees the tasks, and does the same. */
+ * begins to sleep after that, to wait for results or to take them, sees the tasks, and does the
+ * same. */
 static void hurry(lvr_board *b) {
-  if (lvri_load_relaxed_u32(&b->results.shm->ch_items) & LVRI_BELL_SLEEPER)
-    lvri_channel_hurry(b->tasks.shm);
+  bool waits = lvri_load_relaxed_u32(&b->results.shm->ch_items) & LVRI_BELL_SLEEPER;
+  if (waits) lvri_channel_hurry_source(&b->results);
 }
 
 int lvr_board_put(lvr_board *b, const void *data, size_t bytes, lvr_block *block,

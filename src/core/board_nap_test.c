@@ -228,6 +228,68 @@ TEST(a_put_ends_a_nap_where_somebody_waits) {
   end(&pair.post, napper, 0);
 }
 
+static void take_result(void *argument) {
+  struct post *p = argument;
+  struct lvr_message m;
+  CHECK_INT(lvr_board_take_until(p->b, &m, in_ns(15 * SEC)), 0);
+}
+
+static void take_many_results(void *argument) {
+  struct post *p = argument;
+  unsigned char buf[2 * LVR_MESSAGE_INLINE];
+  uint32_t count;
+  size_t bytes;
+  CHECK_INT(lvr_board_take_many_until(p->b, buf, sizeof(buf), 1, in_ns(15 * SEC), &count, &bytes),
+            0);
+}
+
+/* It was put before. */
+static void check_that_it_ends_a_nap(void (*take)(void *argument)) {
+  struct post p = new_post();
+  pid_t napper = hire_for_long_naps(&p);
+  put(&p, 1);
+  CHECK(naps(&p));
+  take(&p);
+  end(&p, napper, 0);
+}
+
+TEST(who_takes_results_ends_a_nap) {
+  check_that_it_ends_a_nap(take_result);
+  check_that_it_ends_a_nap(take_many_results);
+}
+
+/* It is put when he has looked for naps to end, and nobody can see yet that he waits. */
+TEST(who_begins_to_take_ends_a_nap_once_more) {
+  struct post p = new_post();
+  pid_t napper = hire_for_long_naps(&p);
+  pid_t taker = crash_stop_at("channel.wait.looked", 1, take_result, &p);
+  put(&p, 1);
+  CHECK(naps(&p));
+  test_continue(taker);
+  CHECK_INT(test_join(taker), 0);
+  end(&p, napper, 0);
+}
+
+/* It is put while he sleeps. */
+static void put_from_beside(void *argument) {
+  struct pair *pair = argument;
+  if (lvri_fetch_add_relaxed_u32(&pair->threads, 1) == 0) {
+    lvri_store_release_u32(&pair->tid, (uint32_t)lvri_os_tid());
+    take_result(&pair->post);
+  } else {
+    await_u32(&pair->tid, 1);
+    await_asleep((pid_t)lvri_load_relaxed_u32(&pair->tid));
+    put(&pair->post, 1);
+  }
+}
+
+TEST(a_put_ends_a_nap_where_somebody_takes) {
+  struct pair pair = {.post = new_post()};
+  pid_t napper = hire_for_long_naps(&pair.post);
+  test_threads(2, put_from_beside, &pair);
+  end(&pair.post, napper, 0);
+}
+
 /* --- deaths ---------------------------------------------------------------------------------- */
 
 /* It had the bell. Who buries it gives that to those who sleep. */

@@ -153,13 +153,14 @@ _Static_assert(offsetof(struct lvri_channel_shm, ch_items) == 256, "layout");
  * ends whose holders can put and get: if they all die the channel is closed, so who waits watches
  * them. 0: it is never closed. putter: the only process that puts, of a board's tasks as a worker
  * sees them: with it the channel ends; 0: others may. claim: where this process notes what it
- * takes, first << 32 | count; NULL: nowhere. refused: how many messages were put before the one
- * that could not be taken last, for want of memory; with the get mutex. doorbell: core/doorbell.h;
- * NULL as a rule. interrupts: how often its waits were cut short. pace_ns: of one with a putter,
- * how long the last wait for a message took; awake: how many waits more it will not nap in. */
+ * takes, first << 32 | count; NULL: nowhere. source: the channel whose messages those here come of,
+ * of a board's results; NULL: none. refused: how many messages were put before the one that could
+ * not be taken last, for want of memory; with the get mutex. doorbell: core/doorbell.h; NULL as a
+ * rule. interrupts: how often its waits were cut short. pace_ns: of one with a putter, how long the
+ * last wait for a message took; awake: how many waits more it will not nap in. */
 struct lvri_channel {
   struct lvri_handle *handle; /* of the object that it is in, or of an end of it */
-  struct lvri_channel_shm *shm;
+  struct lvri_channel_shm *shm, *source;
   lvri_off putters, getters;
   lvr_proc_id putter;
   void *_Atomic doorbell;
@@ -269,6 +270,9 @@ void lvri_channel_ring_all(struct lvri_channel_shm *shm); /* who wait for a mess
  * them, that who naps is to look now. */
 void lvri_channel_note_cpu(struct lvri_channel_shm *shm);
 void lvri_channel_hurry(struct lvri_channel_shm *shm);
+
+/* The same for the source of c, if there is one. */
+void lvri_channel_hurry_source(const struct lvri_channel *c);
 void lvri_channel_ring_room(struct lvri_channel_shm *shm);
 
 /* One step of emptying a channel that nobody refers to any more; see drain_locked in kinds.h. */

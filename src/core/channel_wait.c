@@ -117,6 +117,10 @@ void lvri_channel_hurry(struct lvri_channel_shm *shm) {
   (void)lvri_wake(bell, 1);
 }
 
+void lvri_channel_hurry_source(const struct lvri_channel *c) {
+  if (c->source) lvri_channel_hurry(c->source);
+}
+
 void lvri_channel_note_cpu(struct lvri_channel_shm *shm) {
   lvri_store_relaxed_u32(&shm->ch_put_cpu, lvri_os_cpu());
 }
@@ -296,11 +300,13 @@ static int wait_more(struct waiting *w, int64_t deadline_ns) {
   if (is_abandoned(w)) return w->is_there(w) ? 0 : -EPIPE;
   if (is_cancelled(w)) return -ECANCELED;
   if (deadline_ns == 0) return -ETIMEDOUT;
+  lvri_channel_hurry_source(w->channel);
   if (has_putter(w) && w->since_ns == 0) w->since_ns = lvri_os_now_ns();
   if (!w->slept && spin(w)) return 0;
   if (may_nap(w)) return nap(w, deadline_ns);
   LVR_CRASHPOINT("channel.wait.looked");
   uint32_t armed = arm(w->bell);
+  lvri_channel_hurry_source(w->channel); /* behind a fence: see hurry() in board.c */
   if (w->is_there(w)) return 0;
   if (is_cancelled(w)) return -ECANCELED; /* later ones change the bell */
   LVR_CRASHPOINT("channel.wait.armed");
