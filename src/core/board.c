@@ -90,7 +90,7 @@ static bool are_tasks(const struct lvr_slice *tasks, uint32_t count) {
  * same. */
 static void hurry(lvr_board *b) {
   bool waits = lvri_load_relaxed_u32(&b->results.shm->ch_items) & LVRI_BELL_SLEEPER;
-  if (waits) lvri_channel_hurry_source(&b->results);
+  lvri_channel_hurry_source(&b->results, waits);
 }
 
 int lvr_board_put(lvr_board *b, const void *data, size_t bytes, lvr_block *block,

@@ -80,6 +80,18 @@ static bool naps(struct post *p) {
   return lvri_load_acquire_u32(&p->b->tasks.shm->ch_items) & LVRI_BELL_NAPPER;
 }
 
+/* For who looks at the clock, and it is for long over then; or it never will be. */
+static void await_late_nap(struct post *p) {
+  uint64_t late_ns = lvri_load_relaxed_u64(&p->b->tasks.shm->ch_nap_end_ns) + LVRI_NAP_LATE_NS;
+  CHECK(naps(p));
+  while ((uint64_t)lvri_os_coarse_ns() <= late_ns)
+    (void)sched_yield();
+}
+
+static void keep_nap_young(struct post *p) {
+  lvri_store_relaxed_u64(&p->b->tasks.shm->ch_nap_end_ns, INT64_MAX / 2);
+}
+
 static uint32_t finished(struct post *p) {
   struct lvr_board_row row;
   uint32_t all = 0;
@@ -160,6 +172,7 @@ TEST(nor_where_one_naps_and_one_watches) {
     struct post p = new_post();
     pid_t sleeper = hire_sleeper(&p, 2), napper = hire_napper(&p, 0, points[i]);
     pid_t watcher = hire(&p, 1, 0, NULL);
+    keep_nap_young(&p);
     put(&p, HELD);
     while (lvr_board_waiting(p.b) != 0)
       (void)sched_yield();
@@ -290,6 +303,65 @@ TEST(a_put_ends_a_nap_where_somebody_takes) {
   end(&pair.post, napper, 0);
 }
 
+/* --- stopped --------------------------------------------------------------------------------- */
+
+/* For a while: another one is rung for what comes then. */
+static void check_that_nobody_waits_for(pid_t sleeper, pid_t napper, struct post *p) {
+  await_late_nap(p);
+  for (uint32_t i = 1; i < 5; i++) {
+    put(p, i);
+    await_finished(p, i);
+    await_asleep(sleeper);
+  }
+  CHECK_INT(lvri_load_relaxed_u32(&p->b->tasks.shm->ch_hurries), 0); /* it may nap again */
+  test_continue(napper);
+  await_asleep(napper);
+  put(p, 5);
+  await_finished(p, 5);
+  end(p, sleeper, napper);
+}
+
+TEST(nobody_waits_for_a_napper_that_was_stopped) {
+  static const char *const points[] = {"channel.nap.noted", "channel.nap.woken"};
+  for (size_t i = 0; i < sizeof(points) / sizeof(*points); i++) {
+    struct post p = new_post();
+    pid_t sleeper = hire_sleeper(&p, 0), napper = hire_napper(&p, 1, points[i]);
+    check_that_nobody_waits_for(sleeper, napper, &p);
+  }
+}
+
+TEST(nor_for_one_that_was_stopped_in_its_sleep) {
+  struct post p = new_post();
+  lvri_nap_ns = SEC;
+  pid_t sleeper = hire_sleeper(&p, 0), napper = hire(&p, 1, 0, NULL);
+  while (!naps(&p))
+    (void)sched_yield();
+  await_asleep(napper);
+  CHECK_INT(kill(napper, SIGSTOP), 0);
+  test_await_stop(napper);
+  check_that_nobody_waits_for(sleeper, napper, &p);
+}
+
+/* It came in the nap, and nothing after it. Who asks for its result now and then has it, if another
+ * worker is there. */
+TEST(who_looks_for_a_result_waits_for_no_napper) {
+  struct post p = new_post();
+  struct lvr_message m;
+  pid_t sleeper = hire_sleeper(&p, 0), napper = hire_napper(&p, 1, "channel.nap.noted");
+  uint64_t end_ns = lvri_load_relaxed_u64(&p.b->tasks.shm->ch_nap_end_ns);
+  keep_nap_young(&p);
+  put(&p, 1);
+  CHECK_INT(lvr_board_take_until(p.b, &m, 0), -ETIMEDOUT);
+  CHECK_INT(lvr_board_wait_until(p.b, 0), -ETIMEDOUT);
+  CHECK(naps(&p));
+  lvri_store_relaxed_u64(&p.b->tasks.shm->ch_nap_end_ns, end_ns);
+  await_late_nap(&p);
+  while (lvr_board_take_until(p.b, &m, 0) == -ETIMEDOUT)
+    (void)sched_yield();
+  test_continue(napper);
+  end(&p, sleeper, napper);
+}
+
 /* --- deaths ---------------------------------------------------------------------------------- */
 
 /* It had the bell. Who buries it gives that to those who sleep. */
@@ -298,6 +370,7 @@ TEST(who_buries_a_napper_wakes_the_others) {
   for (size_t i = 0; i < sizeof(points) / sizeof(*points); i++) {
     struct post p = new_post();
     pid_t sleeper = hire_sleeper(&p, 0), napper = hire_napper(&p, 1, points[i]);
+    keep_nap_young(&p);
     put(&p, 1);
     test_kill(napper);
     CHECK_INT(finished(&p), 0);
@@ -320,9 +393,38 @@ static void hurry(void *argument) {
 TEST(a_hurry_that_died_is_made_up_for) {
   struct post p = new_post();
   pid_t napper = hire_napper(&p, 0, "channel.nap.noted");
+  keep_nap_young(&p);
   put(&p, 1);
   test_kill(crash_stop_at("channel.hurry.counted", 1, hurry, &p));
   test_continue(napper);
   await_finished(&p, 1);
   end(&p, napper, 0);
+}
+
+static void own_and_stop_in_a_put(void *argument) {
+  struct post *p = argument;
+  lvri_board_shm(p->b)->bo_owner = lvri_session_self(p->b->handle.session);
+  lvri_store_release_u32(p->let_go, 2);
+  await_u32(p->let_go, 3);
+  lvri_crashpoint_arm(LVRI_CRASH_STOP, "channel.hurry.counted", 1);
+  put(p, 1);
+}
+
+/* He was to wake another one than the napper, which is stopped: that one is woken by his death. */
+TEST(an_owner_that_dies_in_a_late_ring_leaves_nobody_asleep) {
+  struct post p = new_post();
+  pid_t owner = test_fork(own_and_stop_in_a_put, &p);
+  await_u32(p.let_go, 2);
+  pid_t sleeper = hire_sleeper(&p, 0), napper = hire_napper(&p, 1, "channel.nap.noted");
+  await_late_nap(&p);
+  lvri_store_release_u32(p.let_go, 3);
+  test_await_stop(owner);
+  CHECK(!naps(&p));
+  CHECK_INT(finished(&p), 0);
+  test_kill(owner);
+  CHECK_INT(test_join(sleeper), 0);
+  test_continue(napper);
+  CHECK_INT(test_join(napper), 0);
+  CHECK(lvr_repair(p.b->handle.session) >= 0);
+  lvr_board_detach(p.b);
 }

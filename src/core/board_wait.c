@@ -89,8 +89,8 @@ static int wait_for(struct lvr_board *b, bool for_results, _Atomic uint32_t *tol
   uint32_t mark = lvri_load_relaxed_u32(told);
   for (;;) {
     struct watch w = watch_from(b, for_results);
-    if (for_results && deadline_ns != 0)
-      lvri_channel_hurry_source(&b->results); /* behind a fence: see hurry() in board.c */
+    if (for_results) /* behind a fence: see hurry() in board.c */
+      lvri_channel_hurry_source(&b->results, deadline_ns != 0);
     if (is_there(&w)) return 0;
     if (lvri_channel_mark(&b->results) != mark) return cancelled(b, told);
     if (deadline_ns == 0) return -ETIMEDOUT;
@@ -108,7 +108,7 @@ int lvr_board_wait_until(lvr_board *b, int64_t deadline_ns) {
   if (lvri_channel_size(b->results.shm) != 0) return 0;
   int error = rest(b, deadline_ns);
   if (error != -EAGAIN) return error;
-  if (deadline_ns != 0) lvri_channel_hurry_source(&b->results);
+  if (deadline_ns != 0) lvri_channel_hurry_source(&b->results, true);
   if (deadline_ns != 0 && lvri_channel_spin(&b->results)) return 0;
   return wait_for(b, true, &b->told_waiters, deadline_ns);
 }

@@ -99,6 +99,9 @@ _Static_assert(LVR_MESSAGE_INLINE <= UINT16_MAX, "rc_bytes");
  *   ch_spare        a segment that nothing is in; under the arena's guard, logged
  *   ch_doorbells    core/doorbell.h
  *   ch_hurries      how often a nap was cut short, atomically; a hint
+ *   ch_nap_end_ns   CLOCK_MONOTONIC: until when who began to nap last does so. By who naps, before
+ *                   it sets LVRI_BELL_NAPPER, with release: who finds that set finds this one's
+ *                   end, or a later napper's
  *
  * Always: head.count <= tail.count <= head.count + ch_bound (modulo 2^32); from head to tail there
  * is a chain of tail.count - head.count whole records; each block among them has a reference that
@@ -143,7 +146,9 @@ struct lvri_channel_shm {
   uint64_t ch_spare;
   uint64_t ch_doorbells;
   _Atomic uint32_t ch_hurries;
-  uint32_t ch_reserved3[3];
+  uint32_t ch_reserved3;
+  _Atomic uint64_t ch_nap_end_ns;
+  uint64_t ch_reserved4;
 };
 _Static_assert(sizeof(struct lvri_channel_shm) == 320, "two lines for each side, one for both");
 _Static_assert(offsetof(struct lvri_channel_shm, ch_get_mutex) == 128, "layout");
@@ -271,8 +276,10 @@ void lvri_channel_ring_all(struct lvri_channel_shm *shm); /* who wait for a mess
 void lvri_channel_note_cpu(struct lvri_channel_shm *shm);
 void lvri_channel_hurry(struct lvri_channel_shm *shm);
 
-/* The same for the source of c, if there is one. */
-void lvri_channel_hurry_source(const struct lvri_channel *c);
+/* The same for the source of c, if there is one: by who has found no message in c, or has put into
+ * the source. Unless somebody waits in c, only where a nap should be over for some time: who sleeps
+ * there was stopped, perhaps, and may go on sleeping for as long as he likes. */
+void lvri_channel_hurry_source(const struct lvri_channel *c, bool waits);
 void lvri_channel_ring_room(struct lvri_channel_shm *shm);
 
 /* One step of emptying a channel that nobody refers to any more; see drain_locked in kinds.h. */

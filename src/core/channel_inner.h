@@ -77,6 +77,10 @@ typedef int lvri_channel_try(struct lvri_channel *c, void *context);
 int lvri_channel_get_by(struct lvri_channel *c, lvri_channel_try *try_get, void *context,
                         uint32_t mark, int64_t deadline_ns);
 
+/* A nap that should be over for so long is nobody's to rely on: who naps was stopped, or finds no
+ * processor. Where it is only late the ring that comes of this is one too many. */
+#define LVRI_NAP_LATE_NS 10000000
+
 #ifdef LVRI_TESTING
 extern int64_t lvri_nap_ns;
 #endif

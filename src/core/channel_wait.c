@@ -108,17 +108,33 @@ static void ring(_Atomic uint32_t *bell, int sleepers) {
 void lvri_channel_ring_items(struct lvri_channel_shm *shm) { ring(&shm->ch_items, 1); }
 
 /* Whoever of the sleepers it is, he looks; and there is one. */
-void lvri_channel_hurry(struct lvri_channel_shm *shm) {
+static void end_nap(struct lvri_channel_shm *shm, uint32_t hurries) {
   _Atomic uint32_t *bell = &shm->ch_items;
   if (!(lvri_load_relaxed_u32(bell) & LVRI_BELL_NAPPER) || lvri_channel_size(shm) == 0) return;
   (void)count_ring(bell, LVRI_BELL_NAPPER | LVRI_BELL_SLEEPER);
-  (void)lvri_fetch_add_relaxed_u32(&shm->ch_hurries, 1);
+  (void)lvri_fetch_add_relaxed_u32(&shm->ch_hurries, hurries);
   LVR_CRASHPOINT("channel.hurry.counted");
   (void)lvri_wake(bell, 1);
 }
 
-void lvri_channel_hurry_source(const struct lvri_channel *c) {
-  if (c->source) lvri_channel_hurry(c->source);
+void lvri_channel_hurry(struct lvri_channel_shm *shm) { end_nap(shm, 1); }
+
+/* It goes on napping for as long as it is stopped, and who puts relies on it: whoever is there
+ * finds it late by the clock. A stopped process sleeps nowhere: the signal that stopped it has
+ * ended its sleep, so that whoever is rung in its place is another one. Its own look, when it goes
+ * on, is one too many. */
+static bool has_late_napper(const struct lvri_channel_shm *shm) {
+  if (!(lvri_load_acquire_u32(&shm->ch_items) & LVRI_BELL_NAPPER)) return false;
+  int64_t end_ns = (int64_t)lvri_load_relaxed_u64(&shm->ch_nap_end_ns);
+  return lvri_os_coarse_ns() > end_ns + LVRI_NAP_LATE_NS;
+}
+
+/* Who was late, for whatever reason, may nap again. */
+void lvri_channel_hurry_source(const struct lvri_channel *c, bool waits) {
+  if (c->source && waits)
+    lvri_channel_hurry(c->source);
+  else if (c->source && has_late_napper(c->source))
+    end_nap(c->source, 0);
 }
 
 void lvri_channel_note_cpu(struct lvri_channel_shm *shm) {
@@ -272,20 +288,26 @@ static void note_nap(struct waiting *w, uint32_t came, uint32_t hurries) {
   if (lvri_load_relaxed_u32(&c->shm->ch_hurries) != hurries) c->awake = NAP_RETRY;
 }
 
-static int sleep_without_bell(struct waiting *w, uint32_t asleep, int64_t deadline_ns) {
-  int64_t until_ns = lvri_os_now_ns() + NAP_NS;
-  return lvri_wait(w->channel->handle->session, w->bell, asleep, w->channel->putter,
-                   until_ns < deadline_ns ? until_ns : deadline_ns);
+static int64_t note_nap_end(struct lvri_channel_shm *shm) {
+  int64_t end_ns = lvri_os_now_ns() + NAP_NS;
+  lvri_store_relaxed_u64(&shm->ch_nap_end_ns, (uint64_t)end_ns); /* released with the bell */
+  return end_ns;
+}
+
+static int sleep_without_bell(struct waiting *w, uint32_t asleep, int64_t until_ns) {
+  return lvri_wait(w->channel->handle->session, w->bell, asleep, w->channel->putter, until_ns);
 }
 
 /* Sleeps for a moment without being rung; then looks. 0, -EINTR. */
 static int nap(struct waiting *w, int64_t deadline_ns) {
   uint32_t count = lvri_load_relaxed_u32(w->count);
   uint32_t hurries = lvri_load_relaxed_u32(&w->channel->shm->ch_hurries);
+  int64_t end_ns = note_nap_end(w->channel->shm);
+  if (deadline_ns < end_ns) end_ns = deadline_ns;
   uint32_t asleep = exchange_bits(w->bell, LVRI_BELL_SLEEPER, LVRI_BELL_NAPPER);
   int error = 0;
   LVR_CRASHPOINT("channel.nap.noted");
-  if (!w->is_there(w) && !is_cancelled(w)) error = sleep_without_bell(w, asleep, deadline_ns);
+  if (!w->is_there(w) && !is_cancelled(w)) error = sleep_without_bell(w, asleep, end_ns);
   LVR_CRASHPOINT("channel.nap.woken");
   (void)exchange_bits(w->bell, LVRI_BELL_NAPPER, LVRI_BELL_SLEEPER);
   note_nap(w, lvri_load_relaxed_u32(w->count) - count, hurries);
@@ -299,14 +321,14 @@ static int wait_more(struct waiting *w, int64_t deadline_ns) {
   if (w->is_there(w)) return 0;
   if (is_abandoned(w)) return w->is_there(w) ? 0 : -EPIPE;
   if (is_cancelled(w)) return -ECANCELED;
+  lvri_channel_hurry_source(w->channel, deadline_ns != 0);
   if (deadline_ns == 0) return -ETIMEDOUT;
-  lvri_channel_hurry_source(w->channel);
   if (has_putter(w) && w->since_ns == 0) w->since_ns = lvri_os_now_ns();
   if (!w->slept && spin(w)) return 0;
   if (may_nap(w)) return nap(w, deadline_ns);
   LVR_CRASHPOINT("channel.wait.looked");
   uint32_t armed = arm(w->bell);
-  lvri_channel_hurry_source(w->channel); /* behind a fence: see hurry() in board.c */
+  lvri_channel_hurry_source(w->channel, true); /* behind a fence: see hurry() in board.c */
   if (w->is_there(w)) return 0;
   if (is_cancelled(w)) return -ECANCELED; /* later ones change the bell */
   LVR_CRASHPOINT("channel.wait.armed");
