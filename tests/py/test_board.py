@@ -627,6 +627,7 @@ def test_an_interrupt_in_a_task_is_the_tasks() -> None:
     board.put(Function(wait_for_a_signal), ITEM, 0, "job")
     with Child(idle, board) as child:
         assert child.heard() == "!"
+        child.asleep()  # one that comes between its last look and its sleep is heeded behind it
         child.signal(signal.SIGINT)
         assert results_of(board, 1) == [("job", 0, FAILED, ("KeyboardInterrupt", ""))]
         child.asleep()
