@@ -65,7 +65,7 @@ _Static_assert(sizeof(struct lvr_board_shm) == 704, "two channels, and rows from
  *   row, worker      the row that this process enlisted for, and who it was then: in a forked child
  *                    another one, so it is nobody's worker
  *   running          as ro_running, but 0 from when the task's code has ended: for signal handlers
- *   hasty            the owner's: results came one after the other lately
+ *   hasty            the owner's: the last wait for a result was a short one
  *   putting          the owner's: numbers are given in order
  *   told_waiters, told_watchers   how many interrupts there had been (results.interrupts) when one
  *                    of them was last told of one */

@@ -12,6 +12,9 @@
 /* A rest, from results to results: half of it is the kernel's slack, as a rule. */
 #define REST_NS 50000
 
+/* A wait for a result is short if no more than a wake and the way back are in it. */
+#define HASTE_NS 60000
+
 /* A thread that waits for results and deaths, or watches for deaths alone. It sleeps at the bell of
  * the results, or at the board's news. The value there is taken before it looks: what comes after
  * changes it. */
@@ -57,18 +60,17 @@ static int sleep_on_all(const struct watch *w, int64_t deadline_ns) {
   return lvri_wait_any(b->handle.session, w->bell, w->seen, workers, count, deadline_ns);
 }
 
-/* A sleep for results that was over sooner than a rest would have been. */
-static void note_haste(const struct watch *w, int64_t since_ns) {
-  bool rang = w->for_results && !woke_by_itself(w);
-  if (rang && lvri_os_now_ns() - since_ns < REST_NS) lvri_store_relaxed_u32(&w->board->hasty, 1);
+/* No worker needs the owner for as long as more tasks wait than each of them could take now. */
+static bool has_time(const struct lvr_board *b) {
+  return lvri_load_relaxed_u32(&b->hasty) && lvr_board_waiting(b) > lvri_board_shm(b)->bo_rows;
 }
 
 /* Where results come every few microseconds, whoever sleeps at the bell is woken for each of them,
- * and takes a processor from a worker for that. While tasks wait, no worker needs him: he rests
- * for a moment without the bell, and finds many. 0: there are some; -EAGAIN: there are
- * none, or it is no time to rest; -EINTR. What else he waits for, he looks at behind the rest. */
+ * and takes a processor from a worker for that. While no worker needs him he rests for a moment
+ * without the bell, and finds many. 0: there are some; -EAGAIN: there are none, or it is no
+ * time to rest; -EINTR. What else he waits for, he looks at behind the rest. */
 static int rest(struct lvr_board *b, int64_t deadline_ns) {
-  if (!lvri_load_relaxed_u32(&b->hasty) || lvr_board_waiting(b) == 0) return -EAGAIN;
+  if (!has_time(b)) return -EAGAIN;
   int64_t until_ns = lvri_os_now_ns() + REST_NS;
   if (until_ns > deadline_ns) return -EAGAIN;
   int error = lvri_os_sleep_until(until_ns);
@@ -94,23 +96,39 @@ static int wait_for(struct lvr_board *b, bool for_results, _Atomic uint32_t *tol
     if (is_there(&w)) return 0;
     if (lvri_channel_mark(&b->results) != mark) return cancelled(b, told);
     if (deadline_ns == 0) return -ETIMEDOUT;
-    int64_t since_ns = lvri_os_now_ns();
     int error = sleep_on_all(&w, deadline_ns);
-    note_haste(&w, since_ns);
     if (error == -EINTR) return error;
     if (woke_by_itself(&w) && any_over(b, lvri_slot_alive_thoroughly)) return 0;
     if (error) return error;
   }
 }
 
+/* An interruption tells nothing of how long it would have been. */
+static void note_haste(struct lvr_board *b, int error, int64_t since_ns) {
+  bool was_short = lvri_os_now_ns() - since_ns < HASTE_NS;
+  if (error == 0 || error == -ETIMEDOUT) lvri_store_relaxed_u32(&b->hasty, !error && was_short);
+}
+
+/* After a short wait the next one is likely to be short: it is watched through, for then neither
+ * side of a call has to be woken. */
+static int watch_and_wait(struct lvr_board *b, int64_t deadline_ns) {
+  int64_t since_ns = lvri_os_now_ns();
+  bool hasty = lvri_load_relaxed_u32(&b->hasty) != 0;
+  int error = 0;
+  if (!lvri_channel_spin(&b->results, hasty))
+    error = wait_for(b, true, &b->told_waiters, deadline_ns);
+  note_haste(b, error, since_ns);
+  return error;
+}
+
 int lvr_board_wait_until(lvr_board *b, int64_t deadline_ns) {
   if (lvri_session_stale(b->handle.session)) return -ESTALE;
   if (lvri_channel_size(b->results.shm) != 0) return 0;
+  if (deadline_ns == 0) return wait_for(b, true, &b->told_waiters, 0);
   int error = rest(b, deadline_ns);
   if (error != -EAGAIN) return error;
-  if (deadline_ns != 0) lvri_channel_hurry_source(&b->results, true);
-  if (deadline_ns != 0 && lvri_channel_spin(&b->results)) return 0;
-  return wait_for(b, true, &b->told_waiters, deadline_ns);
+  lvri_channel_hurry_source(&b->results, true);
+  return watch_and_wait(b, deadline_ns);
 }
 
 int lvr_board_watch_until(lvr_board *b, int64_t deadline_ns) {

@@ -149,12 +149,16 @@ static void own_until_killed(void *argument) {
   CHECK_INT(lvr_board_wait_until(b, LVR_FOREVER), 0);
 }
 
-static void work_to_the_end(void *argument) {
+static void work_until_closed(void *argument) {
   struct crew *c = argument;
-  task_ns = 15 * MS / 1000; /* whoever waits for a result has gone to sleep */
   CHECK_INT(lvr_board_enlist(c->b, c->row), 0);
   while (work_some(c->b, 1, LVR_FOREVER) == 0) {
   }
+}
+
+static void work_at_leisure(void *argument) {
+  task_ns = 15 * MS / 1000; /* whoever waits for a result has gone to sleep */
+  work_until_closed(argument);
 }
 
 /* Each result would wake the owner, who has nothing else to do than to take it. */
@@ -167,7 +171,7 @@ TEST(results_that_follow_one_another_are_taken_together) {
   c.b = new_board(c.s);
   put_tasks(c.b, MANY);
   lvr_board_close(c.b);
-  pid_t worker = test_fork(work_to_the_end, &c);
+  pid_t worker = test_fork(work_at_leisure, &c);
   for (uint32_t taken = 0; taken < MANY; taken += count, waits++) {
     CHECK_INT(lvr_board_wait_until(c.b, in_ns(5 * SEC)), 0);
     CHECK_INT(lvr_board_take_many_until(c.b, buf, sizeof(buf), MANY, 0, &count, &bytes), 0);
@@ -175,6 +179,71 @@ TEST(results_that_follow_one_another_are_taken_together) {
   CHECK(waits < MANY / 2);
   CHECK_INT(test_join(worker), 0);
   lvr_board_detach(c.b);
+}
+
+static int cut_short(struct crew *c) {
+  lvr_board_interrupt(c->b);
+  return lvr_board_wait_until(c->b, in_ns(5 * SEC));
+}
+
+/* Who has rested in vain is not in haste any more. */
+TEST(one_task_for_each_worker_is_no_backlog_to_rest_behind) {
+  struct crew c = {.s = new_session()};
+  uint32_t number;
+  c.b = new_board(c.s);
+  put_tasks(c.b, ROWS);
+  lvri_store_relaxed_u32(&c.b->hasty, 1);
+  CHECK_INT(cut_short(&c), -ECANCELED);
+  CHECK_INT(lvri_load_relaxed_u32(&c.b->hasty), 1);
+  CHECK_INT(lvr_board_put(c.b, &number, sizeof(number), NULL, &number), 0);
+  CHECK_INT(cut_short(&c), -ECANCELED);
+  CHECK_INT(lvri_load_relaxed_u32(&c.b->hasty), 0);
+  lvr_board_detach(c.b);
+}
+
+static void call(struct crew *c) {
+  unsigned char buf[2 * LVR_MESSAGE_INLINE];
+  uint32_t count = 0, number;
+  size_t bytes;
+  CHECK_INT(lvr_board_put(c->b, &count, sizeof(count), NULL, &number), 0);
+  CHECK_INT(lvr_board_wait_until(c->b, in_ns(5 * SEC)), 0);
+  CHECK_INT(lvr_board_take_many_until(c->b, buf, sizeof(buf), 1, 0, &count, &bytes), 0);
+}
+
+TEST(a_short_wait_makes_haste_and_a_long_one_ends_it) {
+  struct crew c = {.s = new_session()};
+  int64_t deadline_ns = in_ns(20 * SEC);
+  c.b = new_board(c.s);
+  pid_t worker = test_fork(work_until_closed, &c);
+  while (!lvri_load_relaxed_u32(&c.b->hasty)) {
+    CHECK(lvri_os_now_ns() < deadline_ns);
+    call(&c);
+  }
+  CHECK_INT(lvr_board_wait_until(c.b, in_ns(SEC / 1000)), -ETIMEDOUT);
+  CHECK_INT(lvri_load_relaxed_u32(&c.b->hasty), 0);
+  lvr_board_close(c.b);
+  CHECK_INT(test_join(worker), 0);
+  lvr_board_detach(c.b);
+}
+
+/* The least of some, for who watches may be put off the processor; not so many in vain that a
+ * watch is not worth while any more (wait.c). */
+static int64_t watched_ns(struct lvr_board *b, bool soon) {
+  int64_t least_ns = INT64_MAX;
+  for (int i = 0; i < 10; i++) {
+    int64_t since_ns = lvri_os_now_ns();
+    CHECK(!lvri_channel_spin(&b->results, soon));
+    int64_t ns = lvri_os_now_ns() - since_ns;
+    if (ns < least_ns) least_ns = ns;
+  }
+  return least_ns;
+}
+
+TEST(who_is_in_haste_watches_for_longer) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  CHECK(watched_ns(b, true) > 2 * watched_ns(b, false));
+  lvr_board_detach(b);
 }
 
 static void work_until_told(void *argument) {

@@ -406,11 +406,11 @@ int lvri_channel_get_until(struct lvri_channel *c, struct lvr_message *ret_m, in
   return lvri_channel_get_since_until(c, ret_m, lvri_channel_mark(c), deadline_ns);
 }
 
-bool lvri_channel_spin(struct lvri_channel *c) {
+bool lvri_channel_spin(struct lvri_channel *c, bool soon) {
   struct waiting w = for_message(c, 0);
   uint32_t count = lvri_load_relaxed_u32(w.count);
   if (is_readable(&w)) return true;
-  return lvri_spin_for(w.count, count, SPIN_PAUSES) && is_readable(&w);
+  return lvri_spin_for(w.count, count, soon ? SOON_PAUSES : SPIN_PAUSES) && is_readable(&w);
 }
 
 int lvri_channel_wait_since_until(struct lvri_channel *c, uint32_t mark, int64_t deadline_ns) {
