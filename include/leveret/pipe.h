@@ -49,10 +49,24 @@ LVR_API LVR_MUST_CHECK int lvr_pipe_put_until(lvr_pipe *p, const void *data, siz
 LVR_API LVR_MUST_CHECK int lvr_pipe_put_block_until(lvr_pipe *p, const void *data, size_t bytes,
                                                     lvr_block *block, int64_t deadline_ns);
 
+/* lvr_pipe_put_many_until - send messages in one go, waiting for room whenever there is none; as
+ * that of a queue.
+ * Returns: and -EPIPE (the other end is closed), -EINVAL (nothing can be put here). */
+LVR_API LVR_MUST_CHECK int lvr_pipe_put_many_until(lvr_pipe *p, const struct lvr_slice *messages,
+                                                   uint32_t count, int64_t deadline_ns,
+                                                   uint32_t *ret_put);
+
 /* lvr_pipe_get_until - take the first message, waiting for one; as that of a queue.
  * Returns: and -EPIPE (none, and the other end is closed), -EINVAL (nothing can be got here). */
 LVR_API LVR_MUST_CHECK int lvr_pipe_get_until(lvr_pipe *p, struct lvr_message *ret_m,
                                               int64_t deadline_ns);
+
+/* lvr_pipe_get_many_until - take the first message, and more of those behind it; as that of a
+ * queue, which says how they are packed.
+ * Returns: and -EPIPE (none, and the other end is closed), -EINVAL (nothing can be got here). */
+LVR_API LVR_MUST_CHECK int lvr_pipe_get_many_until(lvr_pipe *p, void *buf, size_t room,
+                                                   uint32_t most, int64_t deadline_ns,
+                                                   uint32_t *ret_count, size_t *ret_bytes);
 
 /* lvr_pipe_wait_until - wait until there is a message, or the other end is closed.
  * Returns: 0, -ETIMEDOUT, -EINTR, -EINVAL, -ESTALE. */

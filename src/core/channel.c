@@ -196,18 +196,25 @@ static int put_some(struct lvri_channel *c, const struct lvr_slice *messages, ui
   return error;
 }
 
-int lvri_channel_put_many_until(struct lvri_channel *c, const struct lvr_slice *messages,
-                                uint32_t count, int64_t deadline_ns, uint32_t *ret_put) {
+int lvri_channel_put_many_since_until(struct lvri_channel *c, const struct lvr_slice *messages,
+                                      uint32_t count, uint32_t mark, int64_t deadline_ns,
+                                      uint32_t *done) {
   int error = lvri_session_stale(c->handle->session) ? -ESTALE : 0;
-  *ret_put = 0;
-  while (!error && *ret_put < count) {
-    error = put_some(c, messages, count, ret_put);
+  while (!error && *done < count) {
+    error = put_some(c, messages, count, done);
     if (error != -EAGAIN) continue;
-    struct lvri_put put = {.data = messages[*ret_put].data, .bytes = messages[*ret_put].bytes};
-    error = lvri_channel_put_until(c, &put, deadline_ns);
-    if (!error) ++*ret_put;
+    struct lvri_put put = {.data = messages[*done].data, .bytes = messages[*done].bytes};
+    error = lvri_channel_put_since_until(c, &put, mark, deadline_ns);
+    if (!error) ++*done;
   }
   return error;
+}
+
+int lvri_channel_put_many_until(struct lvri_channel *c, const struct lvr_slice *messages,
+                                uint32_t count, int64_t deadline_ns, uint32_t *ret_put) {
+  *ret_put = 0;
+  return lvri_channel_put_many_since_until(c, messages, count, lvri_channel_mark(c), deadline_ns,
+                                           ret_put);
 }
 
 int lvri_channel_put_long_until(struct lvri_channel *c, const void *data, size_t bytes,
@@ -503,13 +510,20 @@ static int try_get_many(struct lvri_channel *c, void *batch) {
   return error;
 }
 
-int lvri_channel_get_many_until(struct lvri_channel *c, void *buf, size_t room, uint32_t most,
-                                int64_t deadline_ns, uint32_t *ret_count, size_t *ret_bytes) {
+int lvri_channel_get_many_since_until(struct lvri_channel *c, void *buf, size_t room, uint32_t most,
+                                      uint32_t mark, int64_t deadline_ns, uint32_t *ret_count,
+                                      size_t *ret_bytes) {
   if (room < LVR_MESSAGE_INLINE + sizeof(uint32_t) || most == 0) return -EINVAL;
   struct batch b = {.buf = buf, .room = room, .most = most};
-  int error = lvri_channel_get_by(c, try_get_many, &b, lvri_channel_mark(c), deadline_ns);
+  int error = lvri_channel_get_by(c, try_get_many, &b, mark, deadline_ns);
   if (error) return error;
   *ret_count = b.count;
   *ret_bytes = b.used;
   return 0;
+}
+
+int lvri_channel_get_many_until(struct lvri_channel *c, void *buf, size_t room, uint32_t most,
+                                int64_t deadline_ns, uint32_t *ret_count, size_t *ret_bytes) {
+  return lvri_channel_get_many_since_until(c, buf, room, most, lvri_channel_mark(c), deadline_ns,
+                                           ret_count, ret_bytes);
 }

@@ -253,6 +253,15 @@ int lvri_channel_get_since_until(struct lvri_channel *c, struct lvr_message *ret
                                  int64_t deadline_ns);
 int lvri_channel_wait_since_until(struct lvri_channel *c, uint32_t mark, int64_t deadline_ns);
 
+/* Puts what lies behind the first *done of the messages, and counts them in *done: so who was
+ * interrupted calls it again. */
+int lvri_channel_put_many_since_until(struct lvri_channel *c, const struct lvr_slice *messages,
+                                      uint32_t count, uint32_t mark, int64_t deadline_ns,
+                                      uint32_t *done);
+int lvri_channel_get_many_since_until(struct lvri_channel *c, void *buf, size_t room, uint32_t most,
+                                      uint32_t mark, int64_t deadline_ns, uint32_t *ret_count,
+                                      size_t *ret_bytes);
+
 /* Whether a get would find something: a message, or that nobody can put one any more. */
 bool lvri_channel_readable(const struct lvri_channel_shm *shm);
 

@@ -166,6 +166,13 @@ int lvr_pipe_put_block_until(lvr_pipe *p, const void *data, size_t bytes, lvr_bl
   return lvri_channel_put_until(&p->out, &put, deadline_ns);
 }
 
+int lvr_pipe_put_many_until(lvr_pipe *p, const struct lvr_slice *messages, uint32_t count,
+                            int64_t deadline_ns, uint32_t *ret_put) {
+  *ret_put = 0;
+  if (!p->out.shm) return -EINVAL;
+  return lvri_channel_put_many_until(&p->out, messages, count, deadline_ns, ret_put);
+}
+
 /* Who waits watches somebody who can put. Who does not want to wait at all, and comes again and
  * again, would never learn that all of them are dead. */
 bool lvri_pipe_glance(struct lvr_pipe *p) {
@@ -186,6 +193,16 @@ int lvr_pipe_get_until(lvr_pipe *p, struct lvr_message *ret_m, int64_t deadline_
   if (!p->in.shm) return -EINVAL;
   int error = lvri_channel_get_until(&p->in, ret_m, deadline_ns);
   if (error == -ETIMEDOUT && lvri_pipe_glance(p)) error = lvri_channel_get_until(&p->in, ret_m, 0);
+  return error;
+}
+
+int lvr_pipe_get_many_until(lvr_pipe *p, void *buf, size_t room, uint32_t most, int64_t deadline_ns,
+                            uint32_t *ret_count, size_t *ret_bytes) {
+  struct lvri_channel *in = &p->in;
+  if (!in->shm) return -EINVAL;
+  int error = lvri_channel_get_many_until(in, buf, room, most, deadline_ns, ret_count, ret_bytes);
+  if (error == -ETIMEDOUT && lvri_pipe_glance(p))
+    error = lvri_channel_get_many_until(in, buf, room, most, 0, ret_count, ret_bytes);
   return error;
 }
 

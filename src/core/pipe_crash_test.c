@@ -9,6 +9,16 @@ static void crash_setup(void *state) {
   (void)fileno_of(f->first);
 }
 
+static void put_and_get_many(lvr_pipe *first, lvr_pipe *second) {
+  static const struct lvr_slice messages[] = {{"a", 1}, {"b", 1}, {"c", 1}};
+  unsigned char buf[LVR_MESSAGE_INLINE + 4];
+  uint32_t count;
+  size_t bytes;
+  CHECK_INT(lvr_pipe_put_many_until(second, messages, 3, 0, &count), 0);
+  CHECK_INT(lvr_pipe_get_many_until(first, buf, sizeof(buf), 3, 0, &count, &bytes), 0);
+  CHECK_INT(count, 3);
+}
+
 /* Everything that a process does with a pipe of its own, and with one that others have. */
 static void crash_action(void *state) {
   struct fixture *f = state;
@@ -17,6 +27,7 @@ static void crash_action(void *state) {
   (void)fileno_of(first);
   put(second, 3);
   CHECK_INT(get(first), 3);
+  put_and_get_many(first, second);
   put(second, 4);
   lvr_pipe_detach(first);
   lvr_pipe_detach(second);
