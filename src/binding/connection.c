@@ -4,27 +4,26 @@
  *   send_bytes(buf)  RAW, and the bytes (in a block if many)    the bytes, RAW taken off
  *   recv_bytes()
  *
- * No stream of the codec begins with RAW. In the standard library send() is send_bytes() of a
- * pickle, and some programs count on it: so recv() unpickles what was sent raw, and recv_bytes()
- * pickles what was not.
+ * What was sent by the one may be received by the other: raw.h says how. _put_many() and
+ * _get_many() are send() and recv() of many objects at once (many.h), for SimpleQueue.
  *
  * What can be done at once is done with the GIL held: one call of the core. Who must wait is
  * counted as a user of the handle and lets the GIL go; close() by another thread cuts his wait
  * short, and the last user gives the handle back. Under the GIL: all fields. A forked child has
  * none of its parent's threads, so users are forgotten when the process is another one. */
-#include "binding/codec.h"
+#include "binding/many.h"
 #include "binding/parcel.h"
+#include "binding/raw.h"
 #include "binding/shared.h"
 #include "core/pipe.h"
 #include "core/session.h"
-
-#define RAW 0xffu
 
 struct connection_object {
   struct lvri_shared shared;
   lvr_pipe *pipe; /* NULL: closed and given back, or never set */
   lvr_proc_id process;
   uint32_t users; /* threads of `process` that wait */
+  PyObject *owed; /* as lvri_raise_owed() says */
   bool closed;
   bool readable, writable; /* also of a closed one */
 };
@@ -113,6 +112,15 @@ static bool is_false_alarm(const struct connection_object *c, int code) {
   return code == -ECANCELED && !c->closed;
 }
 
+/* CALL waits at `channel` since `mark` until `until_ns`: as long as nobody closes this object. The
+ * caller is a user. */
+#define WAIT_WHILE_OPEN(c, code, deadline_ns, CALL)   \
+  do {                                                \
+    const uint32_t mark = lvri_channel_mark(channel); \
+                                                      \
+    LVRI_WAIT_UNTIL(code, deadline_ns, CALL);         \
+  } while (is_false_alarm(c, code))
+
 /* What became of a wait. Always NULL. */
 static PyObject *raise_code(int code, const char *doing) {
   if (code == LVRI_RAISED || PyErr_Occurred()) return NULL;
@@ -134,11 +142,7 @@ static int put_waiting(struct connection_object *c, const struct lvri_put *put) 
   int code;
 
   enter(c);
-  do {
-    const uint32_t mark = lvri_channel_mark(channel);
-
-    LVRI_WAIT_UNTIL(code, LVR_FOREVER, lvri_channel_put_since_until(channel, put, mark, until_ns));
-  } while (is_false_alarm(c, code));
+  WAIT_WHILE_OPEN(c, code, LVR_FOREVER, lvri_channel_put_since_until(channel, put, mark, until_ns));
   leave(c);
   return code;
 }
@@ -197,13 +201,13 @@ static int send_few(PyObject *self, const void *data, size_t bytes) {
   unsigned char message[LVR_MESSAGE_INLINE];
   const struct lvri_put put = {message, bytes + 1, NULL};
 
-  message[0] = RAW;
+  message[0] = LVRI_RAW;
   memcpy(message + 1, data, bytes);
   return put_message(self, &put);
 }
 
 static int send_many(PyObject *self, const void *data, size_t bytes) {
-  static const unsigned char raw = RAW;
+  static const unsigned char raw = LVRI_RAW;
   lvr_block *block;
   int code;
 
@@ -278,135 +282,66 @@ static PyObject *connection_send_bytes(PyObject *self, PyObject *args, PyObject 
 
 /* Receiving */
 
-static int get_waiting(struct connection_object *c, struct lvr_message *m) {
+static int get_waiting(struct connection_object *c, struct lvr_message *m, int64_t deadline_ns) {
   struct lvri_channel *channel = lvri_pipe_in(c->pipe);
   int code;
 
   enter(c);
-  do {
-    const uint32_t mark = lvri_channel_mark(channel);
-
-    LVRI_WAIT_UNTIL(code, LVR_FOREVER, lvri_channel_get_since_until(channel, m, mark, until_ns));
-  } while (is_false_alarm(c, code));
+  WAIT_WHILE_OPEN(c, code, deadline_ns, lvri_channel_get_since_until(channel, m, mark, until_ns));
   leave(c);
   return code;
+}
+
+/* Always NULL. */
+static PyObject *get_failed(int code) {
+  if (code != -EPIPE) return raise_code(code, "receive from a pipe");
+  PyErr_SetNone(PyExc_EOFError);
+  return NULL;
 }
 
 /* 0; -1 with the exception. */
 static int get_message(PyObject *self, struct lvr_message *m) {
   struct connection_object *c = connection_of(self);
-  int code = lvri_channel_try_get(lvri_pipe_in(c->pipe), m, false);
+  bool owes = c->owed != NULL;
+  int code = __builtin_expect(owes, 0) ? lvri_raise_owed(&c->owed)
+                                       : lvri_channel_try_get(lvri_pipe_in(c->pipe), m, false);
 
-  if (code == -EAGAIN || code == -EBUSY) code = get_waiting(c, m);
+  if (code == -EAGAIN || code == -EBUSY) code = get_waiting(c, m, LVR_FOREVER);
   if (__builtin_expect(code == 0, 1)) return 0;
-  if (code == -EPIPE)
-    PyErr_SetNone(PyExc_EOFError);
-  else
-    (void)raise_code(code, "receive from a pipe");
+  (void)get_failed(code);
   return -1;
 }
 
-/* Bytes as they were sent: in a message, or in what recv() would have returned. */
-struct raw {
-  const void *data;
-  Py_ssize_t bytes;
-  struct lvr_message *message;
-  PyObject *pickle; /* NULL, or whose buffer data is in */
-  Py_buffer view;
-};
-
-static bool is_raw(const struct lvr_message *m) {
-  return !m->in_block && m->bytes > 0 && *(const unsigned char *)m->data == RAW;
-}
-
-static void raw_of_message(struct lvr_message *m, struct raw *ret_raw) {
-  bool in_block = m->block != NULL;
-
-  *ret_raw = (struct raw){
-      .data = in_block ? lvr_block_data(m->block) : (const unsigned char *)m->data + 1,
-      .bytes = (Py_ssize_t)(in_block ? lvr_block_bytes(m->block) : m->bytes - 1),
-      .message = m,
-  };
-}
-
-/* ForkingPickler.NAME(argument) */
-static PyObject *call_pickler(const char *name, PyObject *argument) {
-  PyObject *module = PyImport_ImportModule("multiprocessing.reduction");
-  PyObject *pickler = module == NULL ? NULL : PyObject_GetAttrString(module, "ForkingPickler");
-  PyObject *method = pickler == NULL ? NULL : PyObject_GetAttrString(pickler, name);
-  PyObject *result = method == NULL ? NULL : PyObject_CallOneArg(method, argument);
-
-  Py_XDECREF(method);
-  Py_XDECREF(pickler);
-  Py_XDECREF(module);
-  return result;
-}
-
-/* The pickle of an object that was sent by send(). Takes the message. */
-static int raw_of_object(PyObject *self, struct lvr_message *m, struct raw *ret_raw) {
+/* Of the type's module; NULL with an error: then the message is given back. */
+static struct lvri_state *state_for(PyObject *self, struct lvr_message *m) {
   struct lvri_state *state = lvri_state_of_type(Py_TYPE(self));
-  PyObject *obj = state == NULL ? NULL : lvri_parcel_unpack(state, m);
-  PyObject *pickle = obj == NULL ? NULL : call_pickler("dumps", obj);
 
-  Py_XDECREF(obj);
-  *ret_raw = (struct raw){.pickle = pickle};
-  if (pickle == NULL || PyObject_GetBuffer(pickle, &ret_raw->view, PyBUF_SIMPLE) < 0) {
-    Py_XDECREF(pickle);
-    return -1;
-  }
-  ret_raw->data = ret_raw->view.buf;
-  ret_raw->bytes = ret_raw->view.len;
-  return 0;
-}
-
-static void raw_fini(struct raw *raw) {
-  if (raw->message != NULL) lvr_message_fini(raw->message);
-  if (raw->pickle == NULL) return;
-  PyBuffer_Release(&raw->view);
-  Py_DECREF(raw->pickle);
+  if (__builtin_expect(state == NULL, 0)) lvr_message_fini(m);
+  return state;
 }
 
 /* m is the caller's memory for it. 0, or -1 with an error: then there is nothing to give back. */
-static int get_raw(PyObject *self, struct lvr_message *m, struct raw *ret_raw) {
+static int get_raw(PyObject *self, struct lvr_message *m, struct lvri_raw *ret_raw) {
   if (get_message(self, m) < 0) return -1;
-  if (!is_raw(m)) return raw_of_object(self, m, ret_raw);
-  raw_of_message(m, ret_raw);
-  return 0;
+  struct lvri_state *state = state_for(self, m);
+
+  return state == NULL ? -1 : lvri_raw_of(state, m, ret_raw);
 }
 
-static PyObject *bytes_of(const struct raw *raw) {
-  PyObject *bytes = PyBytes_FromStringAndSize(NULL, raw->bytes);
-
-  if (bytes != NULL) lvri_copy(PyBytes_AS_STRING(bytes), raw->data, (size_t)raw->bytes);
-  return bytes;
-}
-
-static PyObject *loads_raw(struct raw *raw) {
-  PyObject *bytes = bytes_of(raw);
-  PyObject *obj = bytes == NULL ? NULL : call_pickler("loads", bytes);
-
-  Py_XDECREF(bytes);
-  return obj;
+/* Consumes the message; NULL with an error. */
+static PyObject *unpack(struct lvri_state *state, struct lvr_message *m) {
+  if (__builtin_expect(lvri_is_raw(m), 0)) return lvri_raw_loads(m);
+  if (m->block != NULL) return lvri_parcel_unpack(state, m);
+  return lvri_decode(state, m->data, m->bytes, NULL);
 }
 
 static PyObject *connection_recv(PyObject *self, PyObject *Py_UNUSED(none)) {
   struct lvr_message m;
-  struct raw raw;
 
   if (check_readable(self) < 0 || get_message(self, &m) < 0) return NULL;
-  if (__builtin_expect(is_raw(&m), 0)) {
-    raw_of_message(&m, &raw);
-    PyObject *obj = loads_raw(&raw);
+  struct lvri_state *state = state_for(self, &m);
 
-    raw_fini(&raw);
-    return obj;
-  }
-  struct lvri_state *state = lvri_state_of_type(Py_TYPE(self));
-
-  if (__builtin_expect(state == NULL, 0)) lvr_message_fini(&m);
-  if (state == NULL) return NULL;
-  if (m.block != NULL) return lvri_parcel_unpack(state, &m);
-  return lvri_decode(state, m.data, m.bytes, NULL);
+  return __builtin_expect(state != NULL, 1) ? unpack(state, &m) : NULL;
 }
 
 static PyObject *raise_too_long(PyObject *self) {
@@ -425,7 +360,7 @@ static PyObject *connection_recv_bytes(PyObject *self, PyObject *args, PyObject 
   PyObject *most_arg = Py_None;
   Py_ssize_t most = PY_SSIZE_T_MAX;
   struct lvr_message m;
-  struct raw raw;
+  struct lvri_raw raw;
 
   if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:recv_bytes", keywords, &most_arg) ||
       check_readable(self) < 0)
@@ -433,16 +368,16 @@ static PyObject *connection_recv_bytes(PyObject *self, PyObject *args, PyObject 
   if (most_arg != Py_None && (most = PyNumber_AsSsize_t(most_arg, NULL)) < 0)
     return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "negative maxlength");
   if (get_raw(self, &m, &raw) < 0) return NULL;
-  PyObject *bytes = raw.bytes > most ? raise_too_long(self) : bytes_of(&raw);
+  PyObject *bytes = raw.bytes > most ? raise_too_long(self) : lvri_raw_bytes(&raw);
 
-  raw_fini(&raw);
+  lvri_raw_fini(&raw);
   return bytes;
 }
 
-static PyObject *raise_too_short(const struct raw *raw) {
+static PyObject *raise_too_short(const struct lvri_raw *raw) {
   PyObject *module = PyImport_ImportModule("multiprocessing.context");
   PyObject *type = module == NULL ? NULL : PyObject_GetAttrString(module, "BufferTooShort");
-  PyObject *bytes = type == NULL ? NULL : bytes_of(raw);
+  PyObject *bytes = type == NULL ? NULL : lvri_raw_bytes(raw);
 
   if (bytes != NULL) PyErr_SetObject(type, bytes);
   Py_XDECREF(bytes);
@@ -453,7 +388,7 @@ static PyObject *raise_too_short(const struct raw *raw) {
 
 static PyObject *receive_into(PyObject *self, const Py_buffer *view, Py_ssize_t offset) {
   struct lvr_message m;
-  struct raw raw;
+  struct lvri_raw raw;
   PyObject *result;
 
   if (offset < 0) return PyErr_Format(PyExc_ValueError, "negative offset");
@@ -465,7 +400,7 @@ static PyObject *receive_into(PyObject *self, const Py_buffer *view, Py_ssize_t 
     lvri_copy((char *)view->buf + offset, raw.data, (size_t)raw.bytes);
     result = PyLong_FromSsize_t(raw.bytes);
   }
-  raw_fini(&raw);
+  lvri_raw_fini(&raw);
   return result;
 }
 
@@ -484,6 +419,100 @@ static PyObject *connection_recv_bytes_into(PyObject *self, PyObject *args, PyOb
   return result;
 }
 
+/* Many at once */
+
+static int put_some(PyObject *self, const struct lvr_slice *slices, uint32_t count,
+                    int64_t deadline_ns, uint32_t *done) {
+  struct connection_object *c = connection_of(self);
+  int code;
+
+  if (check_open(self) < 0) return LVRI_RAISED;
+  struct lvri_channel *channel = lvri_pipe_out(c->pipe);
+
+  enter(c);
+  WAIT_WHILE_OPEN(c, code, deadline_ns,
+                  lvri_channel_put_many_since_until(channel, slices, count, mark, until_ns, done));
+  leave(c);
+  return code;
+}
+
+static int put_one(PyObject *self, PyObject *obj, int64_t Py_UNUSED(deadline_ns)) {
+  return send_parcel(self, obj) < 0 ? LVRI_RAISED : 0;
+}
+
+static const struct lvri_sink sink = {.put_some = put_some, .put_one = put_one};
+
+PyDoc_STRVAR(put_many_doc,
+             "_put_many($self, iterable, /)\n--\n\n"
+             "Send every object of iterable, and return how many that were.");
+
+static PyObject *connection_put_many(PyObject *self, PyObject *iterable) {
+  Py_ssize_t done;
+
+  if (check_writable(self) < 0) return NULL;
+  int code = lvri_put_many(&sink, self, iterable, LVR_FOREVER, &done);
+
+  return code == 0 ? PyLong_FromSsize_t(done) : raise_code(code, "send through a pipe");
+}
+
+static int get_batch(struct connection_object *c, void *buf, uint32_t most, int64_t deadline_ns,
+                     uint32_t *ret_count) {
+  struct lvri_channel *channel = lvri_pipe_in(c->pipe);
+  size_t bytes;
+  int code;
+
+  WAIT_WHILE_OPEN(c, code, deadline_ns,
+                  lvri_channel_get_many_since_until(channel, buf, LVRI_PACKED_BYTES, most, mark,
+                                                    until_ns, ret_count, &bytes));
+  return code;
+}
+
+static int get_some(PyObject *self, void *buf, uint32_t most, int64_t deadline_ns,
+                    uint32_t *ret_count) {
+  struct connection_object *c = connection_of(self);
+
+  if (check_open(self) < 0) return LVRI_RAISED;
+  enter(c);
+  int code = get_batch(c, buf, most, deadline_ns, ret_count);
+
+  if (code == -ETIMEDOUT && lvri_pipe_glance(c->pipe))
+    code = get_batch(c, buf, most, LVRI_TRY_ONCE, ret_count);
+  leave(c);
+  return code;
+}
+
+static int get_one(PyObject *self, struct lvr_message *ret_m, int64_t deadline_ns) {
+  if (check_open(self) < 0) return LVRI_RAISED;
+  return get_waiting(connection_of(self), ret_m, deadline_ns);
+}
+
+static uint32_t size(PyObject *self) {
+  const struct connection_object *c = connection_of(self);
+
+  return c->pipe == NULL || c->closed ? 0 : lvri_channel_size(lvri_pipe_in(c->pipe)->shm);
+}
+
+static const struct lvri_source source = {
+    .get_some = get_some, .get_one = get_one, .unpack = unpack, .size = size};
+
+PyDoc_STRVAR(get_many_doc,
+             "_get_many($self, /, max=None, timeout=None)\n--\n\n"
+             "Wait for an object, and return a list of it and of those that are there, at most "
+             "max;\nqueue.Empty after timeout seconds without one.");
+
+static PyObject *connection_get_many(PyObject *self, PyObject *args, PyObject *kwargs) {
+  int64_t deadline_ns;
+  Py_ssize_t most;
+  PyObject *list;
+
+  if (lvri_parse_get_many(args, kwargs, &most, &deadline_ns) < 0 || check_readable(self) < 0)
+    return NULL;
+  int code = lvri_get_many(&source, self, &connection_of(self)->owed, most, deadline_ns, &list);
+
+  if (code == -ETIMEDOUT) return lvri_raise_queue_error("Empty");
+  return code == 0 ? list : get_failed(code);
+}
+
 /* Looking */
 
 static int poll_until(struct connection_object *c, int64_t deadline_ns) {
@@ -491,11 +520,7 @@ static int poll_until(struct connection_object *c, int64_t deadline_ns) {
   int code;
 
   enter(c);
-  do {
-    const uint32_t mark = lvri_channel_mark(channel);
-
-    LVRI_WAIT_UNTIL(code, deadline_ns, lvri_channel_wait_since_until(channel, mark, until_ns));
-  } while (is_false_alarm(c, code));
+  WAIT_WHILE_OPEN(c, code, deadline_ns, lvri_channel_wait_since_until(channel, mark, until_ns));
   if (code == -ETIMEDOUT && lvri_pipe_glance(c->pipe)) code = 0;
   leave(c);
   return code;
@@ -565,8 +590,19 @@ static int connection_init(PyObject *self, PyObject *Py_UNUSED(args), PyObject *
 /* In the place of the standard class's, which looks at what we do not have. */
 static void connection_finalize(PyObject *Py_UNUSED(self)) {}
 
+static int connection_traverse(PyObject *self, visitproc visit, void *arg) {
+  Py_VISIT(connection_of(self)->owed);
+  return lvri_shared_traverse(self, visit, arg);
+}
+
+static int connection_clear(PyObject *self) {
+  Py_CLEAR(connection_of(self)->owed);
+  return lvri_shared_clear(self);
+}
+
 static void connection_dealloc(PyObject *self) {
   lvri_shared_dealloc_begin(self);
+  Py_CLEAR(connection_of(self)->owed);
   close_handle(connection_of(self));
   lvri_shared_dealloc_end(self);
 }
@@ -675,6 +711,8 @@ static PyMethodDef connection_methods[] = {
     {"__getstate__", connection_getstate, METH_NOARGS, NULL},
     {"__setstate__", connection_setstate, METH_O, NULL},
     {"__reduce__", lvri_shared_reduce, METH_NOARGS, lvri_reduce_doc},
+    {"_put_many", connection_put_many, METH_O, put_many_doc},
+    {"_get_many", LVRI_METHOD(connection_get_many), METH_VARARGS | METH_KEYWORDS, get_many_doc},
     {"_pipe", connection_pipe, METH_VARARGS | METH_CLASS, pipe_doc},
     {NULL, NULL, 0, NULL},
 };
@@ -699,8 +737,8 @@ static PyType_Slot connection_slots[] = {
     {Py_tp_init, connection_init},
     {Py_tp_finalize, connection_finalize},
     {Py_tp_dealloc, connection_dealloc},
-    {Py_tp_traverse, lvri_shared_traverse},
-    {Py_tp_clear, lvri_shared_clear},
+    {Py_tp_traverse, connection_traverse},
+    {Py_tp_clear, connection_clear},
     {Py_tp_methods, connection_methods},
     {Py_tp_getset, connection_getset},
     {Py_tp_members, lvri_shared_members},

@@ -9,20 +9,17 @@
  * (parcel.h), whose block travels with the message. What cannot be encoded raises in put(), and
  * what cannot be decoded in get(), when the message is gone from the queue. */
 #include "core/queue.h"
-#include "binding/codec.h"
+#include "binding/many.h"
 #include "binding/parcel.h"
 #include "binding/semlock.h"
 
 #include <unistd.h>
 
-#define PACKED_BYTES 32768u /* of the buffers of put_many() and get_many() */
-#define PACKED_COUNT 1024u
-
 struct queue_object {
   struct lvri_shared shared;
   lvr_queue *queue;
   Py_ssize_t maxsize; /* 0: no limit */
-  PyObject *owed;     /* NULL, or a list of exceptions that the next gets raise */
+  PyObject *owed;     /* as lvri_raise_owed() says */
   pid_t closed_in;    /* the process that closed it; others go on with it, a forked child too */
   bool joinable;
   bool used; /* something was put from here */
@@ -54,22 +51,11 @@ static lvr_queue *any_queue(PyObject *self) {
   return object->queue;
 }
 
-/* queue.Full or queue.Empty. */
-static PyObject *raise_queue_error(const char *name) {
-  PyObject *module = PyImport_ImportModule("queue");
-  PyObject *type = module == NULL ? NULL : PyObject_GetAttrString(module, name);
-
-  if (type != NULL) PyErr_SetNone(type);
-  Py_XDECREF(type);
-  Py_XDECREF(module);
-  return NULL;
-}
-
 /* Putting */
 
 static PyObject *put_failed(int code) {
   if (code == LVRI_RAISED) return NULL;
-  return code == -ETIMEDOUT ? raise_queue_error("Full") : lvri_raise(code, "put into a queue");
+  return code == -ETIMEDOUT ? lvri_raise_queue_error("Full") : lvri_raise(code, "put into a queue");
 }
 
 /* Bytes that the caller keeps meanwhile, and a block that goes with them. 0 or a code. */
@@ -107,14 +93,14 @@ static int tell_of_error(PyObject *self, PyObject *obj) {
   return code;
 }
 
-static int put_parcel(PyObject *self, lvr_queue *queue, PyObject *obj, int64_t deadline_ns) {
+static int put_parcel(PyObject *self, PyObject *obj, int64_t deadline_ns) {
   struct lvri_state *state = lvri_state_of_type(Py_TYPE(self));
   struct lvri_parcel parcel;
 
   if (state == NULL) return LVRI_RAISED;
   if (lvri_parcel_pack(state, obj, &parcel) < 0) return tell_of_error(self, obj);
   const struct lvri_put put = {parcel.data, parcel.bytes, parcel.block};
-  int code = put_bytes(queue, &put, deadline_ns);
+  int code = put_bytes(queue_of(self)->queue, &put, deadline_ns);
 
   if (code == 0) parcel.block = NULL; /* the message's now */
   lvri_parcel_fini(&parcel);
@@ -129,7 +115,7 @@ static PyObject *put(PyObject *self, PyObject *obj, int64_t deadline_ns) {
   queue_of(self)->used = true;
   const struct lvri_put simple = {small, lvri_encode_small(obj, small, sizeof(small)), NULL};
   int code = simple.bytes > 0 ? put_bytes(queue, &simple, deadline_ns)
-                              : put_parcel(self, queue, obj, deadline_ns);
+                              : put_parcel(self, obj, deadline_ns);
 
   return __builtin_expect(code == 0, 1) ? Py_NewRef(Py_None) : put_failed(code);
 }
@@ -170,10 +156,12 @@ static PyObject *queue_put(PyObject *self, PyObject *const *args, Py_ssize_t nar
 
 static PyObject *get_failed(int code) {
   if (code == LVRI_RAISED) return NULL;
-  return code == -ETIMEDOUT ? raise_queue_error("Empty") : lvri_raise(code, "get from a queue");
+  return code == -ETIMEDOUT ? lvri_raise_queue_error("Empty")
+                            : lvri_raise(code, "get from a queue");
 }
 
-static int get_waiting(lvr_queue *queue, struct lvr_message *m, int64_t deadline_ns) {
+static int get_waiting(PyObject *self, struct lvr_message *m, int64_t deadline_ns) {
+  lvr_queue *queue = queue_of(self)->queue;
   int code;
 
   LVRI_WAIT_UNTIL(code, deadline_ns, lvr_queue_get_until(queue, m, until_ns));
@@ -181,38 +169,21 @@ static int get_waiting(lvr_queue *queue, struct lvr_message *m, int64_t deadline
 }
 
 /* Consumes the message; NULL with an error. */
-static PyObject *unpack(PyObject *self, struct lvr_message *m) {
-  struct lvri_state *state = lvri_state_of_type(Py_TYPE(self));
-
-  if (__builtin_expect(state == NULL, 0)) {
-    lvr_message_fini(m);
-    return NULL;
-  }
+static PyObject *unpack(struct lvri_state *state, struct lvr_message *m) {
   return m->block != NULL ? lvri_parcel_unpack(state, m)
                           : lvri_decode(state, m->data, m->bytes, NULL);
 }
 
-/* The exception that is set is raised by the next get: it is about a message that came together
- * with others. 0, or -1 with an error. */
-static int owe(PyObject *self) {
-  struct queue_object *object = queue_of(self);
-  PyObject *raised = lvri_take_exception();
+static PyObject *unpack_here(PyObject *self, struct lvr_message *m) {
+  struct lvri_state *state = lvri_state_of_type(Py_TYPE(self));
 
-  if (object->owed == NULL) object->owed = PyList_New(0);
-  int failed = object->owed == NULL ? -1 : PyList_Append(object->owed, raised);
-
-  Py_XDECREF(raised);
-  return failed;
+  if (__builtin_expect(state != NULL, 1)) return unpack(state, m);
+  lvr_message_fini(m);
+  return NULL;
 }
 
 static PyObject *raise_owed(PyObject *self) {
-  struct queue_object *object = queue_of(self);
-  PyObject *first = Py_NewRef(PyList_GET_ITEM(object->owed, 0));
-
-  (void)PyList_SetSlice(object->owed, 0, 1, NULL);
-  if (PyList_GET_SIZE(object->owed) == 0) Py_CLEAR(object->owed);
-  PyErr_Clear();
-  lvri_put_exception(first);
+  (void)lvri_raise_owed(&queue_of(self)->owed);
   return NULL;
 }
 
@@ -224,8 +195,8 @@ static PyObject *get(PyObject *self, int64_t deadline_ns) {
   if (__builtin_expect(queue_of(self)->owed != NULL, 0)) return raise_owed(self);
   int code = lvri_channel_try_get(&queue->channel, &m, false);
 
-  if (code == -EAGAIN || code == -EBUSY) code = get_waiting(queue, &m, deadline_ns);
-  return __builtin_expect(code == 0, 1) ? unpack(self, &m) : get_failed(code);
+  if (code == -EAGAIN || code == -EBUSY) code = get_waiting(self, &m, deadline_ns);
+  return __builtin_expect(code == 0, 1) ? unpack_here(self, &m) : get_failed(code);
 }
 
 static PyObject *queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -240,75 +211,23 @@ static PyObject *queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nar
 
 /* Many at once */
 
-/* Messages that are encoded and not put yet. */
-struct packed {
-  lvr_queue *queue;
-  int64_t deadline_ns;
-  Py_ssize_t done; /* put so far */
-  size_t used;
-  uint32_t count;
-  struct lvr_slice slices[PACKED_COUNT];
-  unsigned char bytes[PACKED_BYTES];
-};
+static int put_some(PyObject *self, const struct lvr_slice *slices, uint32_t count,
+                    int64_t deadline_ns, uint32_t *done) {
+  struct lvri_channel *channel = &queue_of(self)->queue->channel;
+  const uint32_t mark = lvri_channel_mark(channel);
+  int code;
 
-static int flush_some(struct packed *p, uint32_t *from, int64_t deadline_ns) {
-  uint32_t put = 0;
-  int code =
-      lvr_queue_put_many_until(p->queue, p->slices + *from, p->count - *from, deadline_ns, &put);
-
-  *from += put;
+  LVRI_WAIT_UNTIL(code, deadline_ns,
+                  lvri_channel_put_many_since_until(channel, slices, count, mark, until_ns, done));
   return code;
 }
 
-/* 0 or a code; those that were put are counted in any case. */
-static int flush(struct packed *p) {
-  uint32_t from = 0;
-  int code = 0;
-
-  if (p->count > 0) LVRI_WAIT_UNTIL(code, p->deadline_ns, flush_some(p, &from, until_ns));
-  p->done += from;
-  p->count = 0;
-  p->used = 0;
-  return code;
-}
-
-static int pack(PyObject *self, struct packed *p, PyObject *obj) {
-  int code = 0;
-
-  if (p->count == PACKED_COUNT || PACKED_BYTES - p->used < LVRI_ENCODING_BYTES) code = flush(p);
-  size_t bytes = code == 0 ? lvri_encode_small(obj, p->bytes + p->used, LVRI_ENCODING_BYTES) : 0;
-
-  if (bytes > 0) {
-    p->slices[p->count++] = (struct lvr_slice){p->bytes + p->used, bytes};
-    p->used += bytes;
-    return 0;
-  }
-  if (code == 0) code = flush(p);
-  if (code == 0) code = put_parcel(self, p->queue, obj, p->deadline_ns);
-  if (code == 0) p->done++;
-  return code;
-}
-
-static int put_all(PyObject *self, struct packed *p, PyObject *iterator) {
-  PyObject *obj;
-  int code = 0;
-
-  while (code == 0 && (obj = PyIter_Next(iterator)) != NULL) {
-    code = pack(self, p, obj);
-    Py_DECREF(obj);
-  }
-  PyObject *raised = lvri_take_exception(); /* of the iterator, or of packing */
-  int flushed = code == 0 ? flush(p) : 0;
-
-  if (raised != NULL) lvri_put_exception(raised);
-  if (raised != NULL) return LVRI_RAISED;
-  return code != 0 ? code : flushed;
-}
+static const struct lvri_sink sink = {.put_some = put_some, .put_one = put_parcel};
 
 /* Full says how many were put all the same: in words, and as `done`. */
 static PyObject *put_many_failed(int code, Py_ssize_t done) {
   if (code != -ETIMEDOUT) return put_failed(code);
-  (void)raise_queue_error("Full");
+  (void)lvri_raise_queue_error("Full");
   PyObject *full = lvri_take_exception(), *count = PyLong_FromSsize_t(done);
   PyObject *args = Py_BuildValue(
       "(N)",
@@ -341,88 +260,30 @@ static PyObject *queue_put_many(PyObject *self, PyObject *const *args, Py_ssize_
   if (nargs < 1) return PyErr_Format(PyExc_TypeError, "put_many() takes an iterable");
   if (lvri_parse_waiting("put_many", 1, args + 1, nargs - 1, kwnames, &deadline_ns) < 0)
     return NULL;
-  lvr_queue *queue = open_queue(self);
-  PyObject *iterator = queue == NULL ? NULL : PyObject_GetIter(args[0]);
+  if (open_queue(self) == NULL) return NULL;
+  Py_ssize_t done;
+  int code = lvri_put_many(&sink, self, args[0], deadline_ns, &done);
 
-  if (iterator == NULL) return NULL;
-  struct packed *p = PyMem_Malloc(sizeof(*p));
-
-  if (p == NULL) {
-    Py_DECREF(iterator);
-    return PyErr_NoMemory();
-  }
-  queue_of(self)->used = true;
-  p->queue = queue;
-  p->deadline_ns = deadline_ns;
-  p->used = p->count = 0;
-  p->done = 0;
-  int code = put_all(self, p, iterator);
-  Py_ssize_t done = p->done;
-
-  PyMem_Free(p);
-  Py_DECREF(iterator);
+  if (done > 0) queue_of(self)->used = true;
   return code == 0 ? PyLong_FromSsize_t(done) : put_many_failed(code, done);
 }
 
-/* obj into the list; NULL: its exception is owed. 0 or LVRI_RAISED. */
-static int keep(PyObject *self, PyObject *list, PyObject *obj) {
-  int failed = obj == NULL ? owe(self) : PyList_Append(list, obj);
+static int get_some(PyObject *self, void *buf, uint32_t most, int64_t deadline_ns,
+                    uint32_t *ret_count) {
+  lvr_queue *queue = queue_of(self)->queue;
+  size_t bytes;
+  int code;
 
-  Py_XDECREF(obj);
-  return failed ? LVRI_RAISED : 0;
-}
-
-/* Messages packed as include/leveret/queue.h says. */
-static int unpack_many(PyObject *self, const unsigned char *bytes, uint32_t count, PyObject *list) {
-  struct lvri_state *state = lvri_state_of_type(Py_TYPE(self));
-  int code = state == NULL ? LVRI_RAISED : 0;
-
-  for (uint32_t i = 0; i < count && code == 0; i++) {
-    uint32_t size;
-
-    memcpy(&size, bytes, sizeof(size));
-    code = keep(self, list, lvri_decode(state, bytes + sizeof(size), size, NULL));
-    bytes += sizeof(size) + ((size + 3u) & ~3u);
-  }
+  LVRI_WAIT_UNTIL(
+      code, deadline_ns,
+      lvr_queue_get_many_until(queue, buf, LVRI_PACKED_BYTES, most, until_ns, ret_count, &bytes));
   return code;
 }
 
-/* What get_many() has got so far. */
-struct gathered {
-  PyObject *list;
-  Py_ssize_t left; /* how many more it may be */
-};
+static uint32_t size(PyObject *self) { return lvr_queue_size(queue_of(self)->queue); }
 
-/* The one message that is first; it has a block, or had when we looked. */
-static int get_one(PyObject *self, struct gathered *g, int64_t deadline_ns) {
-  struct lvr_message m;
-  int code = get_waiting(queue_of(self)->queue, &m, deadline_ns);
-
-  if (code != 0) return code;
-  g->left--;
-  return keep(self, g->list, unpack(self, &m));
-}
-
-/* A few of those that are there, waiting for the first. */
-static int get_some(PyObject *self, struct gathered *g, int64_t deadline_ns) {
-  lvr_queue *queue = queue_of(self)->queue;
-  unsigned char *buf = PyMem_Malloc(PACKED_BYTES);
-  uint32_t most = g->left < (Py_ssize_t)PACKED_COUNT ? (uint32_t)g->left : PACKED_COUNT, count = 0;
-  size_t bytes = 0;
-  int code = 0;
-
-  if (buf == NULL) {
-    (void)PyErr_NoMemory();
-    return LVRI_RAISED;
-  }
-  LVRI_WAIT_UNTIL(
-      code, deadline_ns,
-      lvr_queue_get_many_until(queue, buf, PACKED_BYTES, most, until_ns, &count, &bytes));
-  if (code == 0) code = unpack_many(self, buf, count, g->list);
-  PyMem_Free(buf);
-  g->left -= (Py_ssize_t)count;
-  return code != 0 || count > 0 ? code : get_one(self, g, deadline_ns);
-}
+static const struct lvri_source source = {
+    .get_some = get_some, .get_one = get_waiting, .unpack = unpack, .size = size};
 
 PyDoc_STRVAR(
     get_many_doc,
@@ -431,44 +292,16 @@ PyDoc_STRVAR(
     "queue.Empty after timeout seconds without one. Where one of several cannot be unpickled, the\n"
     "others are returned, and the next get() or get_many() here raises its exception.");
 
-/* The first one is waited for; then those that are there by now, not those that come meanwhile. */
-static int get_all(PyObject *self, struct gathered *g, int64_t deadline_ns) {
-  int code = get_some(self, g, deadline_ns);
-  Py_ssize_t there = (Py_ssize_t)lvr_queue_size(queue_of(self)->queue);
-
-  if (there < g->left) g->left = there;
-  while (code == 0 && g->left > 0)
-    code = get_some(self, g, LVRI_TRY_ONCE);
-  return code;
-}
-
-/* With something in the list it is returned, whatever stopped us. */
-static PyObject *get_list(PyObject *self, Py_ssize_t most, int64_t deadline_ns) {
-  struct gathered g = {PyList_New(0), most};
-
-  if (g.list == NULL) return NULL;
-  int code = get_all(self, &g, deadline_ns);
-
-  if (PyList_GET_SIZE(g.list) > 0 && (code != LVRI_RAISED || owe(self) == 0)) return g.list;
-  Py_DECREF(g.list);
-  if (queue_of(self)->owed != NULL && code != LVRI_RAISED) return raise_owed(self);
-  return get_failed(code);
-}
-
 static PyObject *queue_get_many(PyObject *self, PyObject *args, PyObject *kwargs) {
-  static char *keywords[] = {"max", "timeout", NULL};
-  PyObject *max = Py_None, *timeout = Py_None;
   int64_t deadline_ns;
-  Py_ssize_t most = PY_SSIZE_T_MAX;
+  Py_ssize_t most;
+  PyObject *list;
 
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:get_many", keywords, &max, &timeout) ||
-      lvri_deadline_of(timeout, &deadline_ns) < 0)
+  if (lvri_parse_get_many(args, kwargs, &most, &deadline_ns) < 0 || open_queue(self) == NULL)
     return NULL;
-  if (max != Py_None) most = PyNumber_AsSsize_t(max, PyExc_OverflowError);
-  if (most == -1 && PyErr_Occurred()) return NULL;
-  if (most < 1) return PyErr_Format(PyExc_ValueError, "max must be at least 1, not %zd", most);
-  if (open_queue(self) == NULL) return NULL;
-  return queue_of(self)->owed != NULL ? raise_owed(self) : get_list(self, most, deadline_ns);
+  int code = lvri_get_many(&source, self, &queue_of(self)->owed, most, deadline_ns, &list);
+
+  return code == 0 ? list : get_failed(code);
 }
 
 /* Looking */

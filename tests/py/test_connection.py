@@ -417,7 +417,7 @@ def test_an_end_in_a_message_that_nobody_gets_is_closed() -> None:
 
 
 def test_close_ends_the_wait_of_another_thread() -> None:
-    for way in ("recv", "recv_bytes", "poll"):
+    for way in ("recv", "recv_bytes", "poll", "_get_many"):
         one, two = OURS.Pipe()
         waiter = Thread(getattr(one, way), *([None] if way == "poll" else []))
         waiter.asleep()
@@ -431,13 +431,14 @@ def test_close_ends_the_wait_of_another_thread() -> None:
         two.close()
 
 
-def test_close_ends_a_send_that_waits_for_room() -> None:
+@pytest.mark.parametrize("way", ["send_bytes", "send", "_put_many"])
+def test_close_ends_a_send_that_waits_for_room(way: str) -> None:
     one, two = OURS.Pipe()
-    data = b"x" * 8000
+    data = b"x" * 800
 
     def fill() -> None:
         while True:
-            one.send_bytes(data)
+            getattr(one, way)([data] * 10 if way == "_put_many" else data)
 
     sender = Thread(fill)
     sender.asleep()
@@ -447,15 +448,32 @@ def test_close_ends_a_send_that_waits_for_room() -> None:
     two.close()
 
 
+def cut_short(conn: Any, call: str, *args: Any) -> None:
+    """Close an object in the middle of a wait of its own."""
+    waiter = Thread(getattr(conn, call), *args)
+    waiter.asleep()
+    conn.close()
+    with pytest.raises(OSError, match="handle is closed"):
+        waiter.result()
+
+
 def test_closing_one_object_leaves_the_waits_of_the_other() -> None:
     one, two = OURS.Pipe()
-    again = pickle.loads(pickle.dumps(one))
-    waiter = Thread(again.recv)
-    waiter.asleep()
+    for call, got in (("recv", "still here"), ("_get_many", ["still here"])):
+        waiter = Thread(getattr(one, call))
+        waiter.asleep()
+        cut_short(pickle.loads(pickle.dumps(one)), call)
+        two.send("still here")
+        assert waiter.result() == got
+    many = [b"x" * 800] * 3000
+    putter = Thread(one._put_many, many)
+    putter.asleep()
+    cut_short(pickle.loads(pickle.dumps(one)), "_put_many", [b"y" * 900] * 9)
+    got = []
+    while len(got) < len(many):
+        got += two._get_many(timeout=20)
+    assert got == many and putter.result() == len(many)
     one.close()
-    two.send("still here")
-    assert waiter.result() == "still here"
-    again.close()
     two.close()
 
 
@@ -550,6 +568,36 @@ def test_a_signal_handler_that_returns_ends_no_wait() -> None:
             assert call() in (1, pickle.dumps(1), True, [one])
         while one.poll():
             one.recv()
+    one.close()
+    two.close()
+
+
+# Many at once, for SimpleQueue: most of it is in test_queue_many.py.
+
+
+def test_many_go_where_one_may_go() -> None:
+    one, two = OURS.Pipe(duplex=False)
+    with pytest.raises(OSError, match="read-only"):
+        one._put_many([1])
+    with pytest.raises(OSError, match="write-only"):
+        two._get_many()
+    bare = PipeConnection.__new__(PipeConnection)
+    for call in (bare._get_many, lambda: bare._put_many([1])):
+        with pytest.raises(RuntimeError, match="was not called"):
+            call()
+    one.close()
+    two.close()
+
+
+@pytest.mark.parametrize("receive", ["recv", "recv_bytes", "_get_many", "recv_bytes_into"])
+def test_whoever_receives_next_is_told_what_could_not_be_unpickled(receive: str) -> None:
+    one, two = OURS.Pipe()
+    one._put_many(["first", Bomb()])
+    assert two._get_many() == ["first"]
+    one.send_bytes(b"next")
+    with pytest.raises(ValueError, match="no number"):
+        getattr(two, receive)(*[bytearray(9)] * receive.endswith("into"))
+    assert two.recv_bytes() == b"next"
     one.close()
     two.close()
 

@@ -130,6 +130,26 @@ class OneProcess(Modelled):
         if not self.nothing_comes(index, which, "recv"):
             assert actor.does(which, "recv") == self.inbox[which].popleft()
 
+    @rule(number=numbers, which=ends, objects=st.lists(OBJECTS, max_size=8))
+    def put_many(self, number: int, which: int, objects: list[Any]) -> None:
+        """For what nobody could receive there is no error as long as there is nothing to send."""
+        index, actor = self.actor(number)
+        expected = self.send_outcome(index, which)
+        if expected is None:
+            del objects[MOST - len(self.inbox[1 - which]) :]
+            self.inbox[1 - which].extend(objects)
+        if expected is not OSError and (expected is None or not objects):
+            expected = len(objects)
+        assert actor.does(which, "_put_many", objects) == expected
+
+    @rule(number=numbers, which=ends, most=st.integers(1, 10))
+    def get_many(self, number: int, which: int, most: int) -> None:
+        index, actor = self.actor(number)
+        if not self.nothing_comes(index, which, "_get_many"):
+            count = min(most, len(self.inbox[which]))
+            expected = [self.inbox[which].popleft() for _ in range(count)]
+            assert actor.does(which, "_get_many", most) == expected
+
     @rule(number=numbers, which=ends)
     def recv_bytes(self, number: int, which: int) -> None:
         index, actor = self.actor(number)
