@@ -31,6 +31,7 @@ def mp(request: pytest.FixtureRequest) -> BaseContext:
 
 
 kinds = pytest.mark.parametrize("kind", KINDS)
+all_kinds = pytest.mark.parametrize("kind", [*KINDS, "SimpleQueue"])
 
 
 QUEUES = """
@@ -426,7 +427,7 @@ def test_a_child_that_ends_leaves_its_messages(mp: BaseContext) -> None:
         process.close()
 
 
-@kinds
+@all_kinds
 def test_public_names_are_those_of_the_standard_class(kind: str) -> None:
     def public(context: BaseContext) -> set[str]:
         return {name for name in dir(getattr(context, kind)()) if not name.startswith("_")}
@@ -436,7 +437,7 @@ def test_public_names_are_those_of_the_standard_class(kind: str) -> None:
     assert ours - theirs == {"put_many", "get_many"}
 
 
-@kinds
+@all_kinds
 def test_ours_can_be_subscripted_on_every_python(kind: str) -> None:
     assert repr(type(getattr(OURS, kind)())[int]).endswith(f"queues.{kind}[int]")
 

@@ -3,13 +3,15 @@
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
+import leveret
 import pytest
 from forked import Child, Thread, in_child, say
 from leveret import _core
-from leveret.queues import Queue
-from queued import drained
+from leveret.queues import Queue, SimpleQueue
+from queued import STREAM, drained
 
 
 class InterruptedByTestError(Exception):
@@ -46,6 +48,65 @@ def test_a_handler_that_raises_ends_the_wait(call: str) -> None:
     assert queue.get() == "on"
 
 
+def fill(queue: SimpleQueue, handler: Callable[..., None]) -> int:
+    signal.signal(signal.SIGUSR1, handler)
+    say()
+    return queue.put_many(STREAM)
+
+
+def test_a_handler_that_raises_ends_put_many_in_a_full_pipe() -> None:
+    queue = leveret.SimpleQueue()
+    with Child(fill, queue, interrupt) as child:
+        child.heard()
+        child.asleep()
+        child.signal(signal.SIGUSR1)
+        with pytest.raises(InterruptedByTestError):
+            child.result()
+    got = drained(queue)
+    assert len(got) > 1000 and got == STREAM[: len(got)]
+    assert queue.put_many("on") == 2
+    assert queue.get_many() == ["o", "n"]
+
+
+def test_a_handler_that_returns_does_not_end_it_nor_puts_twice() -> None:
+    queue = leveret.SimpleQueue()
+    with Child(fill, queue, lambda *_: say("h")) as child:
+        child.heard()
+        got: list[Any] = []
+        for _ in range(3):
+            child.asleep()
+            child.signal(signal.SIGUSR1)
+            assert child.heard() == "h"
+            got += queue.get_many(max=300)
+        while len(got) < len(STREAM):
+            got += queue.get_many(timeout=20)
+        assert child.result() == len(STREAM)
+    assert got == STREAM and queue.empty()
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_handler_in_get_many_from_a_pipe(raises: bool) -> None:
+    queue = leveret.SimpleQueue()
+
+    def wait() -> list[Any]:
+        signal.signal(signal.SIGUSR1, interrupt if raises else lambda *_: say("h"))
+        say()
+        return queue.get_many()
+
+    with Child(wait) as child:
+        child.heard()
+        child.asleep()
+        child.signal(signal.SIGUSR1)
+        if raises:
+            with pytest.raises(InterruptedByTestError):
+                child.result()
+        else:
+            assert child.heard() == "h"
+            child.asleep()
+        queue.put("on")
+        assert (queue.get_many() if raises else child.result()) == ["on"]
+
+
 def test_a_handler_that_returns_does_not_end_it() -> None:
     queue = Queue()
 
@@ -63,6 +124,20 @@ def test_a_handler_that_returns_does_not_end_it() -> None:
             assert child.heard() == "h"
         queue.put("late")
         assert child.result() == ("late", [signal.SIGUSR1] * 3)
+
+
+def test_ctrl_c_in_the_middle_of_put_many_leaves_what_was_put() -> None:
+    for pause_s in (0.001, 0.003, 0.01, 0.02):
+        queue = leveret.SimpleQueue()
+        with Child(fill, queue, interrupt) as child:
+            child.heard()
+            time.sleep(pause_s)
+            child.signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                child.result()
+        got = drained(queue)
+        assert got == STREAM[: len(got)]
+    _core.session_check()
 
 
 def test_ctrl_c_in_the_middle_of_it_all_leaves_the_queue_whole() -> None:
