@@ -1,6 +1,7 @@
 """How far a call of a pool is: a function of the program's, a bar of tqdm's, or a line.
 
-progress=True        tqdm if it is installed; else a line on standard error, if that is a terminal
+progress=True        tqdm if it is installed; else a line on standard error, if that is a terminal,
+                     and nothing where there is none
 progress=callable    it is called with (done, total); total is None where nobody knows
 """
 

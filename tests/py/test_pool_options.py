@@ -75,6 +75,24 @@ def test_progress_is_a_line_on_a_terminal(pool: Pool, monkeypatch: pytest.Monkey
     assert quiet.getvalue() == ""
 
 
+@pytest.mark.parametrize("where", ["to a pipe", "closed"])
+def test_progress_is_nothing_where_there_is_no_terminal(where: str) -> None:
+    """Nor is it missed where there is no standard error at all."""
+    program = """
+        import sys, leveret
+        sys.modules["tqdm"] = None
+        with leveret.get_context("fork").Pool(1) as pool:
+            assert pool.map(abs, range(5), progress=True) == list(range(5))
+            assert list(pool.imap(abs, range(5), progress=True)) == list(range(5))
+        print("done")
+    """
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)]
+    if where == "closed":
+        command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
+    assert (ended.stdout, ended.stderr) == ("done\n", "")
+
+
 def test_progress_is_tqdms_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     class Bar:
         def __init__(self, total: int | None) -> None:
