@@ -35,7 +35,7 @@ from .worker import let_go
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
+    from typing import Any, Never
 
 __all__ = ["ProcessPoolExecutor"]
 
@@ -211,11 +211,13 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        **unknown: Never,
     ) -> Iterator[Any]:
         """As map(fn, *iterables), in workers. All items are put at once, or BUFFERSIZE at a time.
 
         TimeoutError in the iterator if a result is not there TIMEOUT seconds after this call.
         """
+        _refuse(unknown)
         if getattr(self.submit, "__func__", None) is not ProcessPoolExecutor.submit:
             extra = {} if buffersize is None else {"buffersize": buffersize}
             return super().map(fn, *iterables, timeout=timeout, chunksize=chunksize, **extra)
@@ -395,6 +397,16 @@ def _context_for(most_tasks: int | None) -> Any:
     return default_context.get_context(None if most_tasks is None else "spawn")
 
 
+def _refuse(unknown: dict[str, Any]) -> None:
+    """Raise for what map() takes no argument for; rules for tasks have their own place."""
+    for name in unknown:
+        rule = f"; it is a rule for tasks: executor.options({name}=...).map(...)"
+        raise TypeError(
+            f"map() got an unexpected keyword argument {name!r}"
+            + (rule if name in ("retries", "stop_running") else "")
+        )
+
+
 class _View(_base.Executor):
     """An executor's workers, for tasks under rules of their own."""
 
@@ -412,8 +424,10 @@ class _View(_base.Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        **unknown: Never,
     ) -> Iterator[Any]:
         """As the executor's."""
+        _refuse(unknown)
         return self._executor._map(self._rules, fn, iterables, timeout, chunksize, buffersize)
 
     def options(self, *, timeout: Any = ..., retries: Any = ..., stop_running: Any = ...) -> _View:

@@ -59,6 +59,17 @@ def test_map_refuses(executor: ProcessPoolExecutor) -> None:
         executor.map(square, [1], buffersize=0)
 
 
+def test_map_says_where_rules_belong(executor: ProcessPoolExecutor) -> None:
+    called: Any
+    place = r"'retries'; .* executor\.options\(retries=\.\.\.\)\.map"
+    for called in (executor, executor.options(timeout=9)):
+        with pytest.raises(TypeError, match=place):
+            called.map(square, [1], retries=2)
+        with pytest.raises(TypeError, match=r"unexpected keyword argument 'chunk_size'$"):
+            called.map(square, [1], chunk_size=2)
+    assert list(executor.options(retries=2).map(square, [1])) == [1]
+
+
 def test_map_ends_with_the_first_exception(executor: ProcessPoolExecutor) -> None:
     results = executor.map(fail_at_three, range(5))
     assert list(itertools.islice(results, 3)) == [0, 1, 2]
