@@ -456,7 +456,7 @@ class Stream(Many):
     def deliver(self, place: int, value: Any) -> None:
         """A result has come. The items first: who sees neither believes that it was the last."""
         if place in self.arguments:
-            self.items.append(value)
+            self.items += (value,)  # no call: Ctrl-C comes after the next one, not in between
             self.arguments.pop(place, None)
 
     def fail(self, place: int, error: BaseException) -> None:

@@ -9,6 +9,7 @@ What the pump does is a round: results are taken and the jobs told of them; then
 does about workers that are over, and by the clock.
 
     pumping    held by the pump; by the same thread again if it waits in a callback
+    events     what is to be told; what is taken from the board stands on the way to it in `fetched`
     waiters    threads that sleep; whoever changes what they wait for wakes them
     others     sets and lists that are changed by single calls, which other threads see as a whole
 """
@@ -21,7 +22,7 @@ import sys
 import threading
 from collections import deque
 from math import inf
-from time import monotonic
+from time import monotonic, sleep
 
 from . import _core
 
@@ -51,6 +52,8 @@ ALONE, WATCHED, TOLD = 0, 1, 2
 
 # What an event with a job is; otherwise its task failed. ERROR: with what is told as it is.
 VALUE, ERROR = _core.VALUE, -1
+
+MEMORY_S = 0.05  # before what failed for want of memory is done again
 
 _names = itertools.count(1)
 
@@ -172,6 +175,33 @@ class Condition:
         return self._holds()
 
 
+class Verdict:
+    """An error that a task is to have, if nobody has its answer yet: an event, and its number.
+
+    It is among the events before the board is asked, so nothing that comes in between can lose the
+    task. Whoever wants it asks, and the pump once more: the board says yes to one of them.
+    """
+
+    __slots__ = ("_ask", "_error", "_number", "_place", "is_ours", "job")
+
+    def __init__(
+        self, ask: Callable[[int], bool], number: int, job: Any, place: int, error: BaseException
+    ) -> None:
+        self._ask, self._number = ask, number
+        self.job, self._place, self._error = job, place, error
+        self.is_ours = False  # the number was struck out for this
+
+    def decide(self) -> None:
+        """No byte code runs between asking and noting a yes: Ctrl-C in there would lose it."""
+        all(map(setattr, (self,), ("is_ours",), filter(None, map(self._ask, (self._number,)))))
+
+    def tell(self) -> None:
+        """Who is interrupted in here calls again."""
+        self.decide()
+        if self.is_ours:
+            self.job.fail(self._place, self._error)
+
+
 class _Waiter:
     """A thread that waits until its job is done, or for the pump."""
 
@@ -200,7 +230,8 @@ class Pump:
         self._mutex = threading.RLock()  # births and ends: of the thread, in a subclass of workers
         self._waiters: list[_Waiter] = []
         self._taken = board.take
-        self._events: deque[Any] = deque()  # taken from the board, not told yet
+        self._fetched: Any = ()  # taken from the board, and not all of it among the events
+        self._events: deque[Any] = deque()  # to be told
         self._jobs: set[Any] = set()  # those that are not over
         self._told: set[Any] = set()  # of them: those that the thread is the pump for
         self._timed: set[Any] = set()  # of them: those with time limits
@@ -271,49 +302,61 @@ class Pump:
         """Wait until JOB is done, at most TIMEOUT seconds; whether it is."""
         deadline = inf if timeout is None else monotonic() + timeout
         while not job.done:
-            if self._get_pump(job, deadline):
-                try:
-                    self._pump(job, deadline)
-                finally:
-                    self._leave_pump()
+            self._take_turn(job, deadline)
             if deadline != inf and monotonic() >= deadline:
                 break
         return bool(job.done)
 
     def pump_once(self) -> None:
         """Take what is there, without waiting; or leave it to who does so anyway."""
-        if self._try_pump():
-            try:
-                self._round()
-            finally:
-                self._leave_pump()
+        self._take_turn(None, inf, once=True)
 
-    def _try_pump(self) -> bool:
-        """The pump is the thread's when it wants it."""
+    def _take_turn(self, job: Any, deadline: float, once: bool = False) -> None:
+        """Be the pump until JOB is done, or ONCE; or sleep until it is, or the pump might be ours.
+
+        Without a job there is no waiting. Wherever Ctrl-C comes, the pump is free then, and the
+        next one is woken: none comes between the call in here and the release, and what it keeps
+        from being done behind that is done again.
+        """
+        mine = [False]
+        try:
+            if not (self._try_pump(mine) if job is None else self._get_pump(job, deadline, mine)):
+                return
+            if once:
+                self._round()
+            else:
+                self._pump(job, deadline)
+        finally:
+            try:
+                if mine[0]:
+                    self._pumping.release()
+                self._pass_on()  # or else we may have been woken for the pump, and leave
+            except BaseException:
+                self._pass_on()
+                raise
+
+    def _try_pump(self, mine: list[bool]) -> bool:
+        """Whether the pump is MINE, as is noted there. It is the thread's when it wants it."""
         if self._thread_wants_pump and threading.current_thread() is not self._thread:
             return False
-        return self._pumping.acquire(False)
+        # No byte code runs between the two: who is interrupted in there would keep it for ever.
+        all(map(mine.__setitem__, (0,), filter(None, map(self._pumping.acquire, (False,)))))
+        return mine[0]
 
-    def _get_pump(self, job: Any, deadline: float) -> bool:
+    def _get_pump(self, job: Any, deadline: float, mine: list[bool]) -> bool:
         """Sleep until JOB is done, or the pump is free: then it is ours. False: look again."""
-        if self._try_pump():
+        if self._try_pump(mine):
             return True
         waiter = _Waiter(job)
-        self._waiters.append(waiter)
-        mine = False
         try:
-            mine = self._try_pump()  # it may have become free before we were among the waiters
-            if not mine and not job.done:
+            self._waiters.append(waiter)
+            # It may have become free before we were among the waiters.
+            if not self._try_pump(mine) and not job.done:
                 waiter.sleep(None if deadline == inf else deadline - monotonic())
         finally:
-            self._waiters.remove(waiter)
-            if not mine:
-                self._pass_on()  # we may have been woken for the pump, and leave
-        return mine
-
-    def _leave_pump(self) -> None:
-        self._pumping.release()
-        self._pass_on()
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+        return mine[0]
 
     def _pass_on(self) -> None:
         for waiter in self._waiters[:1]:
@@ -348,6 +391,7 @@ class Pump:
             if self._closing and not self._jobs:
                 self.board.close()
         except BaseException:
+            self._wake_done()
             self.hurry()
             raise
 
@@ -357,18 +401,49 @@ class Pump:
         self.board.interrupt()
 
     def _fetch(self) -> bool:
-        """Take results; whether there was any."""
-        before = len(self._events)
-        # No byte code runs between the two: Ctrl-C in there would lose what was taken.
-        self._events.extend(itertools.chain.from_iterable(itertools.starmap(self._taken, ((),))))
-        return len(self._events) > before
+        """Take results; whether there was any.
 
-    def fail_task(self, number: int, job: Any, place: int, error: BaseException) -> None:
-        """Strike a number out, unless somebody has, and have its job told ERROR by the pump."""
-        event = job, place, ERROR, error
-        # No byte code runs between the two: Ctrl-C in there would lose the task.
-        self._events.extend(itertools.compress((event,), map(self.board.strike, (number,))))
-        self.hurry()
+        Where memory is short some of them are among the events, and next time all of them, those
+        for the second time: who is told the same twice ignores it.
+        """
+        if not self._fetched:
+            # No byte code runs between the two, and nothing is allocated: it would be lost.
+            all(map(setattr, (self,), ("_fetched",), itertools.starmap(self._taken, ((),))))
+        if not self._fetched:
+            return False
+        self._events.extend(self._fetched)
+        self._fetched = ()
+        return True
+
+    def fail_task(
+        self,
+        number: int,
+        job: Any,
+        place: int,
+        error: BaseException,
+        ask: Callable[[int], bool] | None = None,
+    ) -> None:
+        """Strike a number out, unless somebody has, and have its job told ERROR by the pump.
+
+        ASK the board to cancel() in place of to strike(): only if nobody has claimed the task.
+        """
+        try:
+            self.note_verdict(number, job, place, error, ask or self.board.strike)
+        finally:
+            self.hurry()
+
+    def note_verdict(
+        self,
+        number: int,
+        job: Any,
+        place: int,
+        error: BaseException,
+        ask: Callable[[int], bool],
+    ) -> None:
+        """As above, by a pump who is told later to hurry()."""
+        verdict = Verdict(ask, number, job, place, error)
+        self._events.append(verdict)
+        verdict.decide()
 
     def _tell_jobs(self) -> None:
         """Tell the jobs what was fetched."""
@@ -397,9 +472,18 @@ class Pump:
         """The thread is not interrupted; but callbacks may wait in it, which tells the rest."""
         events = self._events
         while events:
-            self._tell(events.popleft())
+            event = events.popleft()
+            try:
+                self._tell(event)
+            except MemoryError:
+                events.appendleft(event)  # where it has just been: that needs no memory
+                raise
 
     def _tell(self, event: Any) -> None:
+        if type(event) is Verdict:
+            event.tell()
+            self._settle(event.job)
+            return
         if type(event) is not tuple:
             event.finish()
             self._forget(event)
@@ -459,15 +543,32 @@ class Pump:
             return
         try:
             while not (self._ended or (self._closing and self._is_gone())):
-                if self._told or self._closing:
-                    self._attend_as_pump()
-                else:
-                    self._attend_as_watch()
+                try:
+                    self._attend_once()
+                except MemoryError:  # nothing is lost by it, and others may let go of theirs
+                    sleep(MEMORY_S)
+            self._tell_last()
         finally:
             self._thread = None
             self._pass_on()
+            if self._events and not self._ended:  # left to us since we looked
+                with contextlib.suppress(RuntimeError):  # no more threads
+                    self.want_thread()
             if self._is_gone():
                 self._finish()
+
+    def _attend_once(self) -> None:
+        if self._told or self._closing:
+            self._attend_as_pump()
+        else:
+            self._attend_as_watch()
+
+    def _tell_last(self) -> None:
+        """What was left to the thread while there was nothing else to do any more."""
+        if self._events and not self._ended:
+            self.board.interrupt()
+            with self._pumping:
+                self._tell_jobs()
 
     def _attend_as_pump(self) -> None:
         """Be the pump as long as there is a job that wants to be told, or the crew is closing."""
@@ -477,7 +578,8 @@ class Pump:
             self._pump(Condition(self._is_idle), inf)
         finally:
             self._thread_pumps = False
-            self._leave_pump()
+            self._pumping.release()
+            self._pass_on()
 
     def _is_idle(self) -> bool:
         return self._ended or not (self._told or self._closing) or self._is_gone()
@@ -486,11 +588,8 @@ class Pump:
         """Sleep until a worker is over or something is due; who is the pump has been woken, too."""
         patience = None if self._alarm == inf else max(0.0, self._alarm - monotonic())
         self.board.watch(patience)
-        if not self._is_calm() and self._get_pump(self._calm, inf):
-            try:
-                self._round()
-            finally:
-                self._leave_pump()
+        if not self._is_calm():
+            self._take_turn(self._calm, inf, once=True)
 
     def _is_calm(self) -> bool:
         if self._ended or self._told or self._closing:

@@ -229,10 +229,11 @@ def test_the_pump_is_left_while_a_thread_lies_down(
             super().append(waiter)
 
     def be_the_pump() -> None:
-        assert crew._try_pump()
+        assert crew._try_pump([False])
         pumps.set()
         assert leaves.wait(PATIENCE_S)
-        crew._leave_pump()
+        crew._pumping.release()
+        crew._pass_on()
         left.set()
 
     other = Thread(be_the_pump)
