@@ -272,14 +272,6 @@ class Crew(Pump):
             self._forget(job)
             raise
 
-    def cancel(self, number: int) -> bool:
-        """Whether the task of that NUMBER will not be run: nobody had claimed it."""
-        return self.board.cancel(number)
-
-    def stop(self, number: int) -> bool:
-        """Whether the result of a task that was claimed is not wanted any more: it is stopped."""
-        return self.stops.stop(number)
-
     def tell_soon(self, job: Any, error: BaseException) -> None:
         """Have JOB, of one task, told ERROR by the pump: who was about to was interrupted."""
         self._events.append((job, 0, ERROR, error))
@@ -587,10 +579,15 @@ class Crew(Pump):
         self.board.interrupt()
 
     def _give_up(self, error: BaseException) -> None:
-        for job in list(self._jobs):
-            job.give_up(again(error))
-            self._forget(job)
-        self._wake_done()
+        try:
+            for job in list(self._jobs):
+                job.give_up(again(error))
+                if job.over:  # or it is the thread's, to tell who waits
+                    self._forget(job)
+            self._wake_done()
+        except BaseException:
+            self.hurry()
+            raise
 
     def close(self) -> None:
         """No more jobs: the workers end when those that there are have been done."""

@@ -9,11 +9,17 @@
 
 What a future needs only for those who want to be told (its condition, waiters and callbacks) is
 made when the first of them comes.
+
+To tell who sleeps in wait() or as_completed() takes many steps of the standard library's, of which
+none can be done again. So where Ctrl-C may come, in the main thread, they are not begun: the crew's
+thread is left a note, and does that. Callbacks are called by who cancels, as they are there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import operator
 import os
 import threading
@@ -23,12 +29,12 @@ from concurrent.futures import process as std
 
 from . import _core, deaths, faults
 from .crew import Crew
-from .pump import TOLD, WATCHED, Condition, Job, described, report
+from .pump import ERROR, TOLD, VALUE, WATCHED, Condition, Job, described, report
 from .stops import has_claimed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 __all__ = ["LOST", "Call", "RemoteTraceback", "Staff", "TaskFuture", "with_cause"]
@@ -49,9 +55,6 @@ HEED_S = 0.4  # how long an interrupted worker has to come to its end
 # Between a future that finishes and somebody who is the first to ask for its condition: held for a
 # few instructions. A finalizer that runs among them may ask the same of another future.
 _first = threading.RLock()
-
-# Which cancel() was first: held while the board is asked, and never while anybody is told.
-_cancelling = threading.RLock()
 
 
 class Staff(Crew):
@@ -81,6 +84,25 @@ class Staff(Crew):
         if self._waiters:
             self._wake_done()
 
+    def has_thread(self) -> bool:
+        """Whether the thread tells what it is left; it is started for that, if it can be."""
+        if not self._ended and self.is_ours():
+            with contextlib.suppress(RuntimeError):  # no more threads, at the interpreter's exit
+                self.want_thread()
+        return not self._ended and self._thread is not None
+
+    def leave_to_thread(self, job: Any, what: int, value: Any) -> None:
+        """Have the thread, and nobody else, tell JOB. Who is interrupted in here calls again.
+
+        The thread wants the pump as long as that job is not over.
+        """
+        job.attention = TOLD
+        self._jobs.add(job)
+        self._told.add(job)
+        self._events.append((job, 0, what, value))
+        self.want_thread()  # it looks at the events when it ends
+        self.hurry()
+
     def is_claimed(self, number: int) -> bool:
         """Whether a worker has the task of that NUMBER, or had it last."""
         rows = map(self.board.look, list(self._members))
@@ -103,10 +125,10 @@ class Staff(Crew):
     def give_up(self, error: BaseException) -> None:
         """Tell all jobs that nothing will come of them; the workers are left to the caller."""
         with self._mutex:
-            if self.broken is not None or self._ended:
+            if self._ended:
                 return
-            self.broken = error
-        self._give_up(error)
+            self.broken = self.broken or error
+        self._give_up(self.broken)
 
     def close(self) -> None:
         """No more jobs. In a forked child nothing: the board is the parent's."""
@@ -178,6 +200,7 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
     cancelled = False
     kept: TaskFuture | None = None
     stops = False  # whether Future.cancel() stops it while it runs
+    left = False  # to the crew's thread, to tell who waits
 
     # Two calls are never the same, whatever becomes of their futures.
     __hash__ = object.__hash__
@@ -241,10 +264,14 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
         """Whether a worker has the task."""
         return self.number is not None and self.staff.is_claimed(self.number)
 
+    @property
+    def over(self) -> bool:
+        return self.done and not self.left
+
     def cancel(self, stop: bool) -> bool:
-        """Cancel it if nobody has claimed it, or else STOP it; whether it is cancelled by this."""
+        """Cancel it if nobody has claimed it, or else STOP it; whether that was done now."""
         try:
-            if not self._strike(stop):
+            if self.cancelled or not self._strike(stop):
                 return False
             self._be_cancelled()
             self.staff.poke(self)
@@ -255,29 +282,34 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
         return True
 
     def _strike(self, stop: bool) -> bool:
-        """Whether nobody waits for the task any more, and that by this."""
-        board = self.staff.board
-        with _cancelling:
-            number = self.number
-            if number is None or self.done or self.cancelled:
-                return False
-            self._note_cancelled(board.cancel, number)
-            if stop and not self.cancelled:
-                self._note_cancelled(board.strike, number)
-                if self.cancelled:
-                    self.staff.stops.stop_struck(number)
-            return self.cancelled
+        """Whether nobody waits for the task any more, and not because it has its answer.
+
+        Any number of threads at once, without a lock. The board says yes to one of those who ask
+        for a number. From there until that is noted the GIL is kept: what is let go with the number
+        is held here, too, so no finalizer runs. Who was told no looks at the note after that, and
+        so sees that of another one's yes. In a forked child the board refuses.
+        """
+        while not (self.done or self.cancelled) and (number := self.number) is not None:
+            self._note_cancelled(self.staff.board.cancel, number)
+            if stop:
+                self._note_cancelled(self.staff.board.strike, number)
+            if stop and self.cancelled:
+                self.staff.stops.stop_struck(number)
+            if number == self.number:  # otherwise it was put again meanwhile
+                break
+        return self.cancelled
 
     def _note_cancelled(self, ask: Callable[[int], bool], number: int) -> None:
-        """No byte code runs between asking and noting: Ctrl-C in there would lose the answer."""
-        all(map(setattr, (self,), ("cancelled",), map(ask, (number,))))
+        """No byte code runs between asking and noting a yes: Ctrl-C in there would lose it."""
+        all(map(setattr, (self,), ("cancelled",), filter(None, map(ask, (number,)))))
 
     def _be_cancelled(self) -> None:
         """Ctrl-C may come at any place in here: then this is called again."""
         future = self()
-        if future is not None:
-            future._cancel()
-        self._let_go(future)
+        if future is None or future._cancel():
+            self._let_go(future)
+        else:
+            self._leave(ERROR, _base.CancelledError())
 
     def numbers(self) -> list[tuple[int, int]]:
         """(place, number) of what is on the board."""
@@ -296,10 +328,8 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
         if not self.cancelled:
             self._answer(None, with_cause(error))
             return
-        if self.stops and self.number is not None:
-            self.staff.stops.stop_struck(
-                self.number
-            )  # who cancelled it was interrupted before that
+        if self.stops and self.number is not None:  # who cancelled it was interrupted before that
+            self.staff.stops.stop_struck(self.number)
         self._be_cancelled()
 
     def give_up(self, error: BaseException) -> None:
@@ -308,13 +338,21 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
     def _answer(self, result: Any, error: BaseException | None) -> None:
         """Ctrl-C may come at any place in here: then this is called again."""
         future = self()
-        if future is not None:
-            future._finish(result, error)
-        self._let_go(future)
+        if future is None or future._finish(result, error):
+            self._let_go(future)
+        elif error is None:
+            self._leave(VALUE, result)
+        else:
+            self._leave(ERROR, error)
+
+    def _leave(self, what: int, value: Any) -> None:
+        """Have the crew's thread say so, to somebody who waits."""
+        self.left = True
+        self.staff.leave_to_thread(self, what, value)
 
     def _let_go(self, future: TaskFuture | None) -> None:
         """It is over: nothing of the task is held any more, nor this by the future."""
-        self.done = True
+        self.left, self.done = False, True
         self.call = self.function = None
         if future is not None:
             future._call = None
@@ -351,22 +389,26 @@ class TaskFuture(_base.Future):  # type: ignore[type-arg]
     _exception: BaseException | None = None
 
     _call: Call | None = None  # None: it is over
+    _lock: Any  # the condition's; Ctrl-C comes into the condition's own `with`
     _condition: threading.Condition
     _waiters: list[Any]
     _done_callbacks: list[Callable[[Any], object]]
+    _uncalled: Iterator[Callable[[Any], object]]  # of those
 
     def __init__(self) -> None:
         """What a standard future has is made when it is needed."""
 
     def __getattr__(self, name: str) -> Any:
         """Make what is needed for those who want to be told."""
-        if name not in ("_condition", "_waiters", "_done_callbacks"):
+        if name not in ("_condition", "_lock", "_waiters", "_done_callbacks", "_uncalled"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         with _first:
             made = vars(self)
             if "_condition" not in made:
                 made["_waiters"], made["_done_callbacks"] = _Waiters(self._call), []
-                made["_condition"] = threading.Condition()
+                made["_uncalled"] = iter(made["_done_callbacks"])
+                made["_lock"] = lock = threading.RLock()
+                made["_condition"] = threading.Condition(lock)
             return made[name]
 
     def __repr__(self) -> str:
@@ -439,51 +481,74 @@ class TaskFuture(_base.Future):  # type: ignore[type-arg]
             return self.cancelled()
         return call.cancel(call.stops) or call.cancelled
 
-    def _cancel(self) -> None:
-        """Any thread; who was interrupted in here calls again. What was done is not done again."""
-        super().cancel()
-        self._invoke_callbacks()
-        with self._condition:
-            if self._state == _base.CANCELLED:
-                super().set_running_or_notify_cancel()
+    def _cancel(self) -> bool:
+        """Any thread; who was interrupted in here calls again. Nothing is done a second time.
 
-    def _finish(self, result: Any, error: BaseException | None) -> None:
-        """The task is over. Nothing is done a second time."""
+        False: who waits is not told, and the crew's thread shall call this.
+        """
+        with self._lock:
+            if self._state == PENDING:
+                self._state = _base.CANCELLED
+        self._invoke_callbacks()
+        with self._lock:
+            if self._state == _base.CANCELLED:
+                if self._is_for_thread():
+                    return False
+                self._state = _base.CANCELLED_AND_NOTIFIED
+                self._tell("add_cancelled")
+        return True
+
+    def _finish(self, result: Any, error: BaseException | None) -> bool:
+        """The task is over. As above."""
         with _first:
-            if self._state in FINAL:
-                return
             if "_condition" not in vars(self):  # nobody wants to be told
+                if self._state == PENDING:
+                    self._result, self._exception, self._state = result, error, FINISHED
+                return True
+        with self._lock:
+            if self._state == PENDING:
+                if self._is_for_thread():
+                    return False
                 self._result, self._exception, self._state = result, error, FINISHED
-                return
+                self._tell("add_result" if error is None else "add_exception")
         try:
-            if error is None:
-                super().set_result(result)
-            else:
-                super().set_exception(error)
-        except _base.InvalidStateError:  # it was cancelled just now
-            return
+            self._invoke_callbacks()
         except BaseException:  # sys.exit() in a callback, say: it ends nobody's thread
             if threading.current_thread() is threading.main_thread():
                 raise
             report()
+        return True
+
+    def _is_for_thread(self) -> bool:
+        """Whether somebody is to be told, and Ctrl-C may come in between. Under the lock."""
+        call = self._call
+        is_main = threading.current_thread() is threading.main_thread()
+        return bool(is_main and self._waiters and call is not None and call.staff.has_thread())
+
+    def _tell(self, what: str) -> None:
+        """Tell who waits. Under the lock, with the state that they look at."""
+        for waiter in self._waiters:
+            getattr(waiter, what)(self)
 
     def _invoke_callbacks(self) -> None:
         """Who waits for the result goes on before callbacks run, and whatever they do."""
         if call := self._call:
             call.done = True
             call.staff.wake_done()
-        while self._done_callbacks:
-            callback = self._done_callbacks.pop(0)
+        while operator.length_hint(self._uncalled):
             try:
-                callback(self)
+                # No byte code runs between the next one's turn and its call: Ctrl-C would lose it.
+                for _ in map(operator.call, self._uncalled, itertools.repeat(self)):
+                    pass
             except Exception:
                 _base.LOGGER.exception("exception calling callback for %r", self)
+        self._done_callbacks.clear()  # none is added any more
 
 
 def _forked() -> None:
-    """In a forked child: other threads, which may have held these, are not here."""
-    global _first, _cancelling
-    _first, _cancelling = threading.RLock(), threading.RLock()
+    """In a forked child: other threads, of which one may have held it, are not here."""
+    global _first  # noqa: PLW0603
+    _first = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_forked)

@@ -70,11 +70,15 @@ class MapResults(Many):
     # --- by the crew ---------------------------------------------------------------------------
 
     def deliver(self, place: int, value: Any) -> None:
-        self._answers[place] = value
-        self._tasks.pop(place, None)
-        self._numbers.pop(place, None)
+        if place in self._tasks:  # it is told for the first time
+            self._answers[place] = value
+            self._numbers.pop(place, None)
+            self._tasks.pop(place, None)
 
     def fail(self, place: int, error: BaseException) -> None:
+        number = self._numbers.get(place)
+        if self._stops and number is not None and isinstance(error, CancelledError):
+            self._staff.stops.stop_struck(number)
         self.deliver(place, Failure(with_cause(error)))
 
     def give_up(self, error: BaseException) -> None:
@@ -86,21 +90,28 @@ class MapResults(Many):
         return list(self._numbers.items())
 
     def cancel_place(self, place: int) -> None:
-        """Cancel that task if nobody has claimed it; the iterator is told."""
+        """Cancel that task if nobody has claimed it; the iterator is told by the pump."""
         number = self._numbers.get(place)
-        if number is not None and self._staff.cancel(number):
-            self.fail(place, CancelledError())
-            self._staff.poke(self)
+        if number is not None:
+            self._staff.fail_task(number, self, place, CancelledError(), self._staff.board.cancel)
 
     # --- by the iterator -----------------------------------------------------------------------
 
     def add(self, argument: Any) -> None:
         """Put one more task."""
         place, self._count = self._count, self._count + 1
-        self._tasks[place] = argument
-        if isinstance(self._function, BaseException):
-            self.fail(place, again(self._function))
-            return
+        try:
+            self._tasks[place] = argument
+            if isinstance(self._function, BaseException):
+                self.fail(place, again(self._function))
+            else:
+                self._put(place, argument)
+        except BaseException:  # nobody will take that result, if there is one
+            self._tasks.pop(place, None)
+            self._staff.poke(self)
+            raise
+
+    def _put(self, place: int, argument: Any) -> None:
         number = self._staff.submit(self._function, self.kind, argument, self, place)
         if number is not None and place in self._tasks:
             self._numbers.setdefault(place, number)
@@ -144,11 +155,15 @@ class MapResults(Many):
         return answer
 
     def _cancel(self) -> None:
-        """Nobody wants the rest."""
-        for place, number in self.numbers():
-            if self._staff.cancel(number) or (self._stops and self._staff.stop(number)):
-                self.deliver(place, None)
-        self._staff.poke(self)
+        """Nobody wants the rest. What Ctrl-C leaves of it is done, for nobody."""
+        staff, asks = self._staff, [self._staff.board.cancel]
+        if self._stops:
+            asks.append(staff.board.strike)
+        try:
+            for (place, number), ask in itertools.product(self.numbers(), asks):
+                staff.note_verdict(number, self, place, CancelledError(), ask)
+        finally:
+            staff.hurry()
 
     def _dropped(self, _: object) -> None:
         """Nobody will take the results any more; the tasks go on, as in the standard library."""

@@ -1,9 +1,9 @@
 """What is stopped: tasks that were cancelled while they ran, or that ran for too long.
 
-    stop()     the number is struck out, and its task interrupted, or kept from beginning
-    look()     by the clock: what is over its limit is stopped, and its job told; who still runs a
-               second later what it was told to stop is doomed, so that it begins nothing else, and
-               then killed: for that task, and for no other one
+    stop_struck()  a task whose number was struck out is interrupted, or kept from beginning
+    look()         by the clock: what is over its limit is stopped, and its job told; who still
+                   runs a second later what it was told to stop is doomed, so that it begins
+                   nothing else, and then killed: for that task, and for no other one
 
 A worker is told by SIGINT with an order (leveret.worker). Each signal is counted in its order, so
 that one that comes late is known for what it is: nobody is interrupted by it, whatever runs then.
@@ -46,19 +46,12 @@ class Stops:
         self._stopping: dict[int, _Stop] = {}  # by number
         self._telling = threading.RLock()
 
-    def stop(self, number: int, why: int = worker.CANCEL) -> bool:
-        """Stop a task that was claimed: its result is not wanted any more, whatever it will be.
-
-        It is interrupted; if that does not end it in GRACE_S, its worker is killed.
-        False: it has its answer already. Any thread may do this.
-        """
-        if not self._crew.board.strike(number):
-            return False
-        self.stop_struck(number, why)
-        return True
-
     def stop_struck(self, number: int, why: int = worker.CANCEL) -> None:
-        """Stop a task that was claimed, and whose number was struck out."""
+        """Stop a task that was claimed, and whose number was struck out: nobody wants its result.
+
+        It is interrupted; if that does not end it in GRACE_S, its worker is killed. Any thread may
+        do this, again and again.
+        """
         for member in self._crew.members():
             seen = self._crew.board.look(member.row)
             if seen is not None and has_claimed(seen, number):
@@ -132,7 +125,7 @@ class Stops:
         return again
 
     def _stop_late(self, member: Member, seen: tuple[Any, ...], job: Any, place: int) -> None:
-        """As stop(), but interrupted first: the result is taken by nobody but the pump, after this.
+        """It is interrupted first: the result is taken by nobody but the pump, after this.
 
         So it can be done again from its beginning, until the number is struck out.
         """

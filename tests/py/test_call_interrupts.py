@@ -1,11 +1,13 @@
-"""Ctrl-C at each place of the program's own calls: submit(), apply_async(), map_async(), cancel().
+"""Ctrl-C at each place of the program's own calls: submit(), map(), apply_async(), cancel(), ...
 
 A program that catches it goes on: its pool works, and ends in time; every result that it has is
-told, and nothing stays on the board of those that it never got.
+told, in its other threads, too; and nothing stays on the board of those that it never got.
 """
 
+import concurrent.futures as standard
 import contextlib
 import pathlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,21 +15,23 @@ import leveret
 import pytest
 from forked import PATIENCE_S, Thread, until
 from interrupting import Interrupt
-from leveret import claims, crew, executor, futures, jobs, pool, pump, stops
+from leveret import claims, crew, executor, futures, jobs, mapped, pool, pump, stops
 from tasks import begin_and_wait, square
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
 ]
 
-FILES = {module.__file__ for module in (claims, crew, executor, futures, jobs, pool, pump, stops)}
+OURS = (claims, crew, executor, futures, jobs, mapped, pool, pump, stops)
+FILES = {str(module.__file__) for module in OURS}
+THEIRS = {str(standard._base.__file__), str(threading.__file__)}  # what ours call
 MOST_PLACES = 2000
 
 
-def interrupted(nth: int, call: Callable[[], object]) -> tuple[str, Any]:
+def interrupted(nth: int, call: Callable[[], object], files: set[str] = FILES) -> tuple[str, Any]:
     """Where CALL was interrupted, and what it returned."""
     returned = None
-    interrupt = Interrupt(nth, FILES)
+    interrupt = Interrupt(nth, files)
     with contextlib.suppress(KeyboardInterrupt), interrupt.armed():
         returned = call()
     return interrupt.where, returned
@@ -124,6 +128,143 @@ def a_cancel_of_what_runs(nth: int, path: pathlib.Path) -> str:
     return where
 
 
+def wait_for_all(future: Any) -> bool:
+    return future in standard.wait([future], PATIENCE_S).done
+
+
+def wait_for_the_next(future: Any) -> bool:
+    return list(standard.as_completed([future], PATIENCE_S)) == [future]
+
+
+def is_awaited(future: Any) -> bool:
+    return bool(vars(future).get("_waiters"))
+
+
+def a_cancel_that_is_awaited(
+    nth: int, path: pathlib.Path, wait: Callable[[Any], bool] = wait_for_all
+) -> str:
+    """By another thread, and by a callback: both are told, however much of it was done."""
+    begun, go = path.with_suffix(".begun"), path.with_suffix(".go")
+    with hired() as made:
+        first = made.submit(begin_and_wait, str(begun), str(go))
+        until(begun.exists)
+        future, told = made.submit(square, 5), Told()
+        future.add_done_callback(told)
+        waiter = Thread(wait, future)
+        until(lambda: is_awaited(future))
+        where, _ = interrupted(nth, future.cancel, FILES | THEIRS)
+        until(lambda: future.cancel() or not where)
+        assert waiter.result(), where
+        assert told.results == [future], where
+        go.touch()
+        assert first.result(PATIENCE_S) == str(go), where
+        goes_on(made, where)
+    return where
+
+
+def a_cancel_that_is_awaited_one_by_one(nth: int, path: pathlib.Path) -> str:
+    return a_cancel_that_is_awaited(nth, path, wait_for_the_next)
+
+
+def an_end_that_is_awaited(nth: int, path: pathlib.Path) -> str:
+    """A second one does what the first did not."""
+    begun, go = path.with_suffix(".begun"), path.with_suffix(".go")
+    made = leveret.ProcessPoolExecutor(1, mp_context=leveret.get_context("fork"))
+    try:
+        future, told = made.submit(begin_and_wait, str(begun), str(go)), Told()
+        future.add_done_callback(told)
+        waiter = Thread(wait_for_all, future)
+        until(lambda: is_awaited(future) and begun.exists())
+        where, _ = interrupted(nth, made.kill_workers, FILES | THEIRS)
+        made.kill_workers()
+        assert waiter.result(), where
+        until(lambda: told.results == [future])
+    finally:
+        made.kill_workers()
+        Thread(made.shutdown).result()
+    return where
+
+
+def a_result(nth: int, path: pathlib.Path) -> str:
+    """Who waits for one takes those of others, who sleep."""
+    with hired() as made:
+        staff, sleepers = made._ready_staff(), list[Any]()
+        future = made.submit(square, 5)
+        pump = staff._pump
+
+        def pump_beside_a_sleeper(job: Any, deadline: float) -> None:
+            if not sleepers:
+                sleepers.append(Thread(made.submit(square, 6).result, PATIENCE_S))
+                until(lambda: staff._waiters)
+            pump(job, deadline)
+
+        staff._pump = pump_beside_a_sleeper
+        where, result = interrupted(nth, lambda: future.result(PATIENCE_S))
+        del staff._pump
+        assert where or result == 25
+        assert all(sleeper.result() == 36 for sleeper in sleepers), where
+        assert Thread(future.result).result() == 25, where
+        goes_on(made, where)
+    return where
+
+
+def a_map(nth: int, path: pathlib.Path) -> str:
+    with hired() as made:
+        where, results = interrupted(nth, lambda: made.map(square, range(5)))
+        if results is not None:
+            assert list(results) == [0, 1, 4, 9, 16], where
+        goes_on(made, where)
+    return where
+
+
+def a_map_that_is_read_on(nth: int, path: pathlib.Path) -> str:
+    """With a buffersize a result that is taken makes room for a task."""
+    with hired() as made:
+        results = made.map(square, range(5), buffersize=2)
+        assert next(results) == 0
+        where, result = interrupted(nth, lambda: next(results))
+        assert where or result == 1
+        assert list(results) == ([] if where else [4, 9, 16]), where
+        goes_on(made, where)
+    return where
+
+
+def held_up(made: Any, path: pathlib.Path) -> tuple[pathlib.Path, Any]:
+    """What lets the second of six tasks of a map() end; the first result was taken."""
+    begun, go = path.with_suffix(".begun"), path.with_suffix(".go")
+    first, *rest = ((str(path), __file__) for _ in range(5))
+    pairs = [first, (str(begun), str(go)), *rest]
+    results = made.map(begin_and_wait, *zip(*pairs, strict=True))
+    assert next(results) == __file__
+    until(begun.exists)
+    return go, results
+
+
+def a_map_that_is_closed(nth: int, path: pathlib.Path, **options: Any) -> str:
+    with hired(**options) as made:
+        go, results = held_up(made, path)
+        where, _ = interrupted(nth, results.close)
+        go.touch()
+        goes_on(made, where)
+    return where
+
+
+def a_map_that_is_closed_and_stopped(nth: int, path: pathlib.Path) -> str:
+    return a_map_that_is_closed(nth, path, stop_running=True)
+
+
+def a_map_that_is_cancelled(nth: int, path: pathlib.Path) -> str:
+    """Who reads it is told of each task what it returned, or that it will not be run."""
+    with hired() as made:
+        go, results = held_up(made, path)
+        where, _ = interrupted(nth, lambda: made.shutdown(wait=False, cancel_futures=True))
+        go.touch()
+        reader = Thread(lambda: list(results))
+        with contextlib.suppress(standard.CancelledError):
+            assert set(reader.result()) == {str(go), __file__}, where
+    return where
+
+
 def a_callback(nth: int, path: pathlib.Path) -> str:
     with hired() as made:
         told = Told()
@@ -145,6 +286,35 @@ def pool_of_one(**options: Any) -> Iterator[Any]:
         made.close()
         Thread(made.join).result()
         check_empty(made._crew, "the end")
+
+
+def a_result_that_another_one_takes(nth: int, path: pathlib.Path) -> str:
+    """Who sleeps, and is interrupted, is not in the way of the next one who is to pump.
+
+    In a pool without a thread, which would be the pump once in a while.
+    """
+    begun, go, begun_too, go_too = (path.with_suffix(f".{n}") for n in ("a", "b", "c", "d"))
+    with pool_of_one() as made:
+        first = made._apply(begin_and_wait, (str(begun), str(go)), {}, None, 0)
+        until(begun.exists)
+        pump = Thread(first.get, PATIENCE_S)
+        until(lambda: is_pump_at_work(made._crew))
+        last = made._apply(begin_and_wait, (str(begun_too), str(go_too)), {}, None, 0)
+        where, _ = interrupted(nth, lambda: last.wait(0.002))
+        asleep = len(made._crew._waiters)
+        sleeper = Thread(last.get, PATIENCE_S)
+        until(lambda: len(made._crew._waiters) > asleep)
+        go.touch()
+        assert pump.result() == str(go), where
+        go_too.touch()
+        assert sleeper.result() == str(go_too), where
+    return where
+
+
+def is_pump_at_work(crew: Any) -> bool:
+    if free := crew._pumping.acquire(False):
+        crew._pumping.release()
+    return not free
 
 
 def an_apply_async(nth: int, path: pathlib.Path) -> str:
@@ -173,6 +343,17 @@ def a_map_async(nth: int, path: pathlib.Path) -> str:
     return where
 
 
+def a_stream(nth: int, path: pathlib.Path) -> str:
+    """The result that next() had got is lost with it; none comes twice."""
+    with pool_of_one() as made:
+        results = made.imap_unordered(square, range(5))
+        where, first = interrupted(nth, lambda: next(results))
+        got = [*([] if where else [first]), *results]
+        assert len(got) == len(set(got)) >= 4, where
+        assert set(got) <= {x * x for x in range(5)}, where
+    return where
+
+
 @pytest.mark.timeout(600)  # a pool for each of some hundred places
 @pytest.mark.parametrize(
     "story",
@@ -182,10 +363,21 @@ def a_map_async(nth: int, path: pathlib.Path) -> str:
         a_submit_on_demand,
         a_cancel,
         a_cancel_of_what_runs,
+        a_cancel_that_is_awaited,
+        a_cancel_that_is_awaited_one_by_one,
+        an_end_that_is_awaited,
+        a_result,
+        a_result_that_another_one_takes,
+        a_map,
+        a_map_that_is_read_on,
+        a_map_that_is_closed,
+        a_map_that_is_closed_and_stopped,
+        a_map_that_is_cancelled,
         a_callback,
         an_apply_async,
         an_apply_async_with_a_callback,
         a_map_async,
+        a_stream,
     ],
 )
 def test_an_interrupt_at_each_place(

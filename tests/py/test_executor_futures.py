@@ -276,11 +276,11 @@ def test_a_cancel_beside_one_that_has_not_told_yet(
     told: list[TaskFuture] = []
     tell = TaskFuture._cancel
 
-    def tell_late(future: TaskFuture) -> None:
+    def tell_late(future: TaskFuture) -> bool:
         told.append(future)
         if len(told) == 1:
             assert in_thread(future.cancel)
-        tell(future)
+        return tell(future)
 
     monkeypatch.setattr(TaskFuture, "_cancel", tell_late)
     waiting = executor.submit(square, 3)

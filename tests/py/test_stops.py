@@ -189,7 +189,7 @@ def test_a_worker_is_not_killed_for_what_it_was_not_told_to_stop() -> None:
     member = types.SimpleNamespace(row=0, kill=lambda: killed.append(0))
     seen = os.getpid(), 4, 2, 4, 0.0, 0, 0, False  # it runs 4, and has claimed 5 as well
     of_crew: Any = types.SimpleNamespace(
-        board=types.SimpleNamespace(look=lambda row: seen, strike=lambda number: True),
+        board=types.SimpleNamespace(look=lambda row: seen),
         claims=types.SimpleNamespace(take_back=taken_back.append),
         member=lambda row: member,
         members=lambda: [member],
@@ -199,7 +199,7 @@ def test_a_worker_is_not_killed_for_what_it_was_not_told_to_stop() -> None:
     )
     stopping = stops.Stops(of_crew)
     with pytest.raises(KeyboardInterrupt):
-        stopping.stop(5)
+        stopping.stop_struck(5)
     stopping.look(time.monotonic() + 2 * stops.GRACE_S)
     assert (taken_back, killed) == ([0], [])
 
