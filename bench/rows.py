@@ -24,6 +24,9 @@ class Row:
 
 BIRTHS_AND_LOCKS = (
     Row("start + join", "start_join", ours=BOTH, factor=4, aim=0.6e6),
+    Row(
+        "start + join; a bare fork for std", "start_join", ours=BOTH, std=FORK, std_work="bare_fork"
+    ),
     Row("start + join, 5 ms apart", "start_join_apart", ours=BOTH, factor=4, aim=0.6e6),
     Row("target runs after start()", "start_running", ours=BOTH, aim=0.15e6),
     Row("32 at once, then join, each", "many_at_once", ours=BOTH, factor=4, aim=0.5e6),
@@ -210,6 +213,7 @@ POOLS_ALONE = tuple(
             rounds=3,
             needs="numpy",
         ),
+        Row("Pool(2); two bare forks for std", "pool_life", std_work="two_bare_forks", rounds=3),
         Row("Pool, worker killed, until another has a task", "pool_recovery", aim=5e6),
         Row("Pool.map, 10^6 tasks wait, each", "pool_queued_by_map", aim=200, unit="B", rounds=1),
         Row("Pool.apply_async, 10^5 wait, each", "pool_queued_by_apply", unit="B", rounds=1),

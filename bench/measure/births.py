@@ -37,6 +37,23 @@ def start_join_apart(context: Any, seconds: float) -> list[float]:
     return samples_for(seconds, sample)
 
 
+def bare_lives(count: int) -> float:
+    """What no start by a fork can do without: children that end at once, and who waits for them."""
+    begin = time.perf_counter_ns()
+    pids = [os.fork() or os._exit(0) for _ in range(count)]
+    for pid in pids:
+        os.waitpid(pid, 0)
+    return time.perf_counter_ns() - begin
+
+
+def bare_fork(_context: Any, seconds: float) -> list[float]:
+    return samples_for(seconds, lambda: bare_lives(1))
+
+
+def two_bare_forks(_context: Any, seconds: float) -> list[float]:
+    return samples_for(seconds, lambda: bare_lives(2))
+
+
 def start_running(context: Any, seconds: float) -> list[float]:
     """From the call of start() until the target runs."""
     with tempfile.TemporaryDirectory() as folder:
@@ -99,6 +116,8 @@ WORKS: dict[str, Callable[[Any, float], list[float]]] = {
     for work in (
         start_join,
         start_join_apart,
+        bare_fork,
+        two_bare_forks,
         start_running,
         many_at_once,
         start_join_1_gib,
