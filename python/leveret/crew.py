@@ -275,6 +275,9 @@ class Crew(Pump):
     def tell_soon(self, job: Any, error: BaseException) -> None:
         """Have JOB, of one task, told ERROR by the pump: who was about to was interrupted."""
         self._events.append((job, 0, ERROR, error))
+        if job.attention == TOLD:  # the workers may be gone by now, and the thread with them
+            with contextlib.suppress(RuntimeError):  # no more threads
+                self.want_thread()
         self.hurry()
 
     def revived(self, value: Any, job: Any = None, place: int = 0) -> BaseException:
@@ -601,9 +604,11 @@ class Crew(Pump):
 
     def join(self) -> None:
         """Wait until the workers are gone, after close() or terminate()."""
+        if self._is_thread():
+            raise RuntimeError("cannot wait in a callback for the end of who calls it")
         self.wait_for(self._gone)
         thread = self._thread
-        if thread is not None and not self._is_thread():
+        if thread is not None:
             thread.join()
         self._finish()
 

@@ -79,8 +79,12 @@ class Staff(Crew):
         if not self._told:
             super()._attend_as_watch()
 
-    def wake_done(self) -> None:
-        """Let those go on whose job is done."""
+    def let_go_on(self, job: Any) -> None:
+        """JOB has its answer: those who wait for it go on, and the workers may end.
+
+        Its callbacks are not called yet, and may wait for that end.
+        """
+        self._forget(job)
         if self._waiters:
             self._wake_done()
 
@@ -89,7 +93,7 @@ class Staff(Crew):
         if not self._ended and self.is_ours():
             with contextlib.suppress(RuntimeError):  # no more threads, at the interpreter's exit
                 self.want_thread()
-        return not self._ended and self._thread is not None
+        return self.is_ours() and not self._ended and self._thread is not None
 
     def leave_to_thread(self, job: Any, what: int, value: Any) -> None:
         """Have the thread, and nobody else, tell JOB. Who is interrupted in here calls again.
@@ -194,10 +198,9 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
     result. A future with a callback is kept, by this, until that was called.
     """
 
-    __slots__ = ("call", "done", "function", "number", "staff")
+    __slots__ = ("call", "cancelled", "done", "function", "number", "staff")
 
     attention = WATCHED
-    cancelled = False
     kept: TaskFuture | None = None
     stops = False  # whether Future.cancel() stops it while it runs
     left = False  # to the crew's thread, to tell who waits
@@ -217,7 +220,7 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
         self.call: tuple[Any, Any, Any] | None = call
         self.function: Any = None  # encoded
         self.number: int | None = None  # on the board; None: it could not be put there
-        self.done = False
+        self.done = self.cancelled = False  # to note it later needs no memory
         if rules.is_special:
             self.timeout, self.retries = rules.timeout, rules.retries
             self.stops = rules.stop_running
@@ -356,6 +359,8 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
         self.call = self.function = None
         if future is not None:
             future._call = None
+            if (waiters := vars(future).get("_waiters")) is not None:
+                waiters._call = None
         if self.kept is not None:
             self.kept = None
 
@@ -489,7 +494,7 @@ class TaskFuture(_base.Future):  # type: ignore[type-arg]
         with self._lock:
             if self._state == PENDING:
                 self._state = _base.CANCELLED
-        self._invoke_callbacks()
+        self._call_back()
         with self._lock:
             if self._state == _base.CANCELLED:
                 if self._is_for_thread():
@@ -511,13 +516,16 @@ class TaskFuture(_base.Future):  # type: ignore[type-arg]
                     return False
                 self._result, self._exception, self._state = result, error, FINISHED
                 self._tell("add_result" if error is None else "add_exception")
+        self._call_back()
+        return True
+
+    def _call_back(self) -> None:
         try:
             self._invoke_callbacks()
         except BaseException:  # sys.exit() in a callback, say: it ends nobody's thread
             if threading.current_thread() is threading.main_thread():
                 raise
             report()
-        return True
 
     def _is_for_thread(self) -> bool:
         """Whether somebody is to be told, and Ctrl-C may come in between. Under the lock."""
@@ -534,12 +542,13 @@ class TaskFuture(_base.Future):  # type: ignore[type-arg]
         """Who waits for the result goes on before callbacks run, and whatever they do."""
         if call := self._call:
             call.done = True
-            call.staff.wake_done()
+            call.staff.let_go_on(call)
+        turns = map(functools.partial, self._uncalled, itertools.repeat(self))
         while operator.length_hint(self._uncalled):
             try:
                 # No byte code runs between the next one's turn and its call: Ctrl-C would lose it.
-                for _ in map(operator.call, self._uncalled, itertools.repeat(self)):
-                    pass
+                # max(), of one, hands on whatever the call raises, StopIteration, too.
+                max(itertools.islice(turns, 1), key=operator.call, default=None)
             except Exception:
                 _base.LOGGER.exception("exception calling callback for %r", self)
         self._done_callbacks.clear()  # none is added any more

@@ -155,8 +155,13 @@ class MapResults(Many):
         return answer
 
     def _cancel(self) -> None:
-        """Nobody wants the rest. What Ctrl-C leaves of it is done, for nobody."""
+        """Nobody wants the rest. What Ctrl-C leaves of it is done, for nobody.
+
+        In a forked child, whose collector may close the iterator, nothing is.
+        """
         staff, asks = self._staff, [self._staff.board.cancel]
+        if not staff.is_ours():
+            return
         if self._stops:
             asks.append(staff.board.strike)
         try:

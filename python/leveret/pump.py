@@ -328,10 +328,11 @@ class Pump:
                 self._pump(job, deadline)
         finally:
             try:
-                if mine[0]:
-                    self._pumping.release()
-                self._pass_on()  # or else we may have been woken for the pump, and leave
+                if job is not None and not mine[0]:
+                    self._acquire(mine)  # if it is free: we may have been woken for it, and leave
+                self._release(mine)
             except BaseException:
+                self._release(mine)
                 self._pass_on()
                 raise
 
@@ -339,9 +340,21 @@ class Pump:
         """Whether the pump is MINE, as is noted there. It is the thread's when it wants it."""
         if self._thread_wants_pump and threading.current_thread() is not self._thread:
             return False
-        # No byte code runs between the two: who is interrupted in there would keep it for ever.
-        all(map(mine.__setitem__, (0,), filter(None, map(self._pumping.acquire, (False,)))))
+        self._acquire(mine)
         return mine[0]
+
+    def _acquire(self, mine: list[bool]) -> None:
+        """Get the pump if it is free; no byte code runs between that and the note.
+
+        Who is interrupted in there would keep it for ever.
+        """
+        all(map(mine.__setitem__, (0,), filter(None, map(self._pumping.acquire, (False,)))))
+
+    def _release(self, mine: list[bool]) -> None:
+        """Give the pump back, if it is MINE, and wake the next one. The same holds here."""
+        if mine[0]:
+            all(map(mine.__setitem__, (0,), itertools.starmap(self._pumping.release, ((),))))
+            self._pass_on()
 
     def _get_pump(self, job: Any, deadline: float, mine: list[bool]) -> bool:
         """Sleep until JOB is done, or the pump is free: then it is ours. False: look again."""
@@ -527,6 +540,7 @@ class Pump:
                         thread.start()
                     except BaseException:
                         self._thread = None
+                        self._pass_on()  # who left the pump to it has it back
                         raise
 
     def _is_thread(self) -> bool:
@@ -551,7 +565,8 @@ class Pump:
         finally:
             self._thread = None
             self._pass_on()
-            if self._events and not self._ended:  # left to us since we looked
+            # Left to us since we looked; or we end for what a callback has raised.
+            if not self._ended and (self._events or (self._told and not self._is_gone())):
                 with contextlib.suppress(RuntimeError):  # no more threads
                     self.want_thread()
             if self._is_gone():

@@ -15,6 +15,7 @@ from leveret._core import Board
 from leveret.executor import ProcessPoolExecutor
 from leveret.futures import Call
 from leveret.pump import VALUE, Job, Pump
+from tasks import square
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
@@ -83,6 +84,23 @@ def test_an_error_that_a_task_is_to_have() -> None:
         pump._tell_jobs()
         assert job.told == [(0, error)], (late, full)
     assert failed
+
+
+def test_a_cancel_is_noted(executor: ProcessPoolExecutor, gate: Gate) -> None:
+    gate.occupy(executor), gate.occupy(executor)
+    staff: Any = executor._staff
+    failed = 0
+    for late in range(20):
+        future = executor.submit(square, late)
+        call: Any = future._call
+        note = functools.partial(call._note_cancelled, staff.board.cancel, call.number)
+        failed += short_of_memory(late, note)
+        assert call.cancelled is (staff.board.find(call.number) is None), late
+        if call.cancelled:
+            call._be_cancelled()
+            staff.poke(call)
+    assert 0 < failed < 20
+    gate.open()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import concurrent.futures as standard
-import gc
 import os
 import pathlib
 import signal
@@ -62,68 +61,6 @@ def test_result_in_time_or_not(executor: ProcessPoolExecutor, gate: Gate) -> Non
     gate.open()
     assert future.result(PATIENCE_S) == gate.path
     assert future.exception(0) is None
-
-
-def test_callbacks(executor: ProcessPoolExecutor, gate: Gate) -> None:
-    future = gate.occupy(executor)
-    called: list[Any] = []
-    for number in range(3):
-        future.add_done_callback(lambda f, number=number: called.append((number, f)))
-    gate.open()
-    until(lambda: len(called) == 3)
-    assert called == [(number, future) for number in range(3)]
-    future.add_done_callback(called.append)
-    assert called[3:] == [future]
-
-
-def test_a_callback_that_raises(
-    executor: ProcessPoolExecutor, gate: Gate, caplog: pytest.LogCaptureFixture
-) -> None:
-    future = gate.occupy(executor)
-    called: list[Any] = []
-    future.add_done_callback(lambda _: 1 / 0)
-    future.add_done_callback(called.append)
-    gate.open()
-    until(lambda: called)
-    assert sum("exception calling callback" in record.message for record in caplog.records) == 1
-    caplog.clear()  # of tracebacks, and what they hold
-    assert executor.submit(square, 3).result() == 9
-
-
-def test_a_callback_waits_for_another_future(executor: ProcessPoolExecutor, gate: Gate) -> None:
-    future = gate.occupy(executor)
-    got: list[Any] = []
-    future.add_done_callback(lambda _: got.append(executor.submit(square, 7).result(PATIENCE_S)))
-    gate.open()
-    until(lambda: got)
-    assert got == [49]
-
-
-def test_result_does_not_wait_for_callbacks(executor: ProcessPoolExecutor, gate: Gate) -> None:
-    """They may wait for what comes after it."""
-    future = gate.occupy(executor)
-    may_end, ended = threading.Event(), threading.Event()
-
-    def callback(_: object) -> None:
-        may_end.wait(PATIENCE_S)
-        ended.set()
-
-    future.add_done_callback(callback)
-    gate.open()
-    assert future.result(PATIENCE_S) == gate.path
-    assert not ended.is_set()
-    may_end.set()
-    assert ended.wait(PATIENCE_S)
-
-
-def test_a_callback_of_a_future_that_nobody_has(executor: ProcessPoolExecutor, gate: Gate) -> None:
-    called: list[Any] = []
-    executor.submit(square, 4).add_done_callback(called.append)
-    gc.collect()
-    until(lambda: called)
-    assert called[0].result() == 16
-    reference = weakref.ref(called.pop())
-    until(lambda: reference() is None)
 
 
 def test_a_discarded_future_lets_go_of_its_arguments(executor: ProcessPoolExecutor) -> None:
