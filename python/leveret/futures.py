@@ -543,7 +543,7 @@ class TaskFuture(_base.Future):  # type: ignore[type-arg]
         if call := self._call:
             call.done = True
             call.staff.let_go_on(call)
-        turns = map(functools.partial, self._uncalled, itertools.repeat(self))
+        turns: Any = map(functools.partial, self._uncalled, itertools.repeat(self))
         while operator.length_hint(self._uncalled):
             try:
                 # No byte code runs between the next one's turn and its call: Ctrl-C would lose it.

@@ -353,7 +353,8 @@ class Pump:
     def _release(self, mine: list[bool]) -> None:
         """Give the pump back, if it is MINE, and wake the next one. The same holds here."""
         if mine[0]:
-            all(map(mine.__setitem__, (0,), itertools.starmap(self._pumping.release, ((),))))
+            release: Callable[[], Any] = self._pumping.release
+            all(map(mine.__setitem__, (0,), itertools.starmap(release, ((),))))
             self._pass_on()
 
     def _get_pump(self, job: Any, deadline: float, mine: list[bool]) -> bool:

@@ -112,6 +112,8 @@ def _initialize(board: _core.Board, orders: Orders) -> bool:
     try:
         orders.initializer(*orders.initargs)
     except BaseException as error:
+        if isinstance(error, MemoryError):
+            let_go(error)
         board.unfit(failed(error))
         return False
     board.ready(None)
@@ -184,9 +186,8 @@ def _stopped(why: int) -> BaseException:
 
 
 def failed(error: BaseException) -> tuple[str, str, str, bytes | None]:
-    """(traceback, type, text, pickle) of the exception of a task."""
+    """(traceback, type, text, pickle) of the exception of a task, whose frames hold no memory."""
     if isinstance(error, MemoryError):
-        let_go(error)
         _explain_limit(error)
     import traceback
     from multiprocessing.reduction import ForkingPickler
@@ -262,8 +263,6 @@ def _explain(error: BaseException) -> None:
 def _undecodable(error: BaseException) -> tuple[Any, ...]:
     """In the standard library's executor a worker dies of this."""
     _explain(error)
-    if isinstance(error, MemoryError):
-        let_go(error)
     from concurrent.futures.process import BrokenProcessPool
 
     broken = BrokenProcessPool(
@@ -275,8 +274,6 @@ def _undecodable(error: BaseException) -> tuple[Any, ...]:
 
 
 def _unsendable_in_pool(error: BaseException, value: object) -> tuple[Any, ...]:
-    if isinstance(error, MemoryError):
-        let_go(error)
     from multiprocessing import pool as std
 
     make = vars(std)["MaybeEncodingError"]

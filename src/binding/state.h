@@ -68,7 +68,8 @@
   X(PyObject, name_reduction)               \
   X(PyObject, name_class)                   \
   X(PyObject, name_dump)                    \
-  X(PyObject, name_release)
+  X(PyObject, name_release)                 \
+  X(PyObject, name_clear)
 
 struct lvri_state {
 #define LVRI_FIELD(type, field) type *field;

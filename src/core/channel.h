@@ -231,8 +231,8 @@ int lvri_channel_get_many_until(struct lvri_channel *c, void *buf, size_t room, 
  * put; -EINVAL, -EBUSY, -ESTALE, -ENOTRECOVERABLE. */
 int lvri_channel_overwrite(struct lvri_channel *c, uint32_t number, uint32_t word, bool patient);
 
-/* Watch for a message, as a get does before it sleeps: for a moment, or, where one is likely to come
- * soon, for longer than it takes to be woken. Whether there is one. */
+/* Watch for a message, as a get does before it sleeps: for a moment, or, where one is likely to
+ * come soon, for longer than it takes to be woken. Whether there is one. */
 bool lvri_channel_spin(struct lvri_channel *c, bool soon);
 
 /* Wait until a get would not find the channel empty and open. 0, -ETIMEDOUT, -EINTR, -ESTALE. */

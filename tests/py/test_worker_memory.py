@@ -9,13 +9,14 @@ import contextlib
 import os
 import resource
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import leveret
 import pytest
 from forked import PATIENCE_S
 from leveret import _core
 from leveret.pool import Pool
+from pooled import KINDS, Pooled
 
 pytestmark = [
     pytest.mark.skipif(
@@ -123,3 +124,39 @@ def test_what_is_kept_goes_first(kind: str) -> None:
     with one_worker(kind) as put:
         poor = put(Hoarder())(PATIENCE_S)
         assert put(pid_and_size, LARGE)(PATIENCE_S) == (poor, len(LARGE))
+
+
+class Relief:
+    """There is no memory at all as long as it lives."""
+
+    nothing = None
+
+    def __init__(self) -> None:
+        self.give_back = _testcapi().remove_mem_hooks
+
+    def __del__(self) -> None:
+        self.give_back()
+
+
+def _testcapi() -> Any:
+    import _testcapi
+
+    return _testcapi
+
+
+def keep_all_but(few: int) -> NoReturn:
+    """Raise MemoryError, and leave memory for a traceback, perhaps, and nothing else."""
+    relief, error = Relief(), MemoryError()
+    _testcapi().set_nomemory(few)
+    raise error from relief.nothing
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_task_lets_go_of_memory_before_anything_is_said(kind: str) -> None:
+    pytest.importorskip("_testcapi")
+    with Pooled(kind, leveret.get_context("fork"), 1) as pooled:
+        worker = pooled.submit(os.getpid).get()
+        for few in range(5, 24):  # with less the interpreter itself fails
+            with pytest.raises(MemoryError):
+                pooled.submit(keep_all_but, few).get(PATIENCE_S)
+        assert pooled.submit(os.getpid).get(PATIENCE_S) == worker
