@@ -167,7 +167,8 @@ static int cancel(lvr_board *board, uint32_t number) {
 
 PyDoc_STRVAR(cancel_doc,
              "cancel($self, number, /)\n--\n\n"
-             "Strike a task out, if nobody has claimed it: it will not be run.");
+             "Strike a task out, if nobody has claimed it: it will not be run.\n\n"
+             "True for one of those who ask, as strike().");
 
 static PyObject *board_cancel(PyObject *self, PyObject *arg) {
   struct lvri_board_object *object = lvri_board_owned(self);
@@ -176,10 +177,9 @@ static PyObject *board_cancel(PyObject *self, PyObject *arg) {
   if (object == NULL || lvri_board_number(arg, &number) < 0) return NULL;
   int code = cancel(object->board, number);
 
-  /* Still with the GIL: who buries a worker that claimed it since would take it for one of his. */
-  if (code == 0) (void)strike(object, number);
   if (code < 0 && code != -ENOENT) return lvri_board_raise(code, "cancel a task");
-  return PyBool_FromLong(code == 0);
+  /* Still with the GIL: who buries a worker that claimed it since would take it for one of his. */
+  return PyBool_FromLong(code == 0 && strike(object, number));
 }
 
 PyDoc_STRVAR(find_doc,

@@ -471,6 +471,7 @@ def test_cancelled_tasks_are_not_run() -> None:
     numbers = [board.put(function, ITEM, n, n) for n in range(4)]
     numbers.append(board.put(function, ITEM, bytes(MIB), 4))
     assert board.cancel(numbers[1]) and board.cancel(numbers[3]) and board.cancel(numbers[4])
+    assert not board.cancel(numbers[1]) and not board.strike(numbers[1])  # it was this one's
     assert not board.cancel(99)
     assert board.outstanding() == 2
     with calling(lambda: ran.append(board.running())):
