@@ -126,6 +126,7 @@ static void wait_for_it(void *argument) {
 static void hand_over(struct fixture *f) {
   enum { WAITERS = 3 };
   pid_t pids[WAITERS];
+  lvri_relook_ns = 60 * SEC;
   CHECK_INT(f->kind->acquire(f->o, LVR_FOREVER), 0);
   for (int i = 0; i < WAITERS; i++)
     pids[i] = test_fork(wait_for_it, f);
@@ -219,6 +220,7 @@ static void inherit(void *argument) {
 
 /* Locks are taken over by who waits; units come back with the first repair. */
 static void holder_dies(struct fixture *f) {
+  lvri_relook_ns = 60 * SEC;
   pid_t holder = test_fork(take_and_stay, f);
   await_u32(&f->board->step, 1);
   pid_t heir = test_fork(inherit, f);
