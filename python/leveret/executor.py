@@ -30,7 +30,6 @@ from .futures import LOST, Call, RemoteTraceback, Staff, TaskFuture
 from .limits import check_limits, check_memory, check_threads
 from .mapped import MapResults, map_tasks
 from .reduction import portable
-from .worker import let_go
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,8 +107,7 @@ class _Initializer:
         try:
             self._function(*args)
         except BaseException as error:
-            if isinstance(error, MemoryError):
-                let_go(error)
+            _core.let_go(error)
             _base.LOGGER.critical("Exception in initializer:", exc_info=True)
             raise
 

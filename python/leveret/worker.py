@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["CANCEL", "TIMEOUT", "Faults", "Orders", "let_go", "main"]
+__all__ = ["CANCEL", "TIMEOUT", "Faults", "Orders", "main"]
 
 # Why a task is stopped: what Board.order() takes.
 TIMEOUT, CANCEL = 1, 2
@@ -112,8 +112,7 @@ def _initialize(board: _core.Board, orders: Orders) -> bool:
     try:
         orders.initializer(*orders.initargs)
     except BaseException as error:
-        if isinstance(error, MemoryError):
-            let_go(error)
+        _core.let_go(error)
         board.unfit(failed(error))
         return False
     board.ready(None)
@@ -198,15 +197,6 @@ def failed(error: BaseException) -> tuple[str, str, str, bytes | None]:
     except Exception:
         pickled = None
     return text, type_name(error), _text_of(error), pickled
-
-
-def let_go(error: BaseException) -> None:
-    """Empty the frames of a MemoryError's traceback: what has used up the memory may be theirs."""
-    trace = error.__traceback__
-    while trace is not None:
-        with contextlib.suppress(RuntimeError):  # it runs: it is one of ours
-            trace.tb_frame.clear()
-        trace = trace.tb_next
 
 
 def _explain_limit(error: MemoryError) -> None:

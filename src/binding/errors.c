@@ -117,6 +117,34 @@ void lvri_put_exception(PyObject *exception) {
 #endif
 }
 
+void lvri_let_go(const struct lvri_state *state, PyObject *raised) {
+  if (!PyErr_GivenExceptionMatches(raised, PyExc_MemoryError)) return;
+  PyObject *trace = PyException_GetTraceback(raised);
+  const PyTracebackObject *at = (const PyTracebackObject *)(void *)trace;
+
+  for (; at != NULL; at = at->tb_next) {
+    PyObject *none = PyObject_CallMethodNoArgs((PyObject *)at->tb_frame, state->name_clear);
+
+    if (none == NULL) PyErr_Clear();
+    Py_XDECREF(none);
+  }
+  Py_XDECREF(trace);
+}
+
+static PyObject *let_go(PyObject *module, PyObject *raised) {
+  if (!PyExceptionInstance_Check(raised))
+    return PyErr_Format(PyExc_TypeError, "not an exception: %R", raised);
+  lvri_let_go(lvri_state_of(module), raised);
+  Py_RETURN_NONE;
+}
+
+static PyMethodDef error_functions[] = {
+    {"let_go", let_go, METH_O,
+     PyDoc_STR("let_go($module, exception, /)\n--\n\n"
+               "Of a MemoryError: empty the frames that it came through. It takes no memory.")},
+    {NULL, NULL, 0, NULL},
+};
+
 PyDoc_STRVAR(
     abandoned_doc,
     "The last holder of a lock died with it; whoever acquires it next gets this warning.\n\n"
@@ -127,6 +155,8 @@ PyDoc_STRVAR(lost_task_doc,
              "The next join() of the queue gives this warning, and does not wait for them.");
 
 int lvri_exec_errors(PyObject *module, struct lvri_state *state) {
+  state->name_clear = PyUnicode_InternFromString("clear");
+  if (state->name_clear == NULL || PyModule_AddFunctions(module, error_functions) < 0) return -1;
   state->abandoned_lock_warning = PyErr_NewExceptionWithDoc(
       "leveret.AbandonedLockWarning", abandoned_doc, PyExc_RuntimeWarning, NULL);
   if (state->abandoned_lock_warning == NULL) return -1;

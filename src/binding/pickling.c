@@ -388,7 +388,7 @@ static int intern_names(struct lvri_state *state) {
       intern(&state->name_table, "dispatch_table") < 0 ||
       intern(&state->name_reduction, "reduction") < 0 ||
       intern(&state->name_class, "ForkingPickler") < 0 || intern(&state->name_dump, "dump") < 0 ||
-      intern(&state->name_release, "release") < 0 || intern(&state->name_clear, "clear") < 0)
+      intern(&state->name_release, "release") < 0)
     return -1;
   return 0;
 }

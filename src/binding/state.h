@@ -91,6 +91,9 @@ int lvri_raise_os(int number, const char *text); /* OSError(number, text); alway
 /* The exception that is set (NULL: none), which is then not set any more; and back, stolen. */
 PyObject *lvri_take_exception(void);
 void lvri_put_exception(PyObject *exception);
+/* Of a MemoryError: empties the frames that it came through, but for those that run. What has used
+ * up the memory may be theirs, and to say what has happened takes some; this takes none. */
+void lvri_let_go(const struct lvri_state *state, PyObject *raised);
 
 /* session.c: the one session of this process. */
 lvr_session *lvri_session(void);              /* made when it is first needed; NULL with an error */

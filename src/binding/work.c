@@ -217,28 +217,12 @@ static PyObject *run(struct worker *w, struct task *t) {
   return value;
 }
 
-/* Of a MemoryError: empties the frames that it came through, but for those that run. What has used
- * up the memory may be theirs, and to say what has happened takes some. */
-static void let_go(const struct lvri_state *state, PyObject *raised) {
-  if (!PyErr_GivenExceptionMatches(raised, PyExc_MemoryError)) return;
-  PyObject *trace = PyException_GetTraceback(raised);
-  const PyTracebackObject *at = (const PyTracebackObject *)(void *)trace;
-
-  for (; at != NULL; at = at->tb_next) {
-    PyObject *none = PyObject_CallMethodNoArgs((PyObject *)at->tb_frame, state->name_clear);
-
-    if (none == NULL) PyErr_Clear();
-    Py_XDECREF(none);
-  }
-  Py_XDECREF(trace);
-}
-
 /* The exception that is set was raised by the task's code, or by sending its value. -1 with what is
  * to come out of work(). */
 static int send_failure(struct worker *w, uint32_t number, PyObject *value) {
   PyObject *raised = lvri_take_exception();
 
-  let_go(w->state, raised);
+  lvri_let_go(w->state, raised);
   PyObject *args[] = {raised, value};
   PyObject *fail = w->is_decoding && w->undecodable != NULL ? w->undecodable : w->fail;
   PyObject *told = value == NULL ? PyObject_Vectorcall(fail, args, 1, NULL)
