@@ -46,7 +46,7 @@ class Stops:
         self._stopping: dict[int, _Stop] = {}  # by number
         self._telling = threading.RLock()
 
-    def stop_struck(self, number: int, why: int = worker.CANCEL) -> None:
+    def stop_struck(self, number: int) -> None:
         """Stop a task that was claimed, and whose number was struck out: nobody wants its result.
 
         It is interrupted; if that does not end it in GRACE_S, its worker is killed. Any thread may
@@ -55,7 +55,7 @@ class Stops:
         for member in self._crew.members():
             seen = self._crew.board.look(member.row)
             if seen is not None and has_claimed(seen, number):
-                self._interrupt(number, why, seen, member)
+                self._interrupt(number, worker.CANCEL, seen, member)
 
     def _interrupt(self, number: int, why: int, seen: tuple[Any, ...], member: Member) -> None:
         """Interrupt a task that runs; one that does not shall not begin.
