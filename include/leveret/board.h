@@ -106,7 +106,8 @@ LVR_API LVR_MUST_CHECK int lvr_board_cancel(lvr_board *b, uint32_t number);
 #define LVR_BOARD_CANCELLED UINT32_MAX
 
 /* lvr_board_wait_until - wait until there is a result, or a worker is over that is not buried yet.
- * Where results come every few microseconds, and tasks wait, it is for several: some 0.1 ms.
+ * Where results come every few microseconds, and more tasks wait than there are rows, it is for
+ * several: some 0.1 ms.
  * Returns: 0, -ETIMEDOUT, -EINTR, -ECANCELED (lvr_board_interrupt()), -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_board_wait_until(lvr_board *b, int64_t deadline_ns);
 

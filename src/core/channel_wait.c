@@ -35,9 +35,10 @@
  * him that all others are too busy for; and who is asleep is woken once a nap, not once a message.
  * Of two who nap the first to end takes NAPPER away: the other is one more who looks.
  *
- * A napper that is stopped (SIGSTOP) holds up what comes then, until another nap ends, somebody
- * waits for results, or those who sleep look by themselves, which may take seconds. One who was
- * just woken, or spins, could always do that; but a nap is longer.
+ * A napper that is stopped (SIGSTOP) would be relied on for as long as he is. So he stores when his
+ * nap ends before he sets NAPPER, and who puts, or has looked for results in vain, takes NAPPER away
+ * and rings another one where that is long over (hurry_source()). What nobody does after it waits
+ * until those who sleep look by themselves: as where one is stopped who was just woken, or spins.
  *
  * A napper that is killed leaves NAPPER set, and nobody who sets SLEEPER for those who sleep. Who
  * buries him rings all (lvr_board_settle()): they set it themselves as they look anew. Until then
