@@ -36,8 +36,8 @@
  * Of two who nap the first to end takes NAPPER away: the other is one more who looks.
  *
  * A napper that is stopped (SIGSTOP) would be relied on for as long as he is. So he stores when his
- * nap ends before he sets NAPPER, and who puts, or has looked for results in vain, takes NAPPER away
- * and rings another one where that is long over (hurry_source()). What nobody does after it waits
+ * nap ends before he sets NAPPER; who puts, or has looked for results in vain, takes NAPPER away
+ * where that is long over, and rings another one (hurry_source()). What nobody does after it waits
  * until those who sleep look by themselves: as where one is stopped who was just woken, or spins.
  *
  * A napper that is killed leaves NAPPER set, and nobody who sets SLEEPER for those who sleep. Who
