@@ -160,7 +160,7 @@ def _import_all(world: dict[str, Any], orders: dict[str, Any]) -> None:
             '`if __name__ == "__main__":`, ' + FORK_INSTEAD
         )
         os._exit(zygote.NEEDS_BARE)
-    _import_what_children_need(orders["needed"])
+    _import_what_children_need(orders["needed"] + orders["ours"])
 
 
 def _import_what_children_need(names: list[str]) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import faulthandler
 import os
 import signal
 import sys
@@ -281,7 +282,8 @@ def _limit_threads(count: int) -> None:
     """Let the BLAS and OpenMP libraries of this process start so many threads at most."""
     if THREADS[0] not in os.environ:
         for name in THREADS:
-            os.environ.setdefault(name, str(count))
+            if name not in os.environ:
+                os.environ[name] = str(count)
     if any(name in sys.modules for name in USERS_OF_THREADS):
         with contextlib.suppress(ImportError):  # they are loaded and have read their variables
             import threadpoolctl  # type: ignore[import-untyped, import-not-found, unused-ignore]
@@ -342,8 +344,6 @@ class Faults:
 
     def listen(self, row: int) -> None:
         """In the worker of that row: have faulthandler write there."""
-        import faulthandler
-
         if self._fd < 0:
             return
         with contextlib.suppress(OSError):

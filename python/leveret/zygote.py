@@ -2,7 +2,8 @@
 
     ensure_running()        exec: an interpreter with leveret and multiprocessing imported, waiting
     the first start()       tells it the world: sys.path, argv, cwd, __main__, the list of preloads
-    the zygote              imports them, freezes, forks spares                   (leveret.nursery)
+    the zygote              imports them, and those of our modules that children live on; freezes,
+                            forks spares                                          (leveret.nursery)
     every start()           one message; what has changed in the world since goes with it
 
 It ends with the process that made it. That process's forked children, and the children born from
@@ -44,6 +45,12 @@ NEEDS_BARE = 77  # exit code of a zygote that found threads in itself
 BARREN = 78  # of one whose forked processes all died before they could wait for a task
 TOO_MANY = 20  # zygotes that die while one process waits for its birth
 TRIES = 5  # zygotes that die before they can give birth, until we give up
+
+# What the arguments of children unpickle to. The zygote has those that the program has at its first
+# start: each child would import them for itself (queues: 5 ms). And what a worker lives on, since a
+# program may come to have a pool later.
+LENT = ("queues", "connection", "synchronize", "sharedctypes", "heap", "managers")
+LIVED_ON = "worker"
 
 _lock = threading.Lock()
 _current: Zygote | None = None
@@ -273,7 +280,19 @@ def _reap_retired() -> None:
 
 def _orders(world: dict[str, Any], process_obj: Any) -> dict[str, Any]:
     needed = _needed(world, process_obj)
-    return {"bare": _bare, "preload": _preload, "needed": needed, "on_error": _on_error}
+    return {
+        "bare": _bare,
+        "preload": _preload,
+        "needed": needed,
+        "ours": _ours(),
+        "on_error": _on_error,
+    }
+
+
+def _ours() -> list[str]:
+    """Those of our modules that children live on."""
+    lent = [f"{__package__}.{name}" for name in LENT]
+    return [f"{__package__}.{LIVED_ON}", *(name for name in lent if name in sys.modules)]
 
 
 def _needed(world: dict[str, Any], process_obj: Any) -> list[str]:
