@@ -29,7 +29,7 @@ from time import monotonic
 from . import _core, worker
 from .claims import Claims
 from .limits import check_arguments
-from .popen import LOST
+from .popen import LOST, together
 from .process import bind
 from .pump import ERROR, TOLD, Condition, Pump, described
 from .reduction import ByValue, goes_by_name, is_of_prompt
@@ -345,7 +345,7 @@ class Crew(Pump):
     def start_all(self) -> None:
         """Start workers up to the crew's size; if one cannot be started, end them and raise."""
         try:
-            with self._mutex:
+            with self._mutex, together():
                 for row in range(self.size):
                     if row not in self._members:
                         self._start(row)

@@ -120,10 +120,14 @@ class Zygote:
             pass
         self.knows_all = True
 
-    def birth(self, child: int, fds: list[int]) -> int | None:
-        """Have a prepared child born: its pid, or None if the zygote is dead."""
+    def ask(self, child: int, fds: list[int]) -> int | None:
+        """Ask for a prepared child: a mark for birth(), or None if the zygote is dead."""
+        return self.desk.ask(child, fds)
+
+    def birth(self, child: int, fds: list[int], mark: int) -> int | None:
+        """Wait for the child that was asked for: its pid, or None if the zygote is dead."""
         try:
-            return self.desk.birth(child, fds)
+            return self.desk.birth(child, fds, mark)
         except OSError as error:
             if error.errno != errno.EIO:
                 raise

@@ -116,25 +116,41 @@ static PyObject *raise_too_many(void) {
   return NULL;
 }
 
+/* -EOWNERDEAD is None, for somebody else to make another zygote. */
+static PyObject *raise_birth(int code) {
+  if (code == -EOWNERDEAD) Py_RETURN_NONE;
+  return code == -EAGAIN ? raise_too_many() : lvri_raise(code, "start a process");
+}
+
+static PyObject *zygote_ask(PyObject *self, PyObject *args) {
+  unsigned long long child;
+  PyObject *sequence;
+  int fds[LVR_BIRTH_FDS], code;
+  uint32_t mark = 0;
+
+  if (!PyArg_ParseTuple(args, "KO:ask", &child, &sequence)) return NULL;
+  int n_fds = fds_of(sequence, fds);
+
+  if (n_fds < 0) return NULL;
+  LVRI_WAIT(code, lvr_zygote_send(zygote_of(self), child, fds, (uint32_t)n_fds, &mark));
+  return code < 0 ? raise_birth(code) : PyLong_FromUnsignedLong(mark);
+}
+
 static PyObject *zygote_birth(PyObject *self, PyObject *args) {
   unsigned long long child;
   PyObject *sequence;
   int fds[LVR_BIRTH_FDS], code;
   int32_t pid = 0;
-  uint32_t mark = 0;
+  unsigned mark;
 
-  if (!PyArg_ParseTuple(args, "KO:birth", &child, &sequence)) return NULL;
+  if (!PyArg_ParseTuple(args, "KOI:birth", &child, &sequence, &mark)) return NULL;
   int n_fds = fds_of(sequence, fds);
 
   if (n_fds < 0) return NULL;
-  LVRI_WAIT(code, lvr_zygote_send(zygote_of(self), child, fds, (uint32_t)n_fds, &mark));
-  if (code == 0)
-    LVRI_WAIT_UNTIL(
-        code, LVR_FOREVER,
-        lvr_zygote_wait_until(zygote_of(self), child, fds, (uint32_t)n_fds, &mark, until_ns, &pid));
-  if (code == -EOWNERDEAD) Py_RETURN_NONE;
-  if (code == -EAGAIN) return raise_too_many();
-  return code < 0 ? lvri_raise(code, "start a process") : PyLong_FromLong(pid);
+  LVRI_WAIT_UNTIL(
+      code, LVR_FOREVER,
+      lvr_zygote_wait_until(zygote_of(self), child, fds, (uint32_t)n_fds, &mark, until_ns, &pid));
+  return code < 0 ? raise_birth(code) : PyLong_FromLong(pid);
 }
 
 static int32_t fork_interpreter(void *Py_UNUSED(context)) {
@@ -244,9 +260,13 @@ static PyMethodDef zygote_methods[] = {
      PyDoc_STR("seat($self, /)\n--\n\nWhat that process needs to know: a tuple for open().")},
     {"seated", zygote_seated, METH_O,
      PyDoc_STR("seated($self, pid, /)\n--\n\nThat process exists.")},
+    {"ask", zygote_ask, METH_VARARGS,
+     PyDoc_STR("ask($self, child, fds, /)\n--\n\n"
+               "Ask for the birth of a prepared child: a mark for birth(), or None if the zygote is "
+               "dead.")},
     {"birth", zygote_birth, METH_VARARGS,
-     PyDoc_STR("birth($self, child, fds, /)\n--\n\n"
-               "Have a prepared child born: its pid, or None if the zygote is dead.\n\n"
+     PyDoc_STR("birth($self, child, fds, mark, /)\n--\n\n"
+               "Wait for the birth that was asked for: its pid, or None if the zygote is dead.\n\n"
                "OSError EIO: its spares fail to receive, by `unheard`.")},
     {"serve", zygote_serve, METH_VARARGS,
      PyDoc_STR("serve($self, spare, rehearse, least, most, /)\n--\n\n"

@@ -12,6 +12,7 @@ sentinel is readable as well.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -24,9 +25,10 @@ from ..process import is_bound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["Popen", "explained", "flags_of"]
+__all__ = ["Popen", "explained", "flags_of", "put_off", "together"]
 
 WATCHED, DAEMON = 1, 2
 FOREVER_S = 2_000_000  # three weeks: the kernel waits no longer by one call
@@ -52,6 +54,41 @@ def explained(error: OSError) -> OSError:
 def flags_of(process_obj: Any) -> int:
     """What the process table is to know of a process that is about to be born."""
     return WATCHED | (DAEMON if is_bound(process_obj) else 0)
+
+
+class _Asked(threading.local):
+    """The births that were asked for in together()."""
+
+    births: list[Any] | None = None
+
+
+_asked = _Asked()
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Have processes that this thread starts born at the same time, where births are asked for.
+
+    They have no pid before the end. If one is not born there, the others that are not yet are given
+    up as well: they are over.
+    """
+    births = _asked.births = []
+    try:
+        yield
+        for birth in births:
+            birth.wait()
+    finally:
+        _asked.births = None
+        for birth in births:
+            birth.undo()
+
+
+def put_off(birth: Any) -> bool:
+    """Whether a BIRTH is waited for at the end of together()."""
+    if _asked.births is None:
+        return False
+    _asked.births.append(birth)
+    return True
 
 
 class Popen:

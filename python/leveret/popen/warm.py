@@ -23,7 +23,7 @@ from multiprocessing import reduction, spawn
 from .. import _core, dropin, zygote
 from ..process import is_bound
 from . import Popen as _Popen
-from . import flags_of
+from . import LOST, flags_of, put_off
 from .blame import culprit, tell
 
 TYPE_CHECKING = False
@@ -77,8 +77,9 @@ class Popen(_Popen):
         world = _world(process_obj)
         self._id = _core.proc_prepare(flags_of(process_obj))
         try:
-            body = self._pickle(process_obj)
-            self._give_birth(process_obj, world, body)
+            birth = _Birth(self, process_obj, world, self._pickle(process_obj))
+            if not put_off(birth):
+                birth.wait()
         except BaseException:
             self._undo()
             raise
@@ -96,20 +97,11 @@ class Popen(_Popen):
             set_spawning_popen(None)
         return buffer.getvalue()
 
-    def _give_birth(self, process_obj: Any, world: dict[str, Any], body: bytes) -> None:
-        mother = zygote.get(world, process_obj)
-        task, fds = self._task(mother, process_obj, world, body)
-        _core.proc_put_task(self._id, task)
-        first, deaths = mother, 0
-        while (pid := mother.birth(self._id, fds)) is None:
-            zygote.replace(mother, deaths := deaths + 1)
-            mother = zygote.get(world, process_obj)
-        self.pid = pid
-        # A spare of one that died meanwhile may have been quicker than the next one's.
-        if mother is first or _parent_of(pid) == mother.pid:
-            self._reaper = mother.desk.id
+    def born(self, pid: int, reaper: int) -> None:
+        """It has that pid; REAPER is the zygote that says how it ends, or 0."""
+        self.pid, self._reaper = pid, reaper
 
-    def _task(
+    def task(
         self, mother: zygote.Zygote, process_obj: Any, world: dict[str, Any], body: bytes
     ) -> tuple[bytes, list[int]]:
         """What lies in the arena for the child, and the descriptors that go with the message."""
@@ -131,11 +123,48 @@ class Popen(_Popen):
         head = HEAD.pack(*parent, _core.umask(), flags, len(name), len(changes))
         return b"".join((head, name, changes, body)), fds + self._fds
 
+    def give_up(self) -> None:
+        """It is over before it began."""
+        self._undo()
+        self.returncode = LOST
+
     def _undo(self) -> None:
         """Leave nothing of a start that failed; a child that was born nevertheless is ended."""
         if not _core.proc_withdraw(self._id):
             _core.proc_signal(self._id, 0, signal.SIGKILL)
             _core.proc_forget(self._id)
+
+
+class _Birth:
+    """A birth that was asked for."""
+
+    def __init__(self, popen: Popen, process_obj: Any, world: dict[str, Any], body: bytes) -> None:
+        self._popen, self._process_obj, self._world = popen, process_obj, world
+        self._mother = self._first = zygote.get(world, process_obj)
+        task, self._fds = popen.task(self._mother, process_obj, world, body)
+        _core.proc_put_task(popen._id, task)
+        self._mark = self._mother.ask(popen._id, self._fds)
+
+    def wait(self) -> None:
+        """Wait until it is born; of another zygote, if this one is dead."""
+        deaths = 0
+        while (pid := self._pid()) is None:
+            zygote.replace(self._mother, deaths := deaths + 1)
+            self._mother = zygote.get(self._world, self._process_obj)
+            self._mark = self._mother.ask(self._popen._id, self._fds)
+        # A spare of one that died meanwhile may have been quicker than the next one's.
+        known = self._mother is self._first or _parent_of(pid) == self._mother.pid
+        self._popen.born(pid, self._mother.desk.id if known else 0)
+
+    def _pid(self) -> int | None:
+        if self._mark is None:
+            return None
+        return self._mother.birth(self._popen._id, self._fds, self._mark)
+
+    def undo(self) -> None:
+        """Nobody waits for it any more."""
+        if self._popen.pid is None:
+            self._popen.give_up()
 
 
 def _parent_of(pid: int) -> int | None:
