@@ -39,7 +39,7 @@ struct lvr_zygote_seat {
 };
 
 struct lvr_zygote_service {
-  uint32_t spares_least; /* kept when nobody asks; 0: 2 */
+  uint32_t spares_least; /* kept when nobody asks; 0: 4 */
   uint32_t spares_most;  /* kept under bursts; 0: 16 */
   void *context;
   int32_t (*fork)(void *context); /* as fork(2), negative errno on failure; NULL: fork() itself */

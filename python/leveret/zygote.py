@@ -46,11 +46,11 @@ BARREN = 78  # of one whose forked processes all died before they could wait for
 TOO_MANY = 20  # zygotes that die while one process waits for its birth
 TRIES = 5  # zygotes that die before they can give birth, until we give up
 
-# What the arguments of children unpickle to. The zygote has those that the program has at its first
-# start: each child would import them for itself (queues: 5 ms). And what a worker lives on, since a
-# program may come to have a pool later.
-LENT = ("queues", "connection", "synchronize", "sharedctypes", "heap", "managers")
-LIVED_ON = "worker"
+# What workers live on, and the arguments of most children: each would import it for itself (6 ms),
+# and the program may come to use it after its first start. The zygote needs as long for it, once.
+LIVED_ON = ("worker", "queues", "synchronize")
+# The rest of what arguments unpickle to it has if the program has it by then.
+LENT = ("sharedctypes", "managers")
 
 _lock = threading.Lock()
 _current: Zygote | None = None
@@ -295,8 +295,8 @@ def _orders(world: dict[str, Any], process_obj: Any) -> dict[str, Any]:
 
 def _ours() -> list[str]:
     """Those of our modules that children live on."""
-    lent = [f"{__package__}.{name}" for name in LENT]
-    return [f"{__package__}.{LIVED_ON}", *(name for name in lent if name in sys.modules)]
+    lent = [name for name in LENT if f"{__package__}.{name}" in sys.modules]
+    return [f"{__package__}.{name}" for name in (*LIVED_ON, *lent)]
 
 
 def _needed(world: dict[str, Any], process_obj: Any) -> list[str]:

@@ -5,6 +5,8 @@
 #include "core/zygote.h"
 #include "os/os.h"
 
+#define LEISURE_NS INT64_C(3000000) /* whom nobody calls for so long has time */
+
 /* To the card's owner alone: whether it was changed from one of two states. */
 static bool change(struct lvri_card *card, uint32_t from, uint32_t to) {
   return lvri_cas_acq_rel_u32(&card->zc_state, &from, to);
@@ -25,20 +27,47 @@ static void close_all(struct lvr_birth *birth) {
     lvri_os_close(birth->fds[--birth->n_fds]);
 }
 
+/* What a life touches of its memory. It costs more than the faults that it saves, but while nobody
+ * waits. */
+static void fetch_memory(const struct lvri_desk_shm *desk) {
+  uint32_t n_runs = lvri_load_acquire_u32(&desk->zd_n_runs); /* pairs with lvr_zygote_learn() */
+  lvri_os_pages_fetch(desk->zd_runs, n_runs);
+}
+
+/* Whether a message may be there; if none comes for a moment, that one is at leisure. */
+static bool is_called(struct lvri_spare *spare) {
+  int64_t now_ns = lvri_os_now_ns();
+  if (now_ns < spare->leisure_ns)
+    return lvri_os_sleep_on(&spare->z->serve_fd, 1, spare->leisure_ns, LVRI_SIGNAL_BIT(SIGCHLD)) != 0;
+  fetch_memory(spare->z->desk);
+  spare->fetched = true;
+  return true;
+}
+
+/* One message, or why there is none: -EINTR, -EAGAIN, 0 at the end of all. */
+static int receive_once(struct lvri_spare *spare, struct lvri_request *ret_request,
+                        struct lvr_birth *ret_birth) {
+  ret_request->zr_mark = 0;
+  ret_birth->n_fds = 0;
+  ret_birth->error = 0;
+  if (!spare->fetched && !is_called(spare)) return -EAGAIN;
+  int got = lvri_os_link_receive(spare->z->serve_fd, ret_request, sizeof(*ret_request),
+                                 ret_birth->fds, &ret_birth->n_fds, spare->fetched);
+  if (got == -EMFILE) ret_birth->error = got;
+  return got;
+}
+
 /* The next message that makes sense; ends the process when there will be none. */
-static void receive(const struct lvri_spare *spare, struct lvri_request *ret_request,
+static void receive(struct lvri_spare *spare, struct lvri_request *ret_request,
                     struct lvr_birth *ret_birth) {
   for (;;) {
-    ret_request->zr_mark = 0;
-    ret_birth->n_fds = 0;
-    int got = lvri_os_link_receive(spare->z->serve_fd, ret_request, sizeof(*ret_request),
-                                   ret_birth->fds, &ret_birth->n_fds, true);
-    ret_birth->error = got == -EMFILE ? got : 0;
+    int got = receive_once(spare, ret_request, ret_birth);
     if (ret_request->zr_mark == LVRI_REQUEST_MARK) return;
     close_all(ret_birth);
-    if (got < 0 && got != -EINTR) lvri_store_relaxed_u32(&spare->card->zc_unheard, (uint32_t)got);
-    if (got == 0 || (got < 0 && got != -EINTR)) lvri_os_exit(0);
-    if (got == -EINTR && is_dismissed(spare->card)) lvri_os_exit(0);
+    if (is_dismissed(spare->card)) lvri_os_exit(0);
+    if (got == -EINTR || got == -EAGAIN) continue;
+    if (got < 0) lvri_store_relaxed_u32(&spare->card->zc_unheard, (uint32_t)got);
+    if (got <= 0) lvri_os_exit(0);
   }
 }
 
@@ -78,14 +107,6 @@ static void leave_the_stock(const struct lvri_spare *spare, uint64_t blocked) {
   lvri_os_signals_block(blocked);
 }
 
-/* It costs more than the faults that it saves, but while nobody waits. */
-static void fetch_memory(const struct lvri_spare *spare) {
-  const struct lvri_desk_shm *desk = spare->z->desk;
-  if (lvri_os_is_ready(spare->z->serve_fd)) return;
-  uint32_t n_runs = lvri_load_acquire_u32(&desk->zd_n_runs); /* pairs with lvr_zygote_learn() */
-  lvri_os_pages_fetch(desk->zd_runs, n_runs);
-}
-
 /* It has come as far as that, and so has its zygote. */
 static void report(const struct lvri_spare *spare) {
   lvri_store_relaxed_u32(&spare->card->zc_waits, 1);
@@ -93,11 +114,11 @@ static void report(const struct lvri_spare *spare) {
     lvri_store_release_u32(&spare->z->desk->zd_ready, 1);
 }
 
-void lvri_spare_live(const struct lvri_spare *spare, struct lvr_birth *ret_birth) {
+void lvri_spare_live(struct lvri_spare *spare, struct lvr_birth *ret_birth) {
   struct lvri_request request;
 
   report(spare);
-  fetch_memory(spare);
+  spare->leisure_ns = lvri_os_now_ns() + LEISURE_NS;
   do {
     die_with_zygote(spare);
     receive(spare, &request, ret_birth);

@@ -22,7 +22,7 @@
 #include "os/os.h"
 
 #define QUIET_NS     INT64_C(1000000000)
-#define SPARES_LEAST 2u
+#define BURST_NS     INT64_C(2000000) /* so long who was born has the processors to itself */
 #define SPARES_MOST  16u
 #define BARREN       8u /* spares in a row that died before they waited: no other will live */
 #define UNHEARD      8u /* failed receives between two births: no other will do better now */
@@ -342,12 +342,21 @@ static void shrink(struct stock *k, uint32_t idle) {
   k->busy_ns = now_ns;
 }
 
+/* When the next spare is to be made. Who was just born, and its siblings, have the processors for a
+ * moment: a fork, and what a spare does before it waits, would be in their way. Half of the stock
+ * is kept for whoever comes meanwhile. */
+static int64_t when_to_refill(const struct stock *k, uint32_t idle) {
+  if (idle >= k->wanted || k->rests || !any_card(k, LVRI_CARD_FREE)) return LVRI_FOREVER;
+  return 2 * idle < k->wanted ? 0 : k->busy_ns + BURST_NS;
+}
+
 /* --- the loop ------------------------------------------------------------------------------ */
 
-static void go_to_sleep(const struct stock *k, uint32_t idle) {
+static void go_to_sleep(const struct stock *k, uint32_t idle, int64_t refill_ns) {
   int fds[] = {k->maker_fd, k->bell_fd, idle == 0 ? k->z->serve_fd : -1};
   bool restless = idle > k->least || k->wanted > k->least || count(k, LVRI_CARD_LEAVE) > 0;
   int64_t deadline_ns = restless ? k->busy_ns + QUIET_NS : LVRI_FOREVER;
+  if (refill_ns < deadline_ns) deadline_ns = refill_ns;
   (void)lvri_os_sleep_on(fds, 3, deadline_ns, 0);
   lvri_os_bell_hush(k->bell_fd);
 }
@@ -356,13 +365,13 @@ static void go_to_sleep(const struct stock *k, uint32_t idle) {
 static int keep_stock(struct stock *k, struct lvr_birth *ret_birth) {
   bool taken = settle(k);
   uint32_t idle = count(k, LVRI_CARD_IDLE);
-  struct lvri_card *card = any_card(k, LVRI_CARD_FREE);
   if (taken && idle == 0) grow(k);
   if (is_retired(k)) retire(k);
   shrink(k, idle);
   int error = k->unheard >= UNHEARD ? rest(k, idle) : 0;
-  if (idle < k->wanted && card && !k->rests) {
-    int made = make_spare(k, card, ret_birth);
+  int64_t refill_ns = when_to_refill(k, idle);
+  if (refill_ns <= lvri_os_now_ns()) {
+    int made = make_spare(k, any_card(k, LVRI_CARD_FREE), ret_birth);
     if (made >= 0) return made;
     if (idle == 0) error = refuse(k, made);
   }
@@ -370,7 +379,7 @@ static int keep_stock(struct stock *k, struct lvr_birth *ret_birth) {
   if (idle >= k->wanted && !k->rehearsed)
     rehearse(k);
   else
-    go_to_sleep(k, idle);
+    go_to_sleep(k, idle, refill_ns);
   return 0;
 }
 
@@ -438,7 +447,7 @@ static void take_signals(struct stock *k) {
 }
 
 static int prepare_stock(struct stock *k) {
-  k->least = k->service->spares_least ? k->service->spares_least : SPARES_LEAST;
+  k->least = k->service->spares_least ? k->service->spares_least : LVRI_SPARES_LEAST;
   k->most = k->service->spares_most ? k->service->spares_most : SPARES_MOST;
   if (k->most > LVRI_DESK_CARDS / 2) k->most = LVRI_DESK_CARDS / 2;
   if (k->least > k->most) k->least = k->most;

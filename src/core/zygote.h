@@ -15,6 +15,7 @@
 
 #define LVRI_DESK_MAGIC   UINT32_C(0x6b736564) /* "desk" */
 #define LVRI_DESK_CARDS   64u
+#define LVRI_SPARES_LEAST 4u /* two for a burst, and two for who comes while it has the processors */
 #define LVRI_DESK_RUNS    896u
 #define LVRI_DESK_BYTES   16384u
 #define LVRI_REQUEST_MARK UINT32_C(0x65726f62) /* "bore" */
@@ -105,9 +106,11 @@ struct lvri_spare {
   int bell_fd;                        /* to be rung once it is born */
   int maker_fd;                       /* to be closed */
   const struct lvri_signals *signals; /* to be restored */
+  int64_t leisure_ns;                 /* from when on it has time to fetch memory */
+  bool fetched;
 };
 
 /* Waits for a message and becomes the child that it names. Returns once, in that child. */
-void lvri_spare_live(const struct lvri_spare *spare, struct lvr_birth *ret_birth);
+void lvri_spare_live(struct lvri_spare *spare, struct lvr_birth *ret_birth);
 
 #endif

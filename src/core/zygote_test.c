@@ -298,10 +298,10 @@ TEST(the_place_of_a_spare_that_was_born_is_taken) {
   lvr_proc_id children[4];
   int32_t pids[4];
   for (int i = 0; i < 4; i++) {
-    await_spares(&h, 2);
+    await_spares(&h, LVRI_SPARES_LEAST);
     children[i] = give_birth(&h, STAY, NULL, 0, &pids[i]);
   }
-  await_spares(&h, 2);
+  await_spares(&h, LVRI_SPARES_LEAST);
   for (int i = 0; i < 4; i++) {
     CHECK_INT(kill(pids[i], SIGTERM), 0);
     CHECK_INT(end_of(&h, children[i]), -SIGTERM);
@@ -403,7 +403,7 @@ TEST(spares_that_cannot_receive_are_not_forked_for_ever) {
   lvri_store_release_u32(&h.told->deaf_spares, 0);
   CHECK_INT(ask_for_birth(&h, &child), 0);
   CHECK_INT(end_of(&h, child), 3);
-  await_spares(&h, 2);
+  await_spares(&h, LVRI_SPARES_LEAST);
   close_house(&h);
 }
 
@@ -518,7 +518,7 @@ TEST(quiet_shrinks_the_stock) {
     children[i] = give_birth(&h, LEAVE, NULL, 0, &pid);
   for (int i = 0; i < MANY; i++)
     CHECK_INT(end_of(&h, children[i]), 3);
-  while (lvr_zygote_spares(h.z) > 2)
+  while (lvr_zygote_spares(h.z) > LVRI_SPARES_LEAST)
     lvri_os_yield();
   CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
   close_house(&h);
@@ -589,7 +589,7 @@ static bool hold_a_grown_stock(const struct house *h) {
   lvri_store_release_u32(&h->told->hold_spares, 0);
   have_many_born(h);
   await_waiting(h);
-  bool grown = lvr_zygote_spares(h->z) > 2;
+  bool grown = lvr_zygote_spares(h->z) > LVRI_SPARES_LEAST;
   lvri_store_release_u32(&h->told->hold_spares, 1);
   kill_spares(h);
   return grown && lvri_os_now_ns() - since_ns < INT64_C(1000000000);
@@ -604,7 +604,7 @@ TEST(a_spare_that_overheard_its_dismissal_is_told_again) {
   while (cards(&h, LVRI_CARD_LEAVE) == 0)
     CHECK(lvri_os_now_ns() < deadline_ns);
   lvri_store_release_u32(&h.told->hold_spares, 0);
-  while (cards(&h, LVRI_CARD_LEAVE) > 0 || cards(&h, LVRI_CARD_IDLE) > 2)
+  while (cards(&h, LVRI_CARD_LEAVE) > 0 || cards(&h, LVRI_CARD_IDLE) > LVRI_SPARES_LEAST)
     CHECK(lvri_os_now_ns() < deadline_ns);
   close_house(&h);
 }

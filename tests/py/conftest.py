@@ -20,6 +20,8 @@ import pytest
 # For the kernel to take down what has ended, and for the zygote to fork its next spare.
 SETTLE_S = 5.0
 
+SPARES = 4  # that the zygote keeps
+
 # Of session_stats(): what may not grow. Free slots, bytes and committed bytes may.
 COUNTED = (
     "blocks",
@@ -138,6 +140,19 @@ def settled(check: Callable[[], object]) -> object:
     return None
 
 
+def stock_is_low() -> bool:
+    """Whether the zygote is about to fork spares: it waits a moment with that after a birth."""
+    from leveret import zygote
+
+    mother = zygote._current
+    if mother is None or not mother.told:
+        return False
+    table = process_table()
+    children = sum(parent == mother.pid for parent, *_ in table.values())
+    lives = mother.pid in table and table[mother.pid][2] not in "ZX"
+    return lives and children < SPARES
+
+
 def do_nothing() -> None:
     """What the first process of each start method does."""
 
@@ -172,6 +187,7 @@ def nothing_left(request: pytest.FixtureRequest, helpers_are_up: None) -> Iterat
     import leveret
 
     leveret.active_children()
+    settled(stock_is_low)
     before = Tally()
     yield
     request.node.funcargs.clear()  # pytest would hold what the test's fixtures made

@@ -654,7 +654,7 @@ def test_a_burst_grows_the_stock_and_quiet_shrinks_it() -> None:
         assert child.exitcode == 0
         child.close()
     deadline = time.monotonic() + 20
-    while desk.spares > 2:
+    while desk.spares > 4:
         assert time.monotonic() < deadline
         threading.Event().wait(0.01)
 
