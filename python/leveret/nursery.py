@@ -325,7 +325,9 @@ def rehearse(desk: _core.Zygote, nothing: bytes) -> NoReturn:
 
 
 def _nothing() -> None:
-    """What the rehearsal does between a process's beginning and its end."""
+    """What the rehearsal does between a process's beginning and its end: what workers do first."""
+    if worker := sys.modules.get("leveret.worker"):
+        worker.rehearse()
 
 
 def _pickle_nothing() -> bytes:

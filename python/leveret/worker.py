@@ -108,6 +108,13 @@ def main(board: _core.Board, row: int, orders: Orders) -> None:
     )
 
 
+def rehearse() -> None:
+    """Touch what a worker touches before its first task, in a process that is to end behind it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    Faults.create().listen(0)
+    _limit_threads(1)
+
+
 def _initialize(board: _core.Board, orders: Orders) -> bool:
     assert orders.initializer is not None
     try:

@@ -5,7 +5,7 @@
 #include "core/zygote.h"
 #include "os/os.h"
 
-#define LEISURE_NS INT64_C(3000000) /* whom nobody calls for so long has time */
+#define LEISURE_NS INT64_C(1000000) /* whom nobody calls for so long has time */
 
 /* To the card's owner alone: whether it was changed from one of two states. */
 static bool change(struct lvri_card *card, uint32_t from, uint32_t to) {
@@ -34,14 +34,12 @@ static void fetch_memory(const struct lvri_desk_shm *desk) {
   lvri_os_pages_fetch(desk->zd_runs, n_runs);
 }
 
-/* Whether a message may be there; if none comes for a moment, that one is at leisure. */
-static bool is_called(struct lvri_spare *spare) {
-  int64_t now_ns = lvri_os_now_ns();
-  if (now_ns < spare->leisure_ns)
-    return lvri_os_sleep_on(&spare->z->serve_fd, 1, spare->leisure_ns, LVRI_SIGNAL_BIT(SIGCHLD)) != 0;
+/* Waits until a message may be there, or it has time to fetch memory, and does so. */
+static void await_call_or_leisure(struct lvri_spare *spare) {
+  uint64_t blocked = LVRI_SIGNAL_BIT(SIGCHLD);
+  if (lvri_os_sleep_on(&spare->z->serve_fd, 1, spare->leisure_ns, blocked) != 0) return;
   fetch_memory(spare->z->desk);
   spare->fetched = true;
-  return true;
 }
 
 /* One message, or why there is none: -EINTR, -EAGAIN, 0 at the end of all. */
@@ -50,7 +48,7 @@ static int receive_once(struct lvri_spare *spare, struct lvri_request *ret_reque
   ret_request->zr_mark = 0;
   ret_birth->n_fds = 0;
   ret_birth->error = 0;
-  if (!spare->fetched && !is_called(spare)) return -EAGAIN;
+  if (!spare->fetched) await_call_or_leisure(spare);
   int got = lvri_os_link_receive(spare->z->serve_fd, ret_request, sizeof(*ret_request),
                                  ret_birth->fds, &ret_birth->n_fds, spare->fetched);
   if (got == -EMFILE) ret_birth->error = got;
@@ -118,7 +116,8 @@ void lvri_spare_live(struct lvri_spare *spare, struct lvr_birth *ret_birth) {
   struct lvri_request request;
 
   report(spare);
-  spare->leisure_ns = lvri_os_now_ns() + LEISURE_NS;
+  bool crowded = lvri_load_relaxed_u32(&spare->z->desk->zd_crowded) != 0;
+  spare->leisure_ns = lvri_os_now_ns() + (crowded ? LEISURE_NS : 0);
   do {
     die_with_zygote(spare);
     receive(spare, &request, ret_birth);

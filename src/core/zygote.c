@@ -22,7 +22,8 @@
 #include "os/os.h"
 
 #define QUIET_NS     INT64_C(1000000000)
-#define BURST_NS     INT64_C(2000000) /* so long who was born has the processors to itself */
+#define SIBLING_NS   INT64_C(400000)  /* within which another is asked for, if at all */
+#define BURST_NS     INT64_C(3000000) /* which a short life takes */
 #define SPARES_MOST  16u
 #define BARREN       8u /* spares in a row that died before they waited: no other will live */
 #define UNHEARD      8u /* failed receives between two births: no other will do better now */
@@ -49,6 +50,7 @@ struct stock {
   int64_t busy_ns;    /* when a spare was last found taken */
   struct child *children;
   size_t n_children, room;
+  size_t processors;
 };
 
 static struct lvri_card *card_at(const struct stock *k, uint32_t i) {
@@ -342,12 +344,20 @@ static void shrink(struct stock *k, uint32_t idle) {
   k->busy_ns = now_ns;
 }
 
-/* When the next spare is to be made. Who was just born, and its siblings, have the processors for a
- * moment: a fork, and what a spare does before it waits, would be in their way. Half of the stock
- * is kept for whoever comes meanwhile. */
+/* Whether those who were born and live may have all processors: a fork, and what a spare does
+ * before it waits, would be in their way. Those who sleep are counted, too. */
+static bool is_crowded(const struct stock *k) {
+  size_t living = 0;
+  for (size_t i = 0; i < k->n_children && living < k->processors; i++)
+    living += lvr_proc_is_alive(k->z->session, k->children[i].id);
+  return living >= k->processors;
+}
+
+/* When the next spare is to be made. Half of the stock is kept for whoever comes meanwhile. */
 static int64_t when_to_refill(const struct stock *k, uint32_t idle) {
   if (idle >= k->wanted || k->rests || !any_card(k, LVRI_CARD_FREE)) return LVRI_FOREVER;
-  return 2 * idle < k->wanted ? 0 : k->busy_ns + BURST_NS;
+  if (2 * idle < k->wanted) return 0;
+  return k->busy_ns + (lvri_load_relaxed_u32(&k->z->desk->zd_crowded) ? BURST_NS : SIBLING_NS);
 }
 
 /* --- the loop ------------------------------------------------------------------------------ */
@@ -369,6 +379,7 @@ static int keep_stock(struct stock *k, struct lvr_birth *ret_birth) {
   if (is_retired(k)) retire(k);
   shrink(k, idle);
   int error = k->unheard >= UNHEARD ? rest(k, idle) : 0;
+  lvri_store_relaxed_u32(&k->z->desk->zd_crowded, is_crowded(k));
   int64_t refill_ns = when_to_refill(k, idle);
   if (refill_ns <= lvri_os_now_ns()) {
     int made = make_spare(k, any_card(k, LVRI_CARD_FREE), ret_birth);
@@ -452,6 +463,7 @@ static int prepare_stock(struct stock *k) {
   if (k->most > LVRI_DESK_CARDS / 2) k->most = LVRI_DESK_CARDS / 2;
   if (k->least > k->most) k->least = k->most;
   k->wanted = k->least;
+  k->processors = (size_t)lvri_os_cpu_count();
   k->busy_ns = lvri_os_now_ns();
   k->bell_fd = lvri_os_bell_create();
   if (k->bell_fd < 0) return k->bell_fd;

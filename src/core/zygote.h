@@ -57,6 +57,7 @@ _Static_assert(sizeof(struct lvri_card) == 24, "layout");
  *                refuses or ends for that
  *   zd_cards     above
  *   zd_retired   0 to 1, by a caller: no more is wanted of it than its children do
+ *   zd_crowded   by the zygote: its children may have all processors
  *   zd_n_runs    once, by the rehearsal, behind zd_runs: whoever reads how many reads them
  *   zd_runs      memory that a life touches, for spares to fetch beforehand
  * Crash: every field is one store by one writer. A zygote that dies leaves it to nobody; a spare
@@ -70,7 +71,8 @@ struct lvri_desk_shm {
   _Atomic uint32_t zd_n_runs;
   _Atomic uint32_t zd_retired;
   _Atomic uint32_t zd_unheard; /* a negative errno */
-  uint32_t zd_pad[8];
+  _Atomic uint32_t zd_crowded;
+  uint32_t zd_pad[7];
   struct lvri_card zd_cards[LVRI_DESK_CARDS];
   struct lvri_page_run zd_runs[LVRI_DESK_RUNS];
 };
@@ -106,7 +108,7 @@ struct lvri_spare {
   int bell_fd;                        /* to be rung once it is born */
   int maker_fd;                       /* to be closed */
   const struct lvri_signals *signals; /* to be restored */
-  int64_t leisure_ns;                 /* from when on it has time to fetch memory */
+  int64_t leisure_ns;                 /* when it has time to fetch memory */
   bool fetched;
 };
 

@@ -1,0 +1,135 @@
+"""Processes that are asked for one after the other, and waited for together."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import leveret
+import pytest
+from births import METHODS, eventually, is_there, live, nothing, run_program, stand_still, warm
+from leveret import zygote
+from leveret.popen import together
+
+
+def start(count: int, target=nothing, context=warm) -> list:
+    children = [context.Process(target=target) for _ in range(count)]
+    for child in children:
+        child.start()
+    return children
+
+
+def end_all(children: list) -> None:
+    for child in children:
+        child.kill()
+        child.join()
+        child.close()
+
+
+def test_none_is_waited_for_before_the_end() -> None:
+    with together():
+        children = start(8)
+        assert [child.pid for child in children] == [None] * 8
+    assert len({child.pid for child in children}) == 8
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+        child.close()
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "warm"])
+def test_other_methods_have_them_born_at_once(method: str) -> None:
+    with together():
+        children = start(2, context=leveret.get_context(method))
+        assert None not in [child.pid for child in children]
+    for child in children:
+        child.join()
+        child.close()
+
+
+def test_a_zygote_that_dies_meanwhile_is_replaced() -> None:
+    live()
+    mother = zygote.ensure_running().pid
+    os.kill(mother, signal.SIGSTOP)
+    with together():
+        children = start(12, stand_still)
+        os.kill(mother, signal.SIGKILL)
+    assert all(is_there(child.pid) for child in children)
+    end_all(children)
+    while zygote.ensure_running().pid == mother:  # its last spares gave birth to all
+        live()
+
+
+def test_an_interrupt_gives_up_who_is_not_born() -> None:
+    live()
+    mother = zygote.ensure_running().pid
+    os.kill(mother, signal.SIGSTOP)
+    with pytest.raises(KeyboardInterrupt), together():
+        children = start(12, stand_still)
+        raise KeyboardInterrupt
+    os.kill(mother, signal.SIGCONT)
+    assert [child.exitcode for child in children] == [255] * 12
+    for child in children:
+        child.kill()
+        child.join()
+        child.close()
+    live()  # who was withdrawn is born to nobody
+
+
+def test_one_that_is_not_born_is_raised_and_the_others_are_given_up(monkeypatch) -> None:
+    births = []
+
+    def refuse(self, *args: object) -> int:
+        births.append(args)
+        raise OSError(11, "no more processes")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zygote.Zygote, "birth", refuse)
+        with pytest.raises(OSError, match="no more processes"), together():
+            children = start(3, stand_still)
+    assert len(births) == 1
+    assert [child.exitcode for child in children] == [255] * 3
+    live()
+    assert not any(child.is_alive() for child in children)
+    for child in children:
+        child.close()
+
+
+def test_a_pool_whose_workers_are_not_born_leaves_nothing(monkeypatch) -> None:
+    def refuse(self, *args: object) -> int:
+        raise OSError(11, "no more processes")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zygote.Zygote, "birth", refuse)
+        with pytest.raises(OSError, match="no more processes"):
+            warm.Pool(3)
+    live()
+
+
+def test_children_find_what_they_live_on(tmp_path: Path) -> None:
+    """Each would import it for itself: the zygote has it, though the program came to it later."""
+    done = run_program(
+        tmp_path,
+        """
+        import sys
+        import leveret
+
+        def look(before=None):
+            print(*sorted(name for name in sys.modules if name.startswith("leveret.")), flush=True)
+
+        def first():
+            pass
+
+        if __name__ == "__main__":
+            context = leveret.get_context("warm")
+            child = context.Process(target=first)
+            child.start()
+            child.join()
+            assert "leveret.queues" not in sys.modules and "leveret.worker" not in sys.modules
+            child = context.Process(target=look)
+            child.start()
+            child.join()
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {"leveret.queues", "leveret.worker", "leveret.synchronize"} <= set(done.stdout.split())
