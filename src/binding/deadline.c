@@ -6,13 +6,14 @@
  * A signal that arrives after the last look for signals and before the sleep interrupts nothing,
  * and its handler would wait for as long as we do. (The standard library has that gap, too; no wait
  * closes it whose word is not one that the interpreter's handler writes.) So the main thread, which
- * runs the handlers, sleeps in slices and looks after each: a slice as long as all before it, from
- * SLICE_LEAST_NS up to SLICE_MOST_NS. Hence
+ * runs the handlers, sleeps in slices and looks after each: a slice AGING times as long as all
+ * before it, from SLICE_LEAST_NS up to SLICE_MOST_NS. Hence
  *
  *   a signal that comes during a slice ends it; the kernel knows of it before it sleeps
  *   one that comes in the gap, a microsecond before each slice, has its handler run after the slice
- *   at the latest: later by no more than the wait has lasted already (or 0.1 s), nor by 3.2 s
- *   a wait of ten seconds has nine such gaps, one of an hour 1 130
+ *   at the latest: later by no more than AGING times what the wait has lasted already (or 0.1 s),
+ *   nor by 25.6 s
+ *   a wait of ten seconds has four such gaps, one of an hour 144
  */
 #include "binding/state.h"
 
@@ -23,7 +24,8 @@
 
 #define NS_PER_S       1000000000
 #define SLICE_LEAST_NS (NS_PER_S / 10)
-#define SLICE_MOST_NS  (32 * (int64_t)SLICE_LEAST_NS)
+#define SLICE_MOST_NS  (256 * (int64_t)SLICE_LEAST_NS)
+#define AGING          7 /* as an old wait's of the core */
 
 static int64_t now_ns(void) {
   struct timespec now;
@@ -90,7 +92,7 @@ int64_t lvri_wait_slice(int64_t *began_ns, int64_t deadline_ns) {
   int64_t at_ns = now_ns();
 
   if (*began_ns == 0) *began_ns = at_ns;
-  int64_t slice_ns = at_ns - *began_ns;
+  int64_t slice_ns = AGING * (at_ns - *began_ns);
 
   if (slice_ns < SLICE_LEAST_NS) slice_ns = SLICE_LEAST_NS;
   if (slice_ns > SLICE_MOST_NS) slice_ns = SLICE_MOST_NS;

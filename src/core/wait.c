@@ -46,7 +46,7 @@ static _Atomic uint32_t unlucky_calls;
 
 #ifdef LVRI_TESTING
 int64_t lvri_relook_ns = 50000000;
-int64_t lvri_relook_most_ns = 64 * INT64_C(50000000);
+int64_t lvri_relook_most_ns = 512 * INT64_C(50000000);
 int64_t lvri_slept_before_ns = 0;
 #else
 #define lvri_slept_before_ns 0
@@ -101,6 +101,7 @@ int lvri_wake(_Atomic uint32_t *word, int count) {
 /* --- sleeping ------------------------------------------------------------------------------ */
 
 #define WORDS_MAX 128u /* that one system call sleeps on */
+#define AGING     7    /* an old wait's next look, over what it has slept: it is 8 times as old then */
 
 /* One sleep. words[0] is the caller's; ids[i]: whose alive word words[i] is, 0: nobody's. */
 struct sleep {
@@ -172,7 +173,10 @@ static bool set_long(struct sleep *p) {
 static int64_t prepare(struct sleep *p, int64_t now_ns, int64_t deadline_ns) {
   int64_t calm_ns = calm_for(p, now_ns);
   bool is_old = calm_ns >= LVRI_RELOOK_NS && deadline_ns - now_ns > LVRI_RELOOK_NS;
-  if (is_old && set_long(p)) return calm_ns < LVRI_RELOOK_MOST_NS ? calm_ns : LVRI_RELOOK_MOST_NS;
+  if (is_old && set_long(p)) {
+    int64_t next_ns = AGING * calm_ns;
+    return next_ns < LVRI_RELOOK_MOST_NS ? next_ns : LVRI_RELOOK_MOST_NS;
+  }
   return set_short(p) ? LVRI_RELOOK_NS : 0;
 }
 

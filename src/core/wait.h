@@ -7,8 +7,8 @@
  *
  *   asleep for     sleeps on                               relook
  *   0 to 50 ms     the word, alive words of `watch`        50 ms
- *   longer         the word, the count of births, and      as long as it has slept before, up to
- *                  the alive word of every process         3.2 s
+ *   longer         the word, the count of births, and      seven times as long as it has slept
+ *                  the alive word of every process         before, up to 25.6 s
  *
  * So a wake-up that was lost with a process costs 50 ms at the most: of a wait that is young it is
  * the relook, of an old one that process's death. What the longer relook is for is in wait.c; a
@@ -25,7 +25,7 @@
 
 #ifndef LVRI_TESTING
 #define LVRI_RELOOK_NS      INT64_C(50000000)
-#define LVRI_RELOOK_MOST_NS (64 * LVRI_RELOOK_NS)
+#define LVRI_RELOOK_MOST_NS (512 * LVRI_RELOOK_NS)
 #else
 /* A test that makes them long turns a lost wake-up into a hang. */
 extern int64_t lvri_relook_ns;
