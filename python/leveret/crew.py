@@ -258,7 +258,8 @@ class Crew(Pump):
 
     def _admit(self, job: Any) -> None:
         """Note JOB before its first task is there, and see to it that it is attended to."""
-        self.check()
+        if self.broken is not None or os.getpid() != self._pid:
+            self.check()
         if self._on_demand and len(self._members) < self.size:
             self._grow()
         if job in self._jobs:

@@ -66,6 +66,12 @@ def _of_crew(method: Any) -> Any:
     return chosen
 
 
+def _given(timeout: Any, retries: Any) -> dict[str, Any]:
+    """The limits that a call was given, for a standard pool to refuse."""
+    limits = {"timeout": timeout, "retries": retries}
+    return {name: limit for name, limit in limits.items() if limit is not ...}
+
+
 class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
     """A pool of worker processes."""
 
@@ -183,7 +189,6 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         """Call func(*args, **kwds) in a worker, and return what it returns."""
         return self._apply(func, args, kwds, timeout, retries).get()
 
-    @_of_crew
     def apply_async(
         self,
         func: Callable[..., Any],
@@ -196,19 +201,33 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         retries: Any = ...,
     ) -> ApplyResult:
         """The same without waiting: returns the result to be."""
+        if self._crew is None:
+            limits = _given(timeout, retries)
+            both = callback, error_callback
+            return getattr(Standard, "apply_async")(self, func, args, kwds, *both, **limits)
         return self._apply(func, args, kwds, timeout, retries, WATCHED, callback, error_callback)
 
     def _apply(
-        self, func: Any, args: Any, kwds: Any, timeout: Any, retries: Any, *attended: Any
+        self,
+        func: Any,
+        args: Any,
+        kwds: Any,
+        timeout: Any,
+        retries: Any,
+        attention: int = ALONE,
+        callback: Any = None,
+        error_callback: Any = None,
     ) -> ApplyResult:
         if self._state != RUN:  # whose it is the crew asks itself
             self._check_running()
-        crew = self._crew
-        limits = self._limits_of(timeout, retries)
-        job = ApplyResult(crew, func, limits, *attended)
+        crew, limits = self._crew, self._limits
+        if timeout is not ... or retries is not ...:
+            limits = self._limits_of(timeout, retries)
+        job = ApplyResult(crew, func, limits, attention, callback, error_callback)
         try:
-            job.arguments = check_arguments("args", args)
-            job.keywords = dict(kwds) or None
+            job.arguments = args if type(args) is tuple else check_arguments("args", args)
+            if kwds or type(kwds) is not dict:
+                job.keywords = dict(kwds) or None
             function = crew.function(func)
         except Exception as error:
             crew.fail_at_once(job, error)

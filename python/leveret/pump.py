@@ -272,7 +272,7 @@ class Pump:
         if job.timeout is not None:
             self._timed.add(job)
             self.ring_at(monotonic() + job.timeout)
-        if job.attention:
+        if job.attention and self._thread is None:
             self.want_thread()
         if job.attention == TOLD:
             self._told.add(job)
