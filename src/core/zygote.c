@@ -385,6 +385,7 @@ static int keep_stock(struct stock *k, struct lvr_birth *ret_birth) {
     int made = make_spare(k, any_card(k, LVRI_CARD_FREE), ret_birth);
     if (made >= 0) return made;
     if (idle == 0) error = refuse(k, made);
+    refill_ns = LVRI_FOREVER; /* until something has changed */
   }
   if (error) return error;
   if (idle >= k->wanted && !k->rehearsed)

@@ -26,6 +26,7 @@ struct told {
   _Atomic uint32_t births;
   _Atomic uint32_t rehearsals;
   _Atomic uint32_t forks_to_fail; /* from now on, all */
+  _Atomic uint32_t forks_refused;
   _Atomic uint32_t spares_to_die; /* so many, before they wait */
   _Atomic uint32_t spares_forked;
   _Atomic uint32_t deaf_spares; /* so many fail to receive */
@@ -86,7 +87,10 @@ static void live(const struct house *h, const struct lvr_birth *birth) {
 
 static int32_t fork_unless_told_not_to(void *context) {
   struct told *told = context;
-  if (lvri_load_acquire_u32(&told->forks_to_fail)) return -EAGAIN;
+  if (lvri_load_acquire_u32(&told->forks_to_fail)) {
+    (void)atomic_fetch_add(&told->forks_refused, 1);
+    return -EAGAIN;
+  }
   pid_t pid = fork();
   return pid < 0 ? -errno : (int32_t)pid;
 }
@@ -417,6 +421,24 @@ TEST(a_zygote_that_cannot_receive_either_gives_up_when_it_is_asked) {
   CHECK_INT(lvr_zygote_unheard(h.z), ENOMEM);
   CHECK_INT(lvr_proc_withdraw(h.s, child), 0);
   leave_house(&h);
+}
+
+/* It tries again when something has changed. */
+TEST(a_zygote_that_cannot_fork_sleeps) {
+  struct house h = open_house();
+  int32_t pid;
+  await(&h.told->rehearsals, 1);
+  await_spares(&h, LVRI_SPARES_LEAST);
+  lvri_store_release_u32(&h.told->forks_to_fail, 1);
+  for (uint32_t i = 1; i <= 2; i++) {
+    CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
+    await(&h.told->forks_refused, i);
+  }
+  CHECK(lvri_load_acquire_u32(&h.told->forks_refused) < 12);
+  lvri_store_release_u32(&h.told->forks_to_fail, 0);
+  CHECK_INT(end_of(&h, give_birth(&h, LEAVE, NULL, 0, &pid)), 3);
+  await_spares(&h, LVRI_SPARES_LEAST);
+  close_house(&h);
 }
 
 /* --- deaths -------------------------------------------------------------------------------- */

@@ -2,12 +2,11 @@
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import leveret
 import pytest
-from births import METHODS, eventually, is_there, live, nothing, run_program, stand_still, warm
+from births import METHODS, is_there, live, nothing, run_program, stand_still, warm
 from leveret import zygote
 from leveret.popen import together
 
@@ -45,6 +44,34 @@ def test_other_methods_have_them_born_at_once(method: str) -> None:
     for child in children:
         child.join()
         child.close()
+
+
+def test_one_within_another_waits_for_its_own() -> None:
+    with together():
+        (outer,) = start(1)
+        with together():
+            (inner,) = start(1)
+        assert inner.pid is not None
+        (last,) = start(1)
+        assert outer.pid is None and last.pid is None
+    for child in (outer, inner, last):
+        child.join()
+        assert child.exitcode == 0
+        child.close()
+
+
+def have_a_child() -> bool:
+    child = warm.Process(target=nothing)
+    child.start()
+    there = child.pid is not None
+    child.join()
+    return there and child.exitcode == 0
+
+
+def test_a_worker_that_was_forked_in_there_is_not_in_there() -> None:
+    with leveret.get_context("fork").Pool(1) as pool:
+        assert pool.apply(have_a_child)
+    pool.join()
 
 
 def test_a_zygote_that_dies_meanwhile_is_replaced() -> None:
@@ -114,7 +141,7 @@ def test_children_find_what_they_live_on(tmp_path: Path) -> None:
         import sys
         import leveret
 
-        def look(before=None):
+        def look():
             print(*sorted(name for name in sys.modules if name.startswith("leveret.")), flush=True)
 
         def first():

@@ -72,15 +72,24 @@ def together() -> Iterator[None]:
     They have no pid before the end. If one is not born there, the others that are not yet are given
     up as well: they are over.
     """
-    births = _asked.births = []
+    before, births = _asked.births, []
+    _asked.births = births
     try:
         yield
         for birth in births:
             birth.wait()
     finally:
-        _asked.births = None
+        _asked.births = before
         for birth in births:
             birth.undo()
+
+
+def _forget_asked() -> None:
+    """In a forked child, which is not in there any more."""
+    _asked.births = None
+
+
+os.register_at_fork(after_in_child=_forget_asked)
 
 
 def put_off(birth: Any) -> bool:

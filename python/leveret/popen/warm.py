@@ -81,7 +81,7 @@ class Popen(_Popen):
             if not put_off(birth):
                 birth.wait()
         except BaseException:
-            self._undo()
+            self.give_up()
             raise
 
     def _pickle(self, process_obj: Any) -> bytes:
@@ -124,12 +124,10 @@ class Popen(_Popen):
         return b"".join((head, name, changes, body)), fds + self._fds
 
     def give_up(self) -> None:
-        """It is over before it began."""
-        self._undo()
-        self.returncode = LOST
-
-    def _undo(self) -> None:
         """Leave nothing of a start that failed; a child that was born nevertheless is ended."""
+        if self.returncode is not None:
+            return
+        self.returncode = LOST
         if not _core.proc_withdraw(self._id):
             _core.proc_signal(self._id, 0, signal.SIGKILL)
             _core.proc_forget(self._id)
