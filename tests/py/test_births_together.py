@@ -6,8 +6,8 @@ from pathlib import Path
 
 import leveret
 import pytest
-from births import METHODS, is_there, live, nothing, run_program, stand_still, warm
-from leveret import zygote
+from births import METHODS, eventually, is_there, live, nothing, run_program, stand_still, warm
+from leveret import _core, zygote
 from leveret.popen import together
 
 
@@ -57,6 +57,36 @@ def test_one_within_another_waits_for_its_own() -> None:
     for child in (outer, inner, last):
         child.join()
         assert child.exitcode == 0
+        child.close()
+
+
+def test_one_that_is_over_before_is_born_first() -> None:
+    with together():
+        (child,) = start(1)
+        until_it_is_over = warm.Process(target=nothing)
+        until_it_is_over.start()
+        until_it_is_over.join()  # waits for its birth
+        eventually(lambda: _core.proc_poll(child._popen._id, 0, 0) is not None)
+        assert child.is_alive() and child.pid is None
+        leveret.active_children()
+    assert child.pid is not None
+    child.join()
+    assert child.exitcode == 0
+    child.close()
+    until_it_is_over.close()
+
+
+def test_whoever_asks_for_it_waits_for_its_birth() -> None:
+    with together():
+        joined, killed, watched = start(3)
+        joined.join()
+        killed.kill()
+        assert watched.sentinel >= 0
+        assert None not in [joined.pid, killed.pid, watched.pid]
+    for child in (killed, watched):
+        child.join()
+    assert joined.exitcode == 0 and killed.exitcode in (0, -signal.SIGKILL)
+    for child in (joined, killed, watched):
         child.close()
 
 

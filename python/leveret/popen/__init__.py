@@ -69,7 +69,7 @@ _asked = _Asked()
 def together() -> Iterator[None]:
     """Have processes that this thread starts born at the same time, where births are asked for.
 
-    They have no pid before the end. If one is not born there, the others that are not yet are given
+    They have no pid before the end, or before somebody waits for them. If one is not born there, the others that are not yet are given
     up as well: they are over.
     """
     before, births = _asked.births, []
@@ -123,6 +123,9 @@ class Popen:
     def _launch(self, process_obj: Any) -> None:
         raise NotImplementedError
 
+    def _await_birth(self) -> None:
+        """Where births are asked for, and put off: see to it that there is a pid."""
+
     def duplicate_for_child(self, fd: int) -> int:
         """Say how the child will know a descriptor of this process."""
         return fd
@@ -135,6 +138,7 @@ class Popen:
     def sentinel(self) -> int:
         """A descriptor that is readable once the process is gone."""
         if self._sentinel < 0:
+            self._await_birth()
             self._sentinel = _core.proc_sentinel(self._id, self.pid)
         return self._sentinel
 
@@ -144,6 +148,8 @@ class Popen:
             return self.wait()
         if self.returncode is not None or self._maker != os.getpid():
             return self.returncode
+        if self.pid is None:  # whoever waits for its birth will ask for it
+            return None
         if self._sentinel >= 0 and not _is_readable(self._sentinel, 0):
             return None
         return self._settle(_core.proc_poll(self._id, self._reaper, self._child_pid))
@@ -154,6 +160,7 @@ class Popen:
             return self.returncode
         if timeout is not None and timeout <= 0:
             return self.poll()
+        self._await_birth()
         if self._sentinel >= 0 and not _is_readable(self._sentinel, timeout):
             return None
         return self._settle(_core.proc_wait(self._id, self._reaper, self._child_pid, timeout))
@@ -176,6 +183,7 @@ class Popen:
 
     def _send_signal(self, number: int) -> None:
         if self.returncode is None:
+            self._await_birth()
             _core.proc_signal(self._id, self.pid, number)
 
     def interrupt(self) -> None:

@@ -66,6 +66,7 @@ class Popen(_Popen):
 
     method = "warm"
     DupFd = _DupFd
+    _birth: _Birth | None = None  # that was asked for
 
     def duplicate_for_child(self, fd: int) -> int:
         """Send a descriptor along; its index is how the child knows it."""
@@ -77,7 +78,7 @@ class Popen(_Popen):
         world = _world(process_obj)
         self._id = _core.proc_prepare(flags_of(process_obj))
         try:
-            birth = _Birth(self, process_obj, world, self._pickle(process_obj))
+            birth = self._birth = _Birth(self, process_obj, world, self._pickle(process_obj))
             if not put_off(birth):
                 birth.wait()
         except BaseException:
@@ -97,9 +98,13 @@ class Popen(_Popen):
             set_spawning_popen(None)
         return buffer.getvalue()
 
+    def _await_birth(self) -> None:
+        if self._birth is not None:
+            self._birth.wait()
+
     def born(self, pid: int, reaper: int) -> None:
         """It has that pid; REAPER is the zygote that says how it ends, or 0."""
-        self.pid, self._reaper = pid, reaper
+        self.pid, self._reaper, self._birth = pid, reaper, None
 
     def task(
         self, mother: zygote.Zygote, process_obj: Any, world: dict[str, Any], body: bytes
@@ -127,7 +132,7 @@ class Popen(_Popen):
         """Leave nothing of a start that failed; a child that was born nevertheless is ended."""
         if self.returncode is not None:
             return
-        self.returncode = LOST
+        self.returncode, self._birth = LOST, None
         if not _core.proc_withdraw(self._id):
             _core.proc_signal(self._id, 0, signal.SIGKILL)
             _core.proc_forget(self._id)
@@ -145,6 +150,8 @@ class _Birth:
 
     def wait(self) -> None:
         """Wait until it is born; of another zygote, if this one is dead."""
+        if self._popen.pid is not None:
+            return
         deaths = 0
         while (pid := self._pid()) is None:
             zygote.replace(self._mother, deaths := deaths + 1)
