@@ -202,9 +202,10 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
     ) -> ApplyResult:
         """The same without waiting: returns the result to be."""
         if self._crew is None:
+            put: Any = Standard.apply_async
             limits = _given(timeout, retries)
-            both = callback, error_callback
-            return getattr(Standard, "apply_async")(self, func, args, kwds, *both, **limits)
+            result: ApplyResult = put(self, func, args, kwds, callback, error_callback, **limits)
+            return result
         return self._apply(func, args, kwds, timeout, retries, WATCHED, callback, error_callback)
 
     def _apply(

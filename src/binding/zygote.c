@@ -261,9 +261,10 @@ static PyMethodDef zygote_methods[] = {
     {"seated", zygote_seated, METH_O,
      PyDoc_STR("seated($self, pid, /)\n--\n\nThat process exists.")},
     {"ask", zygote_ask, METH_VARARGS,
-     PyDoc_STR("ask($self, child, fds, /)\n--\n\n"
-               "Ask for the birth of a prepared child: a mark for birth(), or None if the zygote is "
-               "dead.")},
+     PyDoc_STR(
+         "ask($self, child, fds, /)\n--\n\n"
+         "Ask for the birth of a prepared child: a mark for birth(), or None if the zygote is "
+         "dead.")},
     {"birth", zygote_birth, METH_VARARGS,
      PyDoc_STR("birth($self, child, fds, mark, /)\n--\n\n"
                "Wait for the birth that was asked for: its pid, or None if the zygote is dead.\n\n"

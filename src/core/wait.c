@@ -101,7 +101,7 @@ int lvri_wake(_Atomic uint32_t *word, int count) {
 /* --- sleeping ------------------------------------------------------------------------------ */
 
 #define WORDS_MAX 128u /* that one system call sleeps on */
-#define AGING     7    /* an old wait's next look, over what it has slept: it is 8 times as old then */
+#define AGING     7 /* an old wait's next look, over what it has slept: it is 8 times as old then */
 
 /* One sleep. words[0] is the caller's; ids[i]: whose alive word words[i] is, 0: nobody's. */
 struct sleep {

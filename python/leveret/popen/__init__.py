@@ -69,11 +69,11 @@ _asked = _Asked()
 def together() -> Iterator[None]:
     """Have processes that this thread starts born at the same time, where births are asked for.
 
-    They have no pid before the end, or before somebody waits for them. If one is not born there, the others that are not yet are given
-    up as well: they are over.
+    They have no pid before the end, or before somebody waits for them. If one is not born there,
+    the others that are not yet are given up as well: they are over.
     """
-    before, births = _asked.births, []
-    _asked.births = births
+    births: list[Any] = []
+    before, _asked.births = _asked.births, births
     try:
         yield
         for birth in births:

@@ -22,8 +22,8 @@ from multiprocessing import reduction, spawn
 
 from .. import _core, dropin, zygote
 from ..process import is_bound
-from . import Popen as _Popen
 from . import LOST, flags_of, put_off
+from . import Popen as _Popen
 from .blame import culprit, tell
 
 TYPE_CHECKING = False
