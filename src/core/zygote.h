@@ -13,10 +13,9 @@
 #include "os/link.h"
 #include "os/pages.h"
 
-#define LVRI_DESK_MAGIC UINT32_C(0x6b736564) /* "desk" */
-#define LVRI_DESK_CARDS 64u
-#define LVRI_SPARES_LEAST \
-  4u /* two for a burst, and two for who comes while it has the processors */
+#define LVRI_DESK_MAGIC   UINT32_C(0x6b736564) /* "desk" */
+#define LVRI_DESK_CARDS   64u
+#define LVRI_SPARES_LEAST 4u /* two for a burst, two for who comes meanwhile */
 #define LVRI_DESK_RUNS    896u
 #define LVRI_DESK_BYTES   16384u
 #define LVRI_REQUEST_MARK UINT32_C(0x65726f62) /* "bore" */
