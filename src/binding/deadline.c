@@ -6,14 +6,15 @@
  * A signal that arrives after the last look for signals and before the sleep interrupts nothing,
  * and its handler would wait for as long as we do. (The standard library has that gap, too; no wait
  * closes it whose word is not one that the interpreter's handler writes.) So the main thread, which
- * runs the handlers, sleeps in slices and looks after each: a slice AGING times as long as all
- * before it, from SLICE_LEAST_NS up to SLICE_MOST_NS. Hence
+ * runs the handlers, sleeps in slices and looks after each: a slice as long as all before it, from
+ * SLICE_LEAST_NS up to SLICE_MOST_NS. Hence
  *
  *   a signal that comes during a slice ends it; the kernel knows of it before it sleeps
  *   one that comes in the gap, a microsecond before each slice, has its handler run after the slice
- *   at the latest: later by no more than AGING times what the wait has lasted already (or 0.1 s),
- *   nor by 25.6 s
- *   a wait of ten seconds has four such gaps, one of an hour 144
+ *   at the latest: later by no more than the wait has lasted already (or 0.1 s), nor by 3.2 s
+ *   a wait of ten seconds has nine such gaps, one of an hour 1 130
+ *
+ * A worker without a task has nothing to end for a signal: its slices are 7 times as long.
  */
 #include "binding/state.h"
 
@@ -24,8 +25,7 @@
 
 #define NS_PER_S       1000000000
 #define SLICE_LEAST_NS (NS_PER_S / 10)
-#define SLICE_MOST_NS  (256 * (int64_t)SLICE_LEAST_NS)
-#define AGING          7 /* as an old wait's of the core */
+#define SLICE_MOST_NS  (32 * (int64_t)SLICE_LEAST_NS)
 
 static int64_t now_ns(void) {
   struct timespec now;
@@ -87,15 +87,15 @@ static enum role ask(void) {
 
 static bool is_main_thread(void) { return (role == NOT_ASKED ? ask() : role) == MAIN; }
 
-int64_t lvri_wait_slice(int64_t *began_ns, int64_t deadline_ns) {
+int64_t lvri_wait_slice(int64_t *began_ns, int64_t deadline_ns, int64_t aging) {
   if (deadline_ns == LVRI_TRY_ONCE || !is_main_thread()) return deadline_ns;
   int64_t at_ns = now_ns();
 
   if (*began_ns == 0) *began_ns = at_ns;
-  int64_t slice_ns = AGING * (at_ns - *began_ns);
+  int64_t slice_ns = aging * (at_ns - *began_ns);
 
   if (slice_ns < SLICE_LEAST_NS) slice_ns = SLICE_LEAST_NS;
-  if (slice_ns > SLICE_MOST_NS) slice_ns = SLICE_MOST_NS;
+  if (slice_ns > aging * SLICE_MOST_NS) slice_ns = aging * SLICE_MOST_NS;
   return deadline_ns - at_ns > slice_ns ? at_ns + slice_ns : deadline_ns;
 }
 

@@ -121,9 +121,12 @@ double lvri_seconds_left(int64_t deadline_ns);
 /* The same for a CALL that may be cut short by a deadline and begun again: it waits until
  * `until_ns`, which is deadline_ns, or earlier so that a signal that came just before the sleep
  * is not overlooked for long. */
-#define LVRI_WAIT_UNTIL(code, deadline_ns, CALL)                             \
+#define LVRI_WAIT_UNTIL(code, deadline_ns, CALL) LVRI_WAIT_SLICED(code, deadline_ns, 1, CALL)
+
+/* The same in slices `aging` times as long as all before them. */
+#define LVRI_WAIT_SLICED(code, deadline_ns, aging, CALL)                     \
   for (int64_t began_ns = ((code) = -EINTR, 0); lvri_wait_again(&(code));) { \
-    const int64_t until_ns = lvri_wait_slice(&began_ns, deadline_ns);        \
+    const int64_t until_ns = lvri_wait_slice(&began_ns, deadline_ns, aging); \
     Py_BEGIN_ALLOW_THREADS(code)                                             \
     = (CALL);                                                                \
     Py_END_ALLOW_THREADS                                                     \
@@ -132,7 +135,8 @@ double lvri_seconds_left(int64_t deadline_ns);
 
 #define LVRI_RAISED (-0x10000)
 bool lvri_wait_again(int *code);
-int64_t lvri_wait_slice(int64_t *began_ns, int64_t deadline_ns); /* *began_ns: 0 at first */
+/* *began_ns: 0 at first */
+int64_t lvri_wait_slice(int64_t *began_ns, int64_t deadline_ns, int64_t aging);
 
 int lvri_exec_errors(PyObject *module, struct lvri_state *state);
 int lvri_exec_session(PyObject *module, struct lvri_state *state);

@@ -328,7 +328,7 @@ static int claim_until(struct worker *w, uint32_t most, int64_t deadline_ns) {
 static int sleep_for_claim(struct worker *w, int64_t deadline_ns) {
   int code;
 
-  LVRI_WAIT_UNTIL(code, deadline_ns, claim_until(w, 1, until_ns));
+  LVRI_WAIT_SLICED(code, deadline_ns, 7, claim_until(w, 1, until_ns));
   w->since_ns = lvri_os_now_ns();
   return code;
 }
