@@ -28,6 +28,7 @@ BIRTHS_AND_LOCKS = (
         "start + join; a bare fork for std", "start_join", ours=BOTH, std=FORK, std_work="bare_fork"
     ),
     Row("start + join, 5 ms apart", "start_join_apart", ours=BOTH, factor=4, aim=0.6e6),
+    Row("start + join, given a queue", "start_join_queue", ours=BOTH),
     Row("target runs after start()", "start_running", ours=BOTH, aim=0.15e6),
     Row("32 at once, then join, each", "many_at_once", ours=BOTH, factor=4, aim=0.5e6),
     Row("start + join, 1 GiB in the parent", "start_join_1_gib", factor=8, rounds=3),

@@ -15,9 +15,9 @@ AT_ONCE = 32
 GIB = 1 << 30
 
 
-def one_life(context: Any) -> float:
+def one_life(context: Any, *given: Any) -> float:
     begin = time.perf_counter_ns()
-    process = context.Process(target=targets.nothing)
+    process = context.Process(target=targets.nothing, args=given)
     process.start()
     process.join()
     return time.perf_counter_ns() - begin
@@ -35,6 +35,13 @@ def start_join_apart(context: Any, seconds: float) -> list[float]:
         return one_life(context)
 
     return samples_for(seconds, sample)
+
+
+def start_join_queue(context: Any, seconds: float) -> list[float]:
+    """Given a queue, by a program that came to have one after its first start."""
+    one_life(context)
+    queue = context.Queue()
+    return samples_for(seconds, lambda: one_life(context, queue))
 
 
 def bare_lives(count: int) -> float:
@@ -116,6 +123,7 @@ WORKS: dict[str, Callable[[Any, float], list[float]]] = {
     for work in (
         start_join,
         start_join_apart,
+        start_join_queue,
         bare_fork,
         two_bare_forks,
         start_running,
