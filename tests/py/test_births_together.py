@@ -8,7 +8,7 @@ import leveret
 import pytest
 from births import METHODS, eventually, is_there, live, nothing, run_program, stand_still, warm
 from leveret import _core, zygote
-from leveret.popen import together
+from leveret.popen import AT_ONCE, together
 
 
 def start(count: int, target=nothing, context=warm) -> list:
@@ -28,7 +28,7 @@ def end_all(children: list) -> None:
 def test_none_is_waited_for_before_the_end() -> None:
     with together():
         children = start(8)
-        assert [child.pid for child in children] == [None] * 8
+        assert not any(child._popen.is_born() for child in children)
     assert len({child.pid for child in children}) == 8
     for child in children:
         child.join()
@@ -51,9 +51,9 @@ def test_one_within_another_waits_for_its_own() -> None:
         (outer,) = start(1)
         with together():
             (inner,) = start(1)
-        assert inner.pid is not None
+        assert inner._popen.is_born()
         (last,) = start(1)
-        assert outer.pid is None and last.pid is None
+        assert not (outer._popen.is_born() or last._popen.is_born())
     for child in (outer, inner, last):
         child.join()
         assert child.exitcode == 0
@@ -67,7 +67,7 @@ def test_one_that_is_over_before_is_born_first() -> None:
         until_it_is_over.start()
         until_it_is_over.join()  # waits for its birth
         eventually(lambda: _core.proc_poll(child._popen._id, 0, 0) is not None)
-        assert child.is_alive() and child.pid is None
+        assert child.is_alive() and not child._popen.is_born()
         leveret.active_children()
     assert child.pid is not None
     child.join()
@@ -78,15 +78,25 @@ def test_one_that_is_over_before_is_born_first() -> None:
 
 def test_whoever_asks_for_it_waits_for_its_birth() -> None:
     with together():
-        joined, killed, watched = start(3)
+        joined, killed, watched, named = start(4)
         joined.join()
         killed.kill()
         assert watched.sentinel >= 0
-        assert None not in [joined.pid, killed.pid, watched.pid]
-    for child in (killed, watched):
+        assert all(child._popen.is_born() for child in (joined, killed, watched))
+        assert str(named.pid) in repr(named)
+    for child in (killed, watched, named):
         child.join()
     assert joined.exitcode == 0 and killed.exitcode in (0, -signal.SIGKILL)
-    for child in (joined, killed, watched):
+    for child in (joined, killed, watched, named):
+        child.close()
+
+
+def test_no_more_are_under_way_than_the_kernel_has_room_for() -> None:
+    with together():
+        children = start(AT_ONCE + 4)
+        assert [child._popen.is_born() for child in children] == [True] * 4 + [False] * AT_ONCE
+    for child in children:
+        child.join()
         child.close()
 
 

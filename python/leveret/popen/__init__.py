@@ -32,6 +32,7 @@ __all__ = ["Popen", "explained", "flags_of", "put_off", "together"]
 
 WATCHED, DAEMON = 1, 2
 FOREVER_S = 2_000_000  # three weeks: the kernel waits no longer by one call
+AT_ONCE = 16  # births that are waited for together; the kernel has room for as many messages
 LOST = 255  # the exit code of a process whose end nobody can tell, as with the standard forkserver
 
 
@@ -69,8 +70,8 @@ _asked = _Asked()
 def together() -> Iterator[None]:
     """Have processes that this thread starts born at the same time, where births are asked for.
 
-    They have no pid before the end, or before somebody waits for them. If one is not born there,
-    the others that are not yet are given up as well: they are over.
+    Whoever asks for the pid of one meanwhile waits for its birth. If one is not born, the others
+    that are not yet are given up as well: they are over.
     """
     births: list[Any] = []
     before, _asked.births = _asked.births, births
@@ -96,7 +97,10 @@ def put_off(birth: Any) -> bool:
     """Whether a BIRTH is waited for at the end of together()."""
     if _asked.births is None:
         return False
-    _asked.births.append(birth)
+    births = _asked.births
+    births.append(birth)
+    if len(births) > AT_ONCE:
+        births[-AT_ONCE - 1].wait()
     return True
 
 
@@ -111,7 +115,7 @@ class Popen:
 
         self.returncode: int | None = None
         self.finalizer = None
-        self.pid: Any = None  # until it is born
+        self._pid: Any = None  # until it is born
         self._id = 0
         self._reaper = 0  # the zygote's process id; 0: we reap it ourselves,
         self._child_pid = 0  # and this is our child
@@ -123,8 +127,15 @@ class Popen:
     def _launch(self, process_obj: Any) -> None:
         raise NotImplementedError
 
+    @property
+    def pid(self) -> Any:
+        """Its pid. Waits for a birth that was put off; None while it is tried."""
+        if self._pid is None:
+            self._await_birth()
+        return self._pid
+
     def _await_birth(self) -> None:
-        """Where births are asked for, and put off: see to it that there is a pid."""
+        """Where births are asked for, and put off: wait for this one."""
 
     def duplicate_for_child(self, fd: int) -> int:
         """Say how the child will know a descriptor of this process."""
@@ -138,7 +149,6 @@ class Popen:
     def sentinel(self) -> int:
         """A descriptor that is readable once the process is gone."""
         if self._sentinel < 0:
-            self._await_birth()
             self._sentinel = _core.proc_sentinel(self._id, self.pid)
         return self._sentinel
 
@@ -148,7 +158,7 @@ class Popen:
             return self.wait()
         if self.returncode is not None or self._maker != os.getpid():
             return self.returncode
-        if self.pid is None:  # whoever waits for its birth will ask for it
+        if self._pid is None:  # its end is not looked for before its birth has been
             return None
         if self._sentinel >= 0 and not _is_readable(self._sentinel, 0):
             return None
@@ -183,7 +193,6 @@ class Popen:
 
     def _send_signal(self, number: int) -> None:
         if self.returncode is None:
-            self._await_birth()
             _core.proc_signal(self._id, self.pid, number)
 
     def interrupt(self) -> None:

@@ -76,19 +76,19 @@ class Popen(_Popen):
         except BaseException:
             self._undo()
             raise
-        if self.pid == 0:
+        if self._pid == 0:
             try:
                 live_forked(process_obj, self._id, *parent)
             finally:  # for want of memory: the child does not go on with what its parent does
                 os._exit(1)
-        _core.proc_forked(self._id, self.pid)
-        self._child_pid = self.pid
+        _core.proc_forked(self._id, self._pid)
+        self._child_pid = self._pid
 
     def _fork_undisturbed(self) -> None:
         """Fork, and let no handler of a signal raise before the pid is known."""
         blocked = _core.signals_block(ALL_SIGNALS)
         try:
-            self.pid = _fork(self._id)
+            self._pid = _fork(self._id)
         finally:
             _core.signals_block(blocked)
 
@@ -96,18 +96,18 @@ class Popen(_Popen):
         """Leave nothing of a start that failed."""
         _core.proc_fork_next(0)
         born = not _core.proc_withdraw(self._id)
-        if self.pid or born:
-            _core.proc_signal(self._id, self.pid or 0, signal.SIGKILL)
+        if self._pid or born:
+            _core.proc_signal(self._id, self._pid or 0, signal.SIGKILL)
             _core.proc_forget(self._id)
-        if self.pid:
-            _ended.add(self.pid)
+        if self._pid:
+            _ended.add(self._pid)
 
     def _exit_code(self, status: int) -> int:
         """Who has announced an end is reaped later; how others died, only the kernel knows."""
         if status != _core.UNKNOWN_STATUS:
-            _ended.add(self.pid)
+            _ended.add(self._pid)
             return status
         try:
-            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
         except ChildProcessError:
             return super()._exit_code(status)

@@ -104,7 +104,11 @@ class Popen(_Popen):
 
     def born(self, pid: int, reaper: int) -> None:
         """It has that pid; REAPER is the zygote that says how it ends, or 0."""
-        self.pid, self._reaper, self._birth = pid, reaper, None
+        self._pid, self._reaper, self._birth = pid, reaper, None
+
+    def is_born(self) -> bool:
+        """Whether that is known here."""
+        return self._pid is not None
 
     def task(
         self, mother: zygote.Zygote, process_obj: Any, world: dict[str, Any], body: bytes
@@ -150,10 +154,10 @@ class _Birth:
 
     def wait(self) -> None:
         """Wait until it is born; of another zygote, if this one is dead."""
-        if self._popen.pid is not None:
+        if self._popen.is_born():
             return
         deaths = 0
-        while (pid := self._pid()) is None:
+        while (pid := self._answer()) is None:
             zygote.replace(self._mother, deaths := deaths + 1)
             self._mother = zygote.get(self._world, self._process_obj)
             self._mark = self._mother.ask(self._popen._id, self._fds)
@@ -161,14 +165,14 @@ class _Birth:
         known = self._mother is self._first or _parent_of(pid) == self._mother.pid
         self._popen.born(pid, self._mother.desk.id if known else 0)
 
-    def _pid(self) -> int | None:
+    def _answer(self) -> int | None:
         if self._mark is None:
             return None
         return self._mother.birth(self._popen._id, self._fds, self._mark)
 
     def undo(self) -> None:
         """Nobody waits for it any more."""
-        if self._popen.pid is None:
+        if not self._popen.is_born():
             self._popen.give_up()
 
 
