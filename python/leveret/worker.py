@@ -109,8 +109,11 @@ def main(board: _core.Board, row: int, orders: Orders) -> None:
 
 
 def rehearse() -> None:
-    """Touch what a worker touches before its first task, in a process that is to end behind it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Touch what a worker touches before its first task, in a process that is to end behind it.
+
+    It is in the terminal's group, and ignores Ctrl-C.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     Faults.create().listen(0)
     _limit_threads(1)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import leveret
 import pytest
+from births import run_program
 from leveret import zygote
 
 ctx = leveret.get_context("warm")
@@ -642,6 +643,29 @@ def test_want_of_descriptors_in_the_parent_is_an_error() -> None:
 
 
 # Many at once
+
+
+def test_who_rehearses_does_not_hear_ctrl_c(tmp_path: Path) -> None:
+    """The rehearsal begins when the first stock is full."""
+    text = """
+        import os, signal, time
+        import leveret
+
+        def nothing():
+            pass
+
+        if __name__ == "__main__":
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            child = leveret.get_context("warm").Process(target=nothing)
+            child.start()
+            child.join()
+            for _ in range(200):
+                os.killpg(0, signal.SIGINT)
+                time.sleep(0.0002)
+        """
+    for _ in range(5):
+        done = run_program(tmp_path, text, start_new_session=True)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_burst_grows_the_stock_and_quiet_shrinks_it() -> None:
