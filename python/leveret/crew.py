@@ -29,7 +29,7 @@ from time import monotonic
 from . import _core, worker
 from .claims import Claims
 from .limits import check_arguments
-from .popen import LOST, together
+from .popen import LOST, give_up_asked, together
 from .process import bind
 from .pump import ERROR, TOLD, Condition, Pump, described
 from .reduction import ByValue, goes_by_name, is_of_prompt
@@ -352,6 +352,7 @@ class Crew(Pump):
                         self._start(row)
         except BaseException:
             self._ended = True
+            give_up_asked()
             for process in self.processes:
                 process.terminate()
             for process in self.processes:

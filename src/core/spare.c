@@ -1,4 +1,5 @@
 /* spare.c - a spare: born of the zygote, nobody yet, waiting to be told who it is. */
+#include <errno.h>
 #include <signal.h>
 
 #include "base/crashpoint.h"
@@ -37,7 +38,8 @@ static void fetch_memory(const struct lvri_desk_shm *desk) {
 /* Waits until a message may be there, or it has time to fetch memory, and does so. */
 static void await_call_or_leisure(struct lvri_spare *spare) {
   uint64_t blocked = LVRI_SIGNAL_BIT(SIGCHLD);
-  if (lvri_os_sleep_on(&spare->z->serve_fd, 1, spare->leisure_ns, blocked) != 0) return;
+  int ready = lvri_os_sleep_on(&spare->z->serve_fd, 1, spare->leisure_ns, blocked);
+  if (ready > 0 || ready == -EINTR) return;
   fetch_memory(spare->z->desk);
   spare->fetched = true;
 }

@@ -1,13 +1,15 @@
 """Processes that are asked for one after the other, and waited for together."""
 
+import contextlib
 import os
 import signal
+import sys
 from pathlib import Path
 
 import leveret
 import pytest
 from births import METHODS, eventually, is_there, live, nothing, run_program, stand_still, warm
-from leveret import _core, zygote
+from leveret import _core, popen, zygote
 from leveret.popen import AT_ONCE, together
 
 
@@ -141,6 +143,29 @@ def test_an_interrupt_gives_up_who_is_not_born() -> None:
         child.join()
         child.close()
     live()  # who was withdrawn is born to nobody
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="interrupting.py needs sys.monitoring")
+def test_a_pool_that_is_interrupted_anywhere_in_there_leaves_nothing() -> None:
+    from interrupting import Interrupt
+
+    live()
+    places = 0
+    while True:
+        interrupt = Interrupt(places + 1, [popen.__file__, contextlib.__file__])
+        pool = None
+        try:
+            with interrupt.armed():
+                pool = warm.Pool(3)
+        except KeyboardInterrupt:
+            assert popen._asked.births is None
+        if pool is not None:
+            pool.terminate()
+            pool.join()
+        if not interrupt.where:
+            break
+        places += 1
+    assert places > 50
 
 
 def test_one_that_is_not_born_is_raised_and_the_others_are_given_up(monkeypatch) -> None:

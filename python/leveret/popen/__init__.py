@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["Popen", "explained", "flags_of", "put_off", "together"]
+__all__ = ["Popen", "explained", "flags_of", "give_up_asked", "put_off", "together"]
 
 WATCHED, DAEMON = 1, 2
 FOREVER_S = 2_000_000  # three weeks: the kernel waits no longer by one call
@@ -71,7 +71,8 @@ def together() -> Iterator[None]:
     """Have processes that this thread starts born at the same time, where births are asked for.
 
     Whoever asks for the pid of one meanwhile waits for its birth. If one is not born, the others
-    that are not yet are given up as well: they are over.
+    that are not yet are given up as well: they are over. Descriptors among their arguments stay
+    open until the end.
     """
     births: list[Any] = []
     before, _asked.births = _asked.births, births
@@ -80,9 +81,23 @@ def together() -> Iterator[None]:
         for birth in births:
             birth.wait()
     finally:
-        _asked.births = before
-        for birth in births:
-            birth.undo()
+        _give_up(births)
+        if _asked.births is births:
+            _asked.births = before
+
+
+def give_up_asked() -> None:
+    """What together() does at its end: Ctrl-C may keep it from that. Or from this, again."""
+    if _asked.births is not None:
+        _give_up(_asked.births)
+        _asked.births = None
+
+
+def _give_up(births: list[Any]) -> None:
+    """Whoever is interrupted in here calls again."""
+    while births:
+        births[-1].undo()
+        births.pop()
 
 
 def _forget_asked() -> None:

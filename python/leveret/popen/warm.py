@@ -136,10 +136,10 @@ class Popen(_Popen):
         """Leave nothing of a start that failed; a child that was born nevertheless is ended."""
         if self.returncode is not None:
             return
-        self.returncode, self._birth = LOST, None
         if not _core.proc_withdraw(self._id):
             _core.proc_signal(self._id, 0, signal.SIGKILL)
             _core.proc_forget(self._id)
+        self.returncode, self._birth = LOST, None
 
 
 class _Birth:
