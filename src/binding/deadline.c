@@ -14,7 +14,7 @@
  *   at the latest: later by no more than the wait has lasted already (or 0.1 s), nor by 3.2 s
  *   a wait of ten seconds has nine such gaps, one of an hour 1 130
  *
- * A worker without a task has nothing to end for a signal: its slices are 7 times as long.
+ * A worker without a task has nothing to end for a signal: its slices are longer (work.c).
  */
 #include "binding/state.h"
 

@@ -20,6 +20,7 @@
 #define CLAIM_MOST  1024u
 #define GROWTH      8u        /* of one claim over the last one, at most */
 #define IDLE_NS     100000000 /* then functions with a block are let go */
+#define IDLE_AGING  7         /* as an old wait's of the core: see deadline.c */
 #define RELEASE_NS  5000000   /* how long others may wait for the GIL */
 
 /* One call of work(). */
@@ -328,7 +329,7 @@ static int claim_until(struct worker *w, uint32_t most, int64_t deadline_ns) {
 static int sleep_for_claim(struct worker *w, int64_t deadline_ns) {
   int code;
 
-  LVRI_WAIT_SLICED(code, deadline_ns, 7, claim_until(w, 1, until_ns));
+  LVRI_WAIT_SLICED(code, deadline_ns, IDLE_AGING, claim_until(w, 1, until_ns));
   w->since_ns = lvri_os_now_ns();
   return code;
 }

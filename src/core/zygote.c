@@ -354,10 +354,10 @@ static bool is_crowded(const struct stock *k) {
 }
 
 /* When the next spare is to be made. Half of the stock is kept for whoever comes meanwhile. */
-static int64_t when_to_refill(const struct stock *k, uint32_t idle) {
+static int64_t when_to_refill(const struct stock *k, uint32_t idle, bool crowded) {
   if (idle >= k->wanted || k->rests || !any_card(k, LVRI_CARD_FREE)) return LVRI_FOREVER;
   if (2 * idle < k->wanted) return 0;
-  return k->busy_ns + (lvri_load_relaxed_u32(&k->z->desk->zd_crowded) ? BURST_NS : SIBLING_NS);
+  return k->busy_ns + (crowded ? BURST_NS : SIBLING_NS);
 }
 
 /* --- the loop ------------------------------------------------------------------------------ */
@@ -379,8 +379,9 @@ static int keep_stock(struct stock *k, struct lvr_birth *ret_birth) {
   if (is_retired(k)) retire(k);
   shrink(k, idle);
   int error = k->unheard >= UNHEARD ? rest(k, idle) : 0;
-  lvri_store_relaxed_u32(&k->z->desk->zd_crowded, is_crowded(k));
-  int64_t refill_ns = when_to_refill(k, idle);
+  bool crowded = is_crowded(k);
+  lvri_store_relaxed_u32(&k->z->desk->zd_crowded, crowded);
+  int64_t refill_ns = when_to_refill(k, idle, crowded);
   if (refill_ns <= lvri_os_now_ns()) {
     int made = make_spare(k, any_card(k, LVRI_CARD_FREE), ret_birth);
     if (made >= 0) return made;
