@@ -201,7 +201,7 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         retries: Any = ...,
     ) -> ApplyResult:
         """The same without waiting: returns the result to be."""
-        if self._crew is None:
+        if self._crew is None:  # as _of_crew() does, which repacks what this hot call is given
             put: Any = Standard.apply_async
             limits = _given(timeout, retries)
             result: ApplyResult = put(self, func, args, kwds, callback, error_callback, **limits)

@@ -292,8 +292,7 @@ def _limit_threads(count: int) -> None:
     """Let the BLAS and OpenMP libraries of this process start so many threads at most."""
     if THREADS[0] not in os.environ:
         for name in THREADS:
-            if name not in os.environ:
-                os.environ[name] = str(count)
+            os.environ.setdefault(name, str(count))
     if any(name in sys.modules for name in USERS_OF_THREADS):
         with contextlib.suppress(ImportError):  # they are loaded and have read their variables
             import threadpoolctl  # type: ignore[import-untyped, import-not-found, unused-ignore]

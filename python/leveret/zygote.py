@@ -46,8 +46,8 @@ BARREN = 78  # of one whose forked processes all died before they could wait for
 TOO_MANY = 20  # zygotes that die while one process waits for its birth
 TRIES = 5  # zygotes that die before they can give birth, until we give up
 
-# What workers live on, and the arguments of most children: each would import it for itself (6 ms),
-# and the program may come to use it after its first start. The zygote needs as long for it, once.
+# What workers live on, and the arguments of most children: each would import it for itself,
+# and the program may come to use it after its first start. The zygote does so once.
 LIVED_ON = ("worker", "queues", "synchronize")
 # The rest of what arguments unpickle to it has if the program has it by then.
 LENT = ("sharedctypes", "managers")

@@ -32,7 +32,7 @@ __all__ = ["Popen", "explained", "flags_of", "give_up_asked", "put_off", "togeth
 
 WATCHED, DAEMON = 1, 2
 FOREVER_S = 2_000_000  # three weeks: the kernel waits no longer by one call
-AT_ONCE = 16  # births that are waited for together; the kernel has room for as many messages
+AT_ONCE = 16  # births under way: no more spares wait, and descriptors in messages are limited
 LOST = 255  # the exit code of a process whose end nobody can tell, as with the standard forkserver
 
 
@@ -144,7 +144,7 @@ class Popen:
 
     @property
     def pid(self) -> Any:
-        """Its pid. Waits for a birth that was put off; None while it is tried."""
+        """Its pid, for which a birth that was put off is waited for; None if it was not born."""
         if self._pid is None:
             self._await_birth()
         return self._pid
