@@ -642,9 +642,6 @@ def test_want_of_descriptors_in_the_parent_is_an_error() -> None:
     child.close()
 
 
-# Many at once
-
-
 def test_who_rehearses_does_not_hear_ctrl_c(tmp_path: Path) -> None:
     """The rehearsal begins when the first stock is full."""
     text = """
@@ -666,6 +663,9 @@ def test_who_rehearses_does_not_hear_ctrl_c(tmp_path: Path) -> None:
     for _ in range(5):
         done = run_program(tmp_path, text, start_new_session=True)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+# Many at once
 
 
 def test_a_burst_grows_the_stock_and_quiet_shrinks_it() -> None:
