@@ -1,10 +1,17 @@
-/* Workers that nap (channel_wait.c): who is rung and who is not, that a task waits for nobody's
- * relook, and what a napper leaves that is killed. Nobody looks by himself here. */
+/* Workers that nap, or watch (channel_wait.c): who is rung and who is not, that a task waits for
+ * nobody's relook, and what one leaves that is killed. Nobody looks by himself here. */
 #include "core/board_test.h"
 #include "core/channel_inner.h"
 #include "testing/crash.h"
 
 enum { HELD = 1000 }; /* a task that goes on until it is let go */
+
+#define WATCHES "channel.wait.spins"
+
+/* Where somebody is relied on to look. */
+static const char *const awake_at[] = {WATCHES, "channel.nap.noted", "channel.nap.woken"};
+
+enum { AWAKE_AT = sizeof(awake_at) / sizeof(*awake_at) };
 
 /* What a worker is to be: its last wait was so long; where it stops. */
 struct post {
@@ -17,8 +24,9 @@ struct post {
 
 static struct post new_post(void) {
   lvri_relook_ns = 1000 * SEC;
-  return (struct post){.b = new_board(new_session()),
-                       .let_go = test_shared(sizeof(_Atomic uint32_t))};
+  struct post p = {.b = new_board(new_session()), .let_go = test_shared(sizeof(_Atomic uint32_t))};
+  lvri_store_relaxed_u32(&p.b->tasks.shm->ch_put_cpu, UINT32_MAX); /* no worker is in its way */
+  return p;
 }
 
 static int run_one(struct post *p) {
@@ -61,6 +69,7 @@ static pid_t hire_sleeper(struct post *p, uint32_t row) {
   return pid;
 }
 
+/* Or a watcher. */
 static pid_t hire_napper(struct post *p, uint32_t row, const char *stops_at) {
   pid_t pid = hire(p, row, 0, stops_at);
   test_await_stop(pid);
@@ -80,16 +89,20 @@ static bool naps(struct post *p) {
   return lvri_load_acquire_u32(&p->b->tasks.shm->ch_items) & LVRI_BELL_NAPPER;
 }
 
+static bool is_relied_on(struct post *p) {
+  return lvri_load_acquire_u32(&p->b->tasks.shm->ch_items) & LVRI_BELL_AWAKE;
+}
+
 /* For who looks at the clock, and it is for long over then; or it never will be. */
-static void await_late_nap(struct post *p) {
-  uint64_t late_ns = lvri_load_relaxed_u64(&p->b->tasks.shm->ch_nap_end_ns) + LVRI_NAP_LATE_NS;
-  CHECK(naps(p));
+static void await_late_look(struct post *p) {
+  uint64_t late_ns = lvri_load_relaxed_u64(&p->b->tasks.shm->ch_look_ns) + LVRI_LOOK_LATE_NS;
+  CHECK(is_relied_on(p));
   while ((uint64_t)lvri_os_coarse_ns() <= late_ns)
     (void)sched_yield();
 }
 
-static void keep_nap_young(struct post *p) {
-  lvri_store_relaxed_u64(&p->b->tasks.shm->ch_nap_end_ns, INT64_MAX / 2);
+static void keep_look_young(struct post *p) {
+  lvri_store_relaxed_u64(&p->b->tasks.shm->ch_look_ns, INT64_MAX / 2);
 }
 
 static uint32_t finished(struct post *p) {
@@ -127,6 +140,34 @@ TEST(what_comes_in_a_nap_wakes_nobody) {
   test_continue(napper);
   await_finished(&p, 3);
   end(&p, sleeper, napper);
+}
+
+/* It leaves nothing behind. */
+static void check_that_a_watch_wakes_nobody(struct post *p, pid_t sleeper, pid_t watcher) {
+  uint32_t rings = rings_of(p);
+  await_asleep(sleeper);
+  put(p, HELD);
+  put(p, 1);
+  CHECK_INT(rings_of(p), rings);
+  await_asleep(sleeper);
+  test_continue(watcher);
+  await_finished(p, 1);
+  end(p, sleeper, watcher);
+}
+
+TEST(what_comes_in_a_watch_wakes_nobody) {
+  struct post p = new_post();
+  pid_t sleeper = hire_sleeper(&p, 0), watcher = hire_napper(&p, 1, WATCHES);
+  check_that_a_watch_wakes_nobody(&p, sleeper, watcher);
+}
+
+TEST(nor_who_falls_asleep_in_the_meantime) {
+  struct post p = new_post();
+  pid_t sleeper = hire(&p, 0, INT64_MAX, "channel.wait.looked");
+  test_await_stop(sleeper);
+  pid_t watcher = hire_napper(&p, 1, WATCHES);
+  test_continue(sleeper);
+  check_that_a_watch_wakes_nobody(&p, sleeper, watcher);
 }
 
 /* And then it sleeps until it is rung. */
@@ -167,12 +208,11 @@ TEST(a_long_task_holds_up_no_short_one) {
 }
 
 TEST(nor_where_one_naps_and_one_watches) {
-  static const char *const points[] = {"channel.nap.noted", "channel.nap.woken"};
-  for (size_t i = 0; i < sizeof(points) / sizeof(*points); i++) {
+  for (size_t i = 0; i < AWAKE_AT; i++) {
     struct post p = new_post();
-    pid_t sleeper = hire_sleeper(&p, 2), napper = hire_napper(&p, 0, points[i]);
+    pid_t sleeper = hire_sleeper(&p, 2), napper = hire_napper(&p, 0, awake_at[i]);
     pid_t watcher = hire(&p, 1, 0, NULL);
-    keep_nap_young(&p);
+    keep_look_young(&p);
     put(&p, HELD);
     while (lvr_board_waiting(p.b) != 0)
       (void)sched_yield();
@@ -307,7 +347,7 @@ TEST(a_put_ends_a_nap_where_somebody_takes) {
 
 /* For a while: another one is rung for what comes then. */
 static void check_that_nobody_waits_for(pid_t sleeper, pid_t napper, struct post *p) {
-  await_late_nap(p);
+  await_late_look(p);
   for (uint32_t i = 1; i < 5; i++) {
     put(p, i);
     await_finished(p, i);
@@ -321,16 +361,15 @@ static void check_that_nobody_waits_for(pid_t sleeper, pid_t napper, struct post
   end(p, sleeper, napper);
 }
 
-TEST(nobody_waits_for_a_napper_that_was_stopped) {
-  static const char *const points[] = {"channel.nap.noted", "channel.nap.woken"};
-  for (size_t i = 0; i < sizeof(points) / sizeof(*points); i++) {
+TEST(nobody_waits_for_one_that_was_stopped) {
+  for (size_t i = 0; i < AWAKE_AT; i++) {
     struct post p = new_post();
-    pid_t sleeper = hire_sleeper(&p, 0), napper = hire_napper(&p, 1, points[i]);
+    pid_t sleeper = hire_sleeper(&p, 0), napper = hire_napper(&p, 1, awake_at[i]);
     check_that_nobody_waits_for(sleeper, napper, &p);
   }
 }
 
-TEST(nor_for_one_that_was_stopped_in_its_sleep) {
+TEST(nor_for_a_napper_that_was_stopped_in_its_sleep) {
   struct post p = new_post();
   lvri_nap_ns = SEC;
   pid_t sleeper = hire_sleeper(&p, 0), napper = hire(&p, 1, 0, NULL);
@@ -348,14 +387,14 @@ TEST(who_looks_for_a_result_waits_for_no_napper) {
   struct post p = new_post();
   struct lvr_message m;
   pid_t sleeper = hire_sleeper(&p, 0), napper = hire_napper(&p, 1, "channel.nap.noted");
-  uint64_t end_ns = lvri_load_relaxed_u64(&p.b->tasks.shm->ch_nap_end_ns);
-  keep_nap_young(&p);
+  uint64_t end_ns = lvri_load_relaxed_u64(&p.b->tasks.shm->ch_look_ns);
+  keep_look_young(&p);
   put(&p, 1);
   CHECK_INT(lvr_board_take_until(p.b, &m, 0), -ETIMEDOUT);
   CHECK_INT(lvr_board_wait_until(p.b, 0), -ETIMEDOUT);
   CHECK(naps(&p));
-  lvri_store_relaxed_u64(&p.b->tasks.shm->ch_nap_end_ns, end_ns);
-  await_late_nap(&p);
+  lvri_store_relaxed_u64(&p.b->tasks.shm->ch_look_ns, end_ns);
+  await_late_look(&p);
   while (lvr_board_take_until(p.b, &m, 0) == -ETIMEDOUT)
     (void)sched_yield();
   test_continue(napper);
@@ -365,17 +404,16 @@ TEST(who_looks_for_a_result_waits_for_no_napper) {
 /* --- deaths ---------------------------------------------------------------------------------- */
 
 /* It had the bell. Who buries it gives that to those who sleep. */
-TEST(who_buries_a_napper_wakes_the_others) {
-  static const char *const points[] = {"channel.nap.noted", "channel.nap.woken"};
-  for (size_t i = 0; i < sizeof(points) / sizeof(*points); i++) {
+TEST(who_buries_one_that_is_relied_on_wakes_the_others) {
+  for (size_t i = 0; i < AWAKE_AT; i++) {
     struct post p = new_post();
-    pid_t sleeper = hire_sleeper(&p, 0), napper = hire_napper(&p, 1, points[i]);
-    keep_nap_young(&p);
+    pid_t sleeper = hire_sleeper(&p, 0), napper = hire_napper(&p, 1, awake_at[i]);
+    keep_look_young(&p);
     put(&p, 1);
     test_kill(napper);
     CHECK_INT(finished(&p), 0);
     CHECK_INT(lvr_board_settle(p.b, 1), 0);
-    CHECK(!naps(&p));
+    CHECK(!is_relied_on(&p));
     await_finished(&p, 1);
     await_asleep(sleeper);
     put(&p, 2);
@@ -393,7 +431,7 @@ static void hurry(void *argument) {
 TEST(a_hurry_that_died_is_made_up_for) {
   struct post p = new_post();
   pid_t napper = hire_napper(&p, 0, "channel.nap.noted");
-  keep_nap_young(&p);
+  keep_look_young(&p);
   put(&p, 1);
   test_kill(crash_stop_at("channel.hurry.counted", 1, hurry, &p));
   test_continue(napper);
@@ -416,7 +454,7 @@ TEST(an_owner_that_dies_in_a_late_ring_leaves_nobody_asleep) {
   pid_t owner = test_fork(own_and_stop_in_a_put, &p);
   await_u32(p.let_go, 2);
   pid_t sleeper = hire_sleeper(&p, 0), napper = hire_napper(&p, 1, "channel.nap.noted");
-  await_late_nap(&p);
+  await_late_look(&p);
   lvri_store_release_u32(p.let_go, 3);
   test_await_stop(owner);
   CHECK(!naps(&p));

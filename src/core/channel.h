@@ -24,7 +24,11 @@ struct lvri_handle;
 #define LVRI_BELL_SLEEPER 1u /* somebody may be asleep */
 #define LVRI_BELL_ARMED   2u /* a doorbell waits to be rung */
 #define LVRI_BELL_NAPPER  4u /* somebody sleeps for a moment only: he is going to look unrung */
-#define LVRI_BELL_RING    8u
+#define LVRI_BELL_WATCHER 8u /* somebody watches, and is going to look: sleepers are not rung */
+#define LVRI_BELL_RING    16u
+
+/* Who sets one of these is relied on to look. */
+#define LVRI_BELL_AWAKE (LVRI_BELL_NAPPER | LVRI_BELL_WATCHER)
 
 /* Bits of ch_closed. */
 #define LVRI_CHANNEL_NO_WRITER 1u
@@ -99,9 +103,9 @@ _Static_assert(LVR_MESSAGE_INLINE <= UINT16_MAX, "rc_bytes");
  *   ch_spare        a segment that nothing is in; under the arena's guard, logged
  *   ch_doorbells    core/doorbell.h
  *   ch_hurries      how often a nap was cut short, atomically; a hint
- *   ch_nap_end_ns   CLOCK_MONOTONIC: until when who began to nap last does so. By who naps, before
- *                   it sets LVRI_BELL_NAPPER, with release: who finds that set finds this one's
- *                   end, or a later napper's
+ *   ch_look_ns      CLOCK_MONOTONIC: when who began to nap, or to watch, last looks at the latest.
+ *                   By him, before he sets the bit for it, with release: who finds that set finds
+ *                   this one's look, or a later one's
  *
  * Always: head.count <= tail.count <= head.count + ch_bound (modulo 2^32); from head to tail there
  * is a chain of tail.count - head.count whole records; each block among them has a reference that
@@ -147,7 +151,7 @@ struct lvri_channel_shm {
   uint64_t ch_doorbells;
   _Atomic uint32_t ch_hurries;
   uint32_t ch_reserved3;
-  _Atomic uint64_t ch_nap_end_ns;
+  _Atomic uint64_t ch_look_ns;
   uint64_t ch_reserved4;
 };
 _Static_assert(sizeof(struct lvri_channel_shm) == 320, "two lines for each side, one for both");

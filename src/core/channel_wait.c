@@ -14,12 +14,17 @@
  * wakes the next. If he is killed before, the others look by themselves: see wait.h.
  *
  * Who spins takes SLEEPER away as if he had been woken, with the same duties: so what comes while
- * he watches is his, and wakes nobody else for nothing.
+ * he watches is his, and wakes nobody else for nothing. Where one process puts (a board's owner) he
+ * leaves SLEEPER and sets WATCHER, for which nobody is rung: so who falls asleep in the meantime is
+ * not woken either. (He would be by each message, and find that the watcher has it: then he goes
+ * back to sleep behind the next watch, for ever.) His watch over, he takes WATCHER away, fences and
+ * looks; if he goes away with a message, he looks for another, which sleepers were not rung for. Of
+ * two who watch the first to end takes WATCHER away, and what comes may wake one for nothing.
  *
- * Naps. Where one process puts (a board's owner) and does so every few microseconds, to wake and to
- * be woken costs more than the messages do. So who gets, and has found his last message soon after
- * he had found none, watches for longer; not on the processor where that message was put, for there
- * the next one cannot be put while he watches. And before he sleeps until he is rung he naps:
+ * Naps. Where one process puts and does so every few microseconds, to wake and to be woken costs
+ * more than the messages do. So who gets, and has found his last message soon after he had found
+ * none, watches for longer; not on the processor where that message was put, for there the next one
+ * cannot be put while he watches. And before he sleeps until he is rung he naps:
  *
  *   napper                                       who puts
  *   takes SLEEPER away, sets NAPPER              stores tail
@@ -35,13 +40,14 @@
  * him that all others are too busy for; and who is asleep is woken once a nap, not once a message.
  * Of two who nap the first to end takes NAPPER away: the other is one more who looks.
  *
- * A napper that is stopped (SIGSTOP) would be relied on for as long as he is. So he stores when his
- * nap ends before he sets NAPPER; who puts, or has looked for results in vain, takes NAPPER away
- * where that is long over, and rings another one (hurry_source()). What nobody does after it waits
- * until those who sleep look by themselves: as where one is stopped who was just woken, or spins.
+ * A napper or watcher that is stopped (SIGSTOP) would be relied on for as long as he is. So he
+ * stores when he is to look at the latest before he sets his bit; who puts, or has looked for
+ * results in vain, takes it away where that is long over, and rings another one (hurry_source()).
+ * What nobody does after it waits until those who sleep look by themselves: as where one is stopped
+ * who was just woken, or spins.
  *
- * A napper that is killed leaves NAPPER set, and nobody who sets SLEEPER for those who sleep. Who
- * buries him rings all (lvr_board_settle()): they set it themselves as they look anew. Until then
+ * One that is killed leaves his bit set, and those who sleep are not rung. Who buries him rings all
+ * (lvr_board_settle()), and takes it away: they set SLEEPER themselves as they look anew. Until then
  * whoever is awake looks after each message, and the others after the relook, as everywhere where
  * the one who was woken died with that in his hands. */
 #include <errno.h>
@@ -108,34 +114,33 @@ static void ring(_Atomic uint32_t *bell, int sleepers) {
 
 void lvri_channel_ring_items(struct lvri_channel_shm *shm) { ring(&shm->ch_items, 1); }
 
-/* Whoever of the sleepers it is, he looks; and there is one. */
-static void end_nap(struct lvri_channel_shm *shm, uint32_t hurries) {
+/* Nobody relies any more on who has set those BITS. Whoever of the sleepers it is, he looks. */
+static void ring_instead(struct lvri_channel_shm *shm, uint32_t bits, uint32_t hurries) {
   _Atomic uint32_t *bell = &shm->ch_items;
-  if (!(lvri_load_relaxed_u32(bell) & LVRI_BELL_NAPPER) || lvri_channel_size(shm) == 0) return;
-  (void)count_ring(bell, LVRI_BELL_NAPPER | LVRI_BELL_SLEEPER);
+  if (!(lvri_load_relaxed_u32(bell) & bits) || lvri_channel_size(shm) == 0) return;
+  (void)count_ring(bell, bits | LVRI_BELL_SLEEPER);
   (void)lvri_fetch_add_relaxed_u32(&shm->ch_hurries, hurries);
   LVR_CRASHPOINT("channel.hurry.counted");
   (void)lvri_wake(bell, 1);
 }
 
-void lvri_channel_hurry(struct lvri_channel_shm *shm) { end_nap(shm, 1); }
+void lvri_channel_hurry(struct lvri_channel_shm *shm) { ring_instead(shm, LVRI_BELL_NAPPER, 1); }
 
-/* It goes on napping for as long as it is stopped, and who puts relies on it: whoever is there
- * finds it late by the clock. A stopped process sleeps nowhere: the signal that stopped it has
- * ended its sleep, so that whoever is rung in its place is another one. Its own look, when it goes
- * on, is one too many. */
-static bool has_late_napper(const struct lvri_channel_shm *shm) {
-  if (!(lvri_load_acquire_u32(&shm->ch_items) & LVRI_BELL_NAPPER)) return false;
-  int64_t end_ns = (int64_t)lvri_load_relaxed_u64(&shm->ch_nap_end_ns);
-  return lvri_os_coarse_ns() > end_ns + LVRI_NAP_LATE_NS;
+/* Who was stopped goes on napping, or watching, for as long as he is, and who puts relies on it:
+ * whoever is there finds him late by the clock. A stopped process sleeps nowhere: the signal that
+ * stopped it has ended its sleep, so that whoever is rung in its place is another one. Its own look,
+ * when it goes on, is one too many. */
+static bool has_late_look(const struct lvri_channel_shm *shm) {
+  if (!(lvri_load_acquire_u32(&shm->ch_items) & LVRI_BELL_AWAKE)) return false;
+  int64_t due_ns = (int64_t)lvri_load_relaxed_u64(&shm->ch_look_ns);
+  return lvri_os_coarse_ns() > due_ns + LVRI_LOOK_LATE_NS;
 }
 
 /* Who was late, for whatever reason, may nap again. */
 void lvri_channel_hurry_source(const struct lvri_channel *c, bool waits) {
-  if (c->source && waits)
-    lvri_channel_hurry(c->source);
-  else if (c->source && has_late_napper(c->source))
-    end_nap(c->source, 0);
+  if (!c->source) return;
+  if (waits) lvri_channel_hurry(c->source);
+  if (has_late_look(c->source)) ring_instead(c->source, LVRI_BELL_AWAKE, 0);
 }
 
 void lvri_channel_note_cpu(struct lvri_channel_shm *shm) {
@@ -248,19 +253,41 @@ static unsigned patience(const struct waiting *w) {
   return w->channel->pace_ns < SOON_NS ? SOON_PAUSES : SPIN_PAUSES;
 }
 
+/* A look is due, and others rely on it; it is stored before the bit is set. */
+static void note_look(struct lvri_channel_shm *shm, int64_t until_ns) {
+  lvri_store_relaxed_u64(&shm->ch_look_ns, (uint64_t)until_ns); /* released with the bell */
+}
+
+static void set_watcher(struct waiting *w) {
+  note_look(w->channel->shm, w->since_ns + NAP_NS);
+  (void)lvri_fetch_or_acq_rel_u32(w->bell, LVRI_BELL_WATCHER);
+  w->took_bell = true;
+}
+
+static void clear_watcher(struct waiting *w) {
+  (void)lvri_fetch_and_acq_rel_u32(w->bell, ~LVRI_BELL_WATCHER);
+  lvri_fence_seq();
+}
+
+static void take_bell(struct waiting *w) {
+  if (!(lvri_load_relaxed_u32(w->bell) & LVRI_BELL_SLEEPER)) return;
+  (void)lvri_fetch_and_acq_rel_u32(w->bell, ~LVRI_BELL_SLEEPER);
+  w->took_bell = true;
+}
+
 /* Watches for a moment before a sleep, in place of those who sleep already. */
 static bool spin(struct waiting *w) {
   uint32_t count = lvri_load_relaxed_u32(w->count);
   unsigned pauses = patience(w);
   if (w->is_there(w)) return true;
   if (pauses == 0) return false;
-  if (lvri_load_relaxed_u32(w->bell) & LVRI_BELL_SLEEPER) {
-    (void)lvri_fetch_and_acq_rel_u32(w->bell, ~LVRI_BELL_SLEEPER);
-    w->took_bell = true;
-  }
+  has_putter(w) ? set_watcher(w) : take_bell(w);
   LVR_CRASHPOINT("channel.wait.spins");
   bool changed = lvri_spin_for(w->count, count, pauses);
-  if (changed && w->took_bell) arm_for_others(w->bell);
+  if (has_putter(w))
+    clear_watcher(w);
+  else if (changed && w->took_bell)
+    arm_for_others(w->bell);
   return changed;
 }
 
@@ -289,12 +316,6 @@ static void note_nap(struct waiting *w, uint32_t came, uint32_t hurries) {
   if (lvri_load_relaxed_u32(&c->shm->ch_hurries) != hurries) c->awake = NAP_RETRY;
 }
 
-static int64_t note_nap_end(struct lvri_channel_shm *shm) {
-  int64_t end_ns = lvri_os_now_ns() + NAP_NS;
-  lvri_store_relaxed_u64(&shm->ch_nap_end_ns, (uint64_t)end_ns); /* released with the bell */
-  return end_ns;
-}
-
 static int sleep_without_bell(struct waiting *w, uint32_t asleep, int64_t until_ns) {
   return lvri_wait(w->channel->handle->session, w->bell, asleep, w->channel->putter, until_ns);
 }
@@ -303,7 +324,8 @@ static int sleep_without_bell(struct waiting *w, uint32_t asleep, int64_t until_
 static int nap(struct waiting *w, int64_t deadline_ns) {
   uint32_t count = lvri_load_relaxed_u32(w->count);
   uint32_t hurries = lvri_load_relaxed_u32(&w->channel->shm->ch_hurries);
-  int64_t end_ns = note_nap_end(w->channel->shm);
+  int64_t end_ns = lvri_os_now_ns() + NAP_NS;
+  note_look(w->channel->shm, end_ns);
   if (deadline_ns < end_ns) end_ns = deadline_ns;
   uint32_t asleep = exchange_bits(w->bell, LVRI_BELL_SLEEPER, LVRI_BELL_NAPPER);
   int error = 0;
@@ -435,9 +457,9 @@ void lvri_channel_close_locked(struct lvri_arena *a, struct lvri_channel_shm *sh
   lvri_set32_shared(a, lvri_arena_guard(a), &shm->ch_closed, closed | side);
 }
 
-/* No napper is left then, and everybody has the bell to set. */
+/* No napper or watcher is left then, and everybody has the bell to set. */
 static void ring_all(_Atomic uint32_t *bell) {
-  (void)count_ring(bell, LVRI_BELL_NAPPER);
+  (void)count_ring(bell, LVRI_BELL_AWAKE);
   (void)lvri_wake(bell, INT32_MAX);
 }
 
