@@ -185,11 +185,11 @@ class Crew(Pump):
 
     def is_ours(self) -> bool:
         """Whether this process made the crew."""
-        return os.getpid() == self._pid
+        return self.board.is_ours() or os.getpid() == self._pid
 
     def check_owner(self) -> None:
         """Raise if this is not the process that made the crew."""
-        if os.getpid() != self._pid:
+        if not self.is_ours():
             raise not_ours(self._pid)
 
     def check(self) -> None:
@@ -258,7 +258,7 @@ class Crew(Pump):
 
     def _admit(self, job: Any) -> None:
         """Note JOB before its first task is there, and see to it that it is attended to."""
-        if self.broken is not None or os.getpid() != self._pid:
+        if self.broken is not None or not self.board.is_ours():
             self.check()
         if self._on_demand and len(self._members) < self.size:
             self._grow()

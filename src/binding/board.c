@@ -63,6 +63,17 @@ struct lvri_board_object *lvri_board_working(PyObject *self) {
   return NULL;
 }
 
+PyDoc_STRVAR(is_ours_doc,
+             "is_ours($self, /)\n--\n\n"
+             "Whether this process made the board. No system call; true of no forked child, from\n"
+             "its first instruction on.");
+
+static PyObject *board_is_ours(PyObject *self, PyObject *Py_UNUSED(none)) {
+  struct lvri_board_object *object = lvri_board_any(self);
+
+  return object == NULL ? NULL : PyBool_FromLong(is_owner(object));
+}
+
 /* --- waiting ------------------------------------------------------------------------------- */
 
 typedef int (*wait_until)(lvr_board *b, int64_t deadline_ns);
@@ -644,6 +655,7 @@ static PyMethodDef board_methods[] = {
      lvri_board_put_many_doc},
     {"put_again", lvri_board_put_again, METH_VARARGS, lvri_board_put_again_doc},
     {"take", lvri_board_take, METH_NOARGS, lvri_board_take_doc},
+    {"is_ours", board_is_ours, METH_NOARGS, is_ours_doc},
     {"wait", board_wait, METH_O, wait_doc},
     {"watch", board_watch, METH_O, watch_doc},
     {"interrupt", board_interrupt, METH_NOARGS, interrupt_doc},
