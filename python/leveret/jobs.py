@@ -132,6 +132,17 @@ class Result(Job):
             self._finish(False, error, self._error_callback if broken else None)
 
 
+class Showing:
+    """Who may have been asked to show how far it is, to the end, whatever that is."""
+
+    _progress: Callable[[int | None], object] | None = None
+
+    def _end_progress(self) -> None:
+        progress, self._progress = self._progress, None
+        if progress is not None:
+            progress(None)
+
+
 def call_back(callback: Callable[[Any], object], value: Any) -> None:
     """Call the program back; what it raises is reported as for any thread, and the pool goes on."""
     try:
@@ -198,7 +209,7 @@ def _chunksize(items: int, workers: int) -> int:
     return min(size, CHUNK_MOST) if size >= CHUNK_LEAST else 1
 
 
-class MapResult(Result, Many, _core.Batch, _MapResult):  # type: ignore[misc]
+class MapResult(Showing, Result, Many, _core.Batch, _MapResult):  # type: ignore[misc]
     """The result of map_async() and starmap_async()."""
 
     def __init__(
@@ -253,6 +264,7 @@ class MapResult(Result, Many, _core.Batch, _MapResult):  # type: ignore[misc]
         if self.done:
             return
         if place == WHOLE:
+            self._end_progress()
             self.failures.append((place, error))
             self.left = 0
         if self.left == 0 or _core.Batch.fail(self, place, error):
@@ -263,7 +275,8 @@ class MapResult(Result, Many, _core.Batch, _MapResult):  # type: ignore[misc]
         if self.done:
             return
         if self._progress is not None:
-            self._tell_progress(self._progress)
+            count = (len(self.results) - self.left) * self._size
+            self._progress(min(count, self._total) if self.left else self._total)
         if self.left > 0:
             return
         if self.failures:
@@ -278,11 +291,9 @@ class MapResult(Result, Many, _core.Batch, _MapResult):  # type: ignore[misc]
             return self.results
         return list(itertools.chain.from_iterable(self.results))
 
-    def _tell_progress(self, progress: Callable[[int | None], object]) -> None:
-        count = (len(self.results) - self.left) * self._size
-        progress(min(count, self._total) if self.left else self._total)
-        if self.left == 0:
-            progress(None)
+    def _finish(self, success: bool, value: Any, callback: Any) -> None:
+        self._end_progress()
+        super()._finish(success, value, callback)
 
 
 # Streams.
@@ -531,7 +542,7 @@ class OrderedStream(Stream):
         return value
 
 
-class IMapIterator(_IMapIterator):  # type: ignore[misc]
+class IMapIterator(Showing, _IMapIterator):  # type: ignore[misc]
     """The results of imap()."""
 
     def __init__(self, pool: Any, stream: Stream, progress: Any = None) -> None:
@@ -556,7 +567,10 @@ class IMapIterator(_IMapIterator):  # type: ignore[misc]
             self._count += 1
             self._progress(self._count)
         if type(value) is Failure:
-            raise value.error
+            try:
+                raise value.error
+            finally:
+                value = None  # it would have the error, that this frame, and that the results
         return value
 
     __next__ = next
@@ -566,13 +580,13 @@ class IMapIterator(_IMapIterator):  # type: ignore[misc]
             return self._stream.await_next(timeout)
         except StopIteration:
             self._pool = None
-            if self._progress is not None:
-                self._progress(None)
+            self._end_progress()
             raise
 
     def __del__(self) -> None:
         if stream := self.__dict__.get("_stream"):
             stream.abandon()
+            self._end_progress()
 
 
 class IMapUnorderedIterator(IMapIterator, _IMapUnorderedIterator):  # type: ignore[misc]

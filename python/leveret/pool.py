@@ -452,12 +452,14 @@ def _make_worker(process: Any, context: Any, **arguments: Any) -> Any:
 
 def _flat(results: Any, shown: Any) -> Any:
     """The items of chunks."""
-    for count, item in enumerate((item for chunk in results for item in chunk), 1):
+    try:
+        for count, item in enumerate((item for chunk in results for item in chunk), 1):
+            if shown is not None:
+                shown(count)
+            yield item
+    finally:
         if shown is not None:
-            shown(count)
-        yield item
-    if shown is not None:
-        shown(None)
+            shown(None)
 
 
 def _listed(iterable: Any) -> tuple[Any, Exception | None]:

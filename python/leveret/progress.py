@@ -27,32 +27,42 @@ def shown(wish: Any, total: int | None) -> Callable[[int | None], None] | None:
     if wish is None or wish is False:
         return None
     if callable(wish):
-        return _Told(wish, total)
+        return _Shown(_Told(wish, total))
     if wish is not True:
         raise TypeError(f"progress must be True, False or callable, not {wish!r}")
     try:
         from tqdm import tqdm  # type: ignore[import-untyped, import-not-found, unused-ignore]
     except ImportError:
         stream = sys.stderr
-        return _Line(stream, total) if stream is not None and stream.isatty() else None
-    return _Bar(tqdm(total=total))
+        return _Shown(_Line(stream, total)) if stream is not None and stream.isatty() else None
+    return _Shown(_Bar(tqdm(total=total)))
+
+
+class _Shown:
+    """Shows it until that raises, which is reported once: the results come all the same."""
+
+    def __init__(self, show: Callable[[int | None], None]) -> None:
+        self._show: Callable[[int | None], None] | None = show
+
+    def __call__(self, done: int | None) -> None:
+        if self._show is None:
+            return
+        try:
+            self._show(done)
+        except Exception:
+            self._show = None
+            report()
 
 
 class _Told:
-    """Tells a function of the program's, until that raises."""
+    """Tells a function of the program's."""
 
     def __init__(self, function: Callable[[int, int | None], object], total: int | None) -> None:
-        self._function: Callable[[int, int | None], object] | None = function
-        self._total = total
+        self._function, self._total = function, total
 
     def __call__(self, done: int | None) -> None:
-        if done is None or self._function is None:
-            return
-        try:
+        if done is not None:
             self._function(done, self._total)
-        except Exception:
-            self._function = None
-            report()
 
 
 class _Bar:

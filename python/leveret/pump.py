@@ -500,7 +500,8 @@ class Pump:
             return
         if type(event) is not tuple:
             event.finish()
-            self._forget(event)
+            if event.over:  # not one that only asked to be told how far it is
+                self._forget(event)
             return
         job, place, what, value = event
         if job is None:

@@ -22,6 +22,10 @@ def square(x: int) -> int:
     return x * x
 
 
+def reciprocal(x: int) -> float:
+    return 1 / x
+
+
 def add(x: int, y: int = 0) -> int:
     return x + y
 

@@ -1,21 +1,19 @@
-"""Pool: what it offers besides: progress, its size, threads of workers; and after install()."""
+"""Pool: what it offers besides: its size, threads of workers; and after install()."""
 
 import contextlib
-import io
 import math
 import os
 import pathlib
 import subprocess
 import sys
 import textwrap
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import leveret
 import pytest
 from forked import PATIENCE_S, Child
-from leveret import cpus, progress
+from leveret import cpus
 from leveret.pool import Pool
 from tasks import blas_threads, pool_of_its_own, square
 
@@ -23,98 +21,6 @@ pytestmark = [
     # The standard library's, of a fork beside threads: a pool forks when a worker has died.
     pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
 ]
-
-
-# Progress.
-
-
-def test_progress_is_told(pool: Pool) -> None:
-    told: list[tuple[int, int | None]] = []
-
-    def tell(done: int, total: int | None) -> None:
-        told.append((done, total))
-
-    pool.map(square, range(100), progress=tell)
-    assert told[-1] == (100, 100) and told == sorted(told)
-    pool.map(square, range(100), 7, progress=tell)
-    assert told[-1] == (100, 100)
-    del told[:]
-    list(pool.imap(square, range(5), progress=tell))
-    assert told == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
-    del told[:]
-    list(pool.imap_unordered(square, iter(range(5)), 2, progress=tell))
-    assert told == [(count, None) for count in range(1, 6)]
-
-
-def test_progress_that_raises_is_reported_once(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    reported: list[Any] = []
-    monkeypatch.setattr(threading, "excepthook", reported.append)
-
-    def refuse(done: int, total: int | None) -> None:
-        raise KeyError(done)
-
-    assert pool.map(square, range(100), progress=refuse) == [x * x for x in range(100)]
-    assert len(reported) == 1 and reported[0].exc_type is KeyError
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_is_a_line_on_a_terminal(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.setattr(sys, "stderr", stream := Terminal())
-    list(pool.imap(square, range(5), progress=True))
-    assert "\r5 of 5, 100 %" in stream.getvalue() and stream.getvalue().endswith("s\n")
-    monkeypatch.setattr(sys, "stderr", stream := Terminal())
-    pool.map(square, range(5), progress=True)
-    assert "\r5 of 5, 100 %" in stream.getvalue() and stream.getvalue().endswith("s\n")
-    monkeypatch.setattr(sys, "stderr", quiet := io.StringIO())
-    pool.map(square, range(5), progress=True)
-    assert quiet.getvalue() == ""
-
-
-@pytest.mark.parametrize("where", ["to a pipe", "closed"])
-def test_progress_is_nothing_where_there_is_no_terminal(where: str) -> None:
-    """Nor is it missed where there is no standard error at all."""
-    program = """
-        import sys, leveret
-        sys.modules["tqdm"] = None
-        with leveret.get_context("fork").Pool(1) as pool:
-            assert pool.map(abs, range(5), progress=True) == list(range(5))
-            assert list(pool.imap(abs, range(5), progress=True)) == list(range(5))
-        print("done")
-    """
-    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)]
-    if where == "closed":
-        command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
-    assert (ended.stdout, ended.stderr) == ("done\n", "")
-
-
-def test_progress_is_tqdms_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Bar:
-        def __init__(self, total: int | None) -> None:
-            self.n, self.total, self.closed = 0, total, False
-            bars.append(self)
-
-        def update(self, count: int) -> None:
-            self.n += count
-
-        def close(self) -> None:
-            self.closed = True
-
-    bars: list[Bar] = []
-    module = type(sys)("tqdm")
-    module.tqdm = Bar  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tqdm", module)
-    shown = progress.shown(True, 5)
-    assert shown is not None
-    shown(2)
-    shown(5)
-    shown(None)
-    assert (bars[0].n, bars[0].total, bars[0].closed) == (5, 5, True)
 
 
 # How many.
