@@ -8,8 +8,12 @@
  * A task is a message, known by its number: how many were put before it. The states of a task, and
  * who moves it on:
  *
- *   waiting    in the board's tasks               a worker, by claiming it
- *   claimed    in a row's claim                   that worker, by lvr_board_begin()
+ *   waiting    in the board's tasks               a worker, by claiming it; the owner, by
+ *                                                 lvr_board_cancel()
+ *   cancelled  in the board's tasks               nobody: who claims it passes it over
+ *   claimed    in a row's claim                   that worker, by lvr_board_begin(); the owner, by
+ *                                                 lvr_board_revoke(), who may put it again: another
+ *                                                 task, with a number of its own
  *   running    in a row's claim, and its running  that worker, by lvr_board_finish()
  *   finished   its result is in the board         the owner, by taking the result
  *   orphaned   claimed, its worker is over, and   the owner: lvr_board_bury() tells which
@@ -45,7 +49,9 @@ struct lvr_board_row {
 /* lvr_board_create - make a board with rows for so many workers.
  * Units:   rows 1..LVR_BOARD_ROWS_MAX, numbered from 0.
  * Owner:   *ret_b is the caller's until lvr_board_detach(). The process that calls is the board's
- *          owner: it alone puts tasks, takes results, looks and buries.
+ *          owner: it alone puts and cancels tasks, and others are told -EPERM. It alone is to take
+ *          results, and to settle, bury, revoke, doom and order: that is for the caller to see to.
+ *          (To wait, watch and look harms nobody, and who has the board may close it.)
  * Caller:  any thread of an attached process; not a signal handler.
  * Locks:   the arena's guard, shortly.   Fork: -ESTALE in a child without a slot.
  * Returns: 0, -EINVAL, -ENOMEM, -ESTALE, -ENOTRECOVERABLE. */
@@ -83,7 +89,7 @@ LVR_API LVR_MUST_CHECK int lvr_board_put_many(lvr_board *b, const struct lvr_sli
                                               uint32_t *ret_first);
 
 /* lvr_board_take_until - take a result, waiting for one; the arguments are those of a queue's get.
- * It waits as lvr_board_wait_until() does, but goes on where a worker is over.
+ * It waits as lvr_board_wait_until() does, but not for several, and goes on where a worker is over.
  * Returns: as lvr_queue_get_until(); -ECANCELED (lvr_board_interrupt(), meanwhile). */
 LVR_API LVR_MUST_CHECK int lvr_board_take_until(lvr_board *b, struct lvr_message *ret_m,
                                                 int64_t deadline_ns);
@@ -125,7 +131,8 @@ LVR_API void lvr_board_close(lvr_board *b);
 /* lvr_board_waiting - tasks that nobody has claimed; old news at once. */
 LVR_API uint32_t lvr_board_waiting(const lvr_board *b);
 
-/* lvr_board_rows - how many there are; lvr_board_look - what is in one; old news at once. */
+/* lvr_board_rows - how many there are; lvr_board_look - what is in one, which is nobody's if there
+ * is no such row; old news at once. */
 LVR_API uint32_t lvr_board_rows(const lvr_board *b);
 LVR_API void lvr_board_look(const lvr_board *b, uint32_t row, struct lvr_board_row *ret_row);
 
@@ -134,11 +141,16 @@ LVR_API bool lvr_board_is_over(const lvr_board *b, uint32_t row);
 
 /* lvr_board_settle - before a row is buried: what its worker had under way when it died is done or
  * undone. All results that it has put are there to be taken now: take them, then bury it.
+ * Caller:  any thread of the owner.
+ * Locks:   the mutex of those who claim, then that of those who put results, shortly.
+ * Crash:   all of it can be done again.
  * Returns: 0, -EBUSY (it lives), -ESTALE, -ENOTRECOVERABLE. */
 LVR_API LVR_MUST_CHECK int lvr_board_settle(lvr_board *b, uint32_t row);
 
 /* lvr_board_bury - free the row of a worker that is over, and say what was in it: the tasks of its
  * claim that no result was taken for are orphaned.
+ * Caller:  any thread of the owner, one for a row.
+ * Crash:   killed before its end the row is still to be buried, and may be empty by then.
  * Returns: 0, -EBUSY (it lives), -EINVAL (nobody has the row), -ESTALE. */
 LVR_API LVR_MUST_CHECK int lvr_board_bury(lvr_board *b, uint32_t row,
                                           struct lvr_board_row *ret_row);
@@ -164,8 +176,9 @@ LVR_API LVR_MUST_CHECK int lvr_board_revoke(lvr_board *b, uint32_t row, uint32_t
 LVR_API LVR_MUST_CHECK int lvr_board_doom(lvr_board *b, uint32_t row, uint32_t number);
 
 /* lvr_board_order - tell the worker of a row something, which it finds by lvr_board_ordered();
- * 0: nothing. */
-LVR_API void lvr_board_order(lvr_board *b, uint32_t row, uint64_t order);
+ * 0: nothing.
+ * Returns: 0, -EINVAL (no such row), -ESTALE. */
+LVR_API LVR_MUST_CHECK int lvr_board_order(lvr_board *b, uint32_t row, uint64_t order);
 
 /* --- a worker; a forked child of one is none, until it enlists ------------------------------- */
 

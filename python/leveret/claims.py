@@ -17,11 +17,22 @@ from time import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from . import _core
     from .crew import Crew
 
-__all__ = ["Claims"]
+__all__ = ["Claims", "claimed", "has_claimed"]
 
 HELD_S, HELD_MOST_S = 0.02, 1.0  # between two looks at what is claimed and not begun
+
+
+def claimed(row: _core.Row) -> list[int]:
+    """The numbers of what a worker has claimed and not finished."""
+    return [at & 0xFFFFFFFF for at in range(row.first, row.first + row.claimed)]
+
+
+def has_claimed(row: _core.Row, number: int) -> bool:
+    """Whether a task is one of these."""
+    return (number - row.first) & 0xFFFFFFFF < row.claimed
 
 
 class Claims:
@@ -68,9 +79,9 @@ class Claims:
         firsts, finished = {}, 0
         for member in self._crew.members():
             if seen := self._crew.board.look(member.row):
-                finished += seen[5]
-                if seen[2] > 1:
-                    firsts[member.row] = seen[1]
+                finished += seen.finished
+                if seen.claimed > 1:
+                    firsts[member.row] = seen.first
         return firsts, finished
 
     def take_back(self, row: int) -> None:

@@ -27,7 +27,7 @@ from multiprocessing.process import current_process
 from time import monotonic
 
 from . import _core, worker
-from .claims import Claims
+from .claims import Claims, claimed
 from .limits import check_arguments
 from .popen import LOST, give_up_asked, together
 from .process import bind
@@ -465,7 +465,7 @@ class Crew(Pump):
             member = self._members.get(row)
         last: Any = self.board.look(row)
         if member is None:  # or this is the second time, and there is nothing to be judged
-            member = Member(row, _Stranger(last[0]), True)
+            member = Member(row, _Stranger(last.pid), True)
             member.judged = True
         member.process.join()
         self._judge(member, last)
@@ -485,26 +485,26 @@ class Crew(Pump):
 
     def _judge(self, member: Member, last: Any) -> None:
         """Say what becomes of the crew, and of a dead worker's tasks."""
-        orphans = [at for at in _claimed(last) if self.board.find(at)]
+        orphans = [at for at in claimed(last) if self.board.find(at)]
         if not (member.judged or self.broken or self._ended):
             self._judge_crew(member, last, bool(orphans))
         member.judged = True  # with all of its orphans there: the next time some may have a verdict
         for number in orphans:
             if self.broken is not None or self._ended:
                 break  # all jobs have been told
-            if number == last[3]:
+            if number == last.running:
                 self._mourn(member, number)
             else:
                 self.put_again(number)
 
     def _judge_crew(self, member: Member, last: Any, has_orphans: bool) -> None:
         """A doomed one ends for a task that could not be stopped, be it by itself."""
-        is_blameless = last[7] or (member.process.exitcode == 0 and not has_orphans)
+        is_blameless = last.doomed or (member.process.exitcode == 0 and not has_orphans)
         if not member.ready:
             self.break_off(self._died(member, "", initializing=True))
         elif self.strict and not is_blameless:
             self.break_off(self._died(member, "", strict=True))
-        elif last[5] or has_orphans or is_blameless:
+        elif last.finished or has_orphans or is_blameless:
             self._early.clear()
         else:
             self._note_early_end(member)
@@ -549,7 +549,7 @@ class Crew(Pump):
 
     def _give_up_births(self, member: Member) -> None:
         """Nobody is born who would do anything; unless somebody does, that is the end."""
-        if any(seen and seen[5] for seen in map(self.board.look, list(self._members))):
+        if any(seen and seen.finished for seen in map(self.board.look, list(self._members))):
             self._early.clear()
             self._rest_a_while()
         else:
@@ -668,8 +668,3 @@ class Crew(Pump):
     def pids(self) -> dict[int, Any]:
         """The workers' processes by pid."""
         return {process.pid: process for process in list(self.processes)}
-
-
-def _claimed(seen: tuple[Any, ...]) -> list[int]:
-    """The numbers of what a worker has claimed, whose row was SEEN."""
-    return [at & 0xFFFFFFFF for at in range(seen[1], seen[1] + seen[2])]

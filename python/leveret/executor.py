@@ -27,7 +27,7 @@ from . import _core, cpus, dropin
 from .context import adopted, default_context
 from .crew import not_ours
 from .futures import LOST, Call, RemoteTraceback, Staff, TaskFuture
-from .limits import check_limits, check_memory, check_threads
+from .limits import Rules, check_memory, check_threads
 from .mapped import MapResults, map_tasks
 from .reduction import portable
 
@@ -72,25 +72,6 @@ def _is_interrupted() -> bool:
 
 vars(threading)["_register_atexit"](_at_exit)
 os.register_at_fork(after_in_child=_staffs.clear)
-
-
-class Rules:
-    """What holds for tasks: of an executor, or of one of its views."""
-
-    __slots__ = ("is_special", "retries", "stop_running", "timeout")
-
-    def __init__(self, timeout: float | None, retries: int, stop_running: bool) -> None:
-        self.timeout, self.retries = check_limits(timeout, retries)
-        self.stop_running = bool(stop_running)
-        self.is_special = self.timeout is not None or self.retries > 0 or self.stop_running
-
-    def changed(self, timeout: Any, retries: Any, stop_running: Any) -> Rules:
-        """These rules, but for what is not `...`."""
-        return Rules(
-            self.timeout if timeout is ... else timeout,
-            self.retries if retries is ... else retries,
-            self.stop_running if stop_running is ... else stop_running,
-        )
 
 
 class _Initializer:

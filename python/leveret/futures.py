@@ -28,9 +28,9 @@ from concurrent.futures import _base
 from concurrent.futures import process as std
 
 from . import _core, deaths, faults
+from .claims import has_claimed
 from .crew import Crew
 from .pump import ERROR, TOLD, VALUE, WATCHED, Condition, Job, described, report
-from .stops import has_claimed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,7 +124,9 @@ class Staff(Crew):
     def free(self) -> int:
         """How many workers have nothing to do, or are being born."""
         rows = map(self.board.look, list(self._members))
-        return sum(row is None or row[3] is None or not self.board.find(row[3]) for row in rows)
+        return sum(
+            row is None or row.running is None or not self.board.find(row.running) for row in rows
+        )
 
     def give_up(self, error: BaseException) -> None:
         """Tell all jobs that nothing will come of them; the workers are left to the caller."""

@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .crew import Crew
+    from .limits import Rules
 
     std: Any  # its stub leaves out what we use of it
 else:
     from multiprocessing import pool as std
 
 __all__ = [
+    "WHOLE",
     "ApplyResult",
     "IMapIterator",
     "IMapUnorderedIterator",
@@ -56,10 +58,9 @@ PLAIN = (list, tuple, range, str, bytes, dict, set, frozenset, collections.deque
 
 CHUNK_LEAST, CHUNK_MOST = 32, 512
 CHUNKS_PER_WORKER = 256
-NO_LIMITS = None, 0
 
 BOUND_LEAST, BOUND_MOST = 64, 1 << 16
-BOUND_PER_WORKER = 4
+BOUND_PER_WORKER = 8
 BOUND_S = 0.01  # a bound that is used up in less is too small
 
 # Their own classes are replaced by install(), and these are made from them before.
@@ -79,9 +80,10 @@ class Result(Job):
     _value: Any = None
     _telling = False
 
-    def _begin(self, crew: Crew, callback: Any, error_callback: Any, limits: Any) -> None:
+    def _begin(self, crew: Crew, callback: Any, error_callback: Any, rules: Rules) -> None:
         self._crew = crew
-        self.timeout, self.retries = limits
+        if rules.is_special:
+            self.timeout, self.retries = rules.timeout, rules.retries
         if callback is not None or error_callback is not None:
             self._callback, self._error_callback = callback, error_callback
             self.attention = TOLD
@@ -161,14 +163,14 @@ class ApplyResult(Result, _ApplyResult):  # type: ignore[misc]
         self,
         crew: Crew,
         function: Callable[..., Any],
-        limits: tuple[float | None, int],
+        rules: Rules,
         attention: int = ALONE,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> None:
         self.attention = attention
         self._function: Any = function
-        self._begin(crew, callback, error_callback, limits)
+        self._begin(crew, callback, error_callback, rules)
 
     def task(self) -> tuple[int, Any]:
         """The call for the board. Few have keywords: what is not there is not sent."""
@@ -219,13 +221,13 @@ class MapResult(Showing, Result, Many, _core.Batch, _MapResult):  # type: ignore
         items: Sequence[Any],
         star: bool,
         chunksize: int | None,
-        limits: tuple[float | None, int],
+        rules: Rules,
         attention: int = ALONE,
         callback: Callable[[Any], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         progress: Callable[[int | None], object] | None = None,
     ) -> None:
-        if chunksize is None and limits == NO_LIMITS and progress is None:
+        if chunksize is None and not rules.is_special and progress is None:
             chunksize = _chunksize(len(items), crew.size)
         chunked = chunksize is not None and chunksize > 1
         self.kind = (STARCHUNK if star else CHUNK) if chunked else (STAR if star else ITEM)
@@ -234,7 +236,7 @@ class MapResult(Showing, Result, Many, _core.Batch, _MapResult):  # type: ignore
         self.called = function
         self._size, self._total = chunksize or 1, len(items)
         self._progress = progress
-        self._begin(crew, callback, error_callback, limits)
+        self._begin(crew, callback, error_callback, rules)
         _core.Batch.__init__(self, len(self.tasks))
         if progress is not None:
             self.notify = True
@@ -321,17 +323,17 @@ class Stream(Many):
         iterable: Iterable[Any],
         chunksize: int,
         buffersize: int | None,
-        limits: tuple[float | None, int],
+        rules: Rules,
     ) -> None:
         self._crew, self.called = crew, function
         self.kind = CHUNK if chunksize > 1 else ITEM
-        self.timeout, self.retries = limits
+        self.timeout, self.retries = rules.timeout, rules.retries
         self.arguments: dict[int, Any] = {}
         self.items: Any = self._new_items()
         self._reading = threading.Lock()
         self._room = threading.Event()
         self._grows = buffersize is None
-        least = BOUND_PER_WORKER * crew.size * 2
+        least = BOUND_PER_WORKER * crew.size
         self._bound: float = max(BOUND_LEAST, least) if buffersize is None else buffersize
         if not self._grows and self.chunked:
             self._bound = max(1, self._bound // chunksize)
@@ -570,7 +572,7 @@ class IMapIterator(Showing, _IMapIterator):  # type: ignore[misc]
             try:
                 raise value.error
             finally:
-                value = None  # it would have the error, that this frame, and that the results
+                value = None  # or it, the error and this frame would be a cycle, with the results
         return value
 
     __next__ = next

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["check_arguments", "check_limits", "check_memory", "check_threads"]
+__all__ = ["Rules", "check_arguments", "check_memory", "check_threads"]
 
 
 def check_arguments(name: str, args: Any) -> tuple[Any, ...]:
@@ -20,13 +20,34 @@ def check_arguments(name: str, args: Any) -> tuple[Any, ...]:
     return tuple(args)
 
 
-def check_limits(timeout: Any, retries: Any) -> tuple[float | None, int]:
-    """How many seconds a task may take; how many times it is run again after its worker died."""
-    if timeout is not None and not _is_time(timeout):
-        raise ValueError(f"timeout must be a positive number of seconds or None, not {timeout!r}")
-    if not isinstance(retries, int) or retries < 0:
-        raise ValueError(f"retries must be an int of at least 0, not {retries!r}")
-    return None if timeout is None else float(timeout), retries
+class Rules:
+    """What holds for tasks: of a pool, an executor, one of its views, or a single call."""
+
+    __slots__ = ("is_special", "retries", "stop_running", "timeout")
+
+    def __init__(self, timeout: Any, retries: Any, stop_running: Any = False) -> None:
+        """How many seconds a task may take; how often it is run again after its worker died;
+        whether Future.cancel() stops one that runs."""
+        if timeout is not None and not _is_time(timeout):
+            raise ValueError(
+                f"timeout must be a positive number of seconds or None, not {timeout!r}"
+            )
+        if not isinstance(retries, int) or retries < 0:
+            raise ValueError(f"retries must be an int of at least 0, not {retries!r}")
+        self.timeout = None if timeout is None else float(timeout)
+        self.retries = retries
+        self.stop_running = bool(stop_running)
+        self.is_special = self.timeout is not None or self.retries > 0 or self.stop_running
+
+    def changed(self, timeout: Any, retries: Any, stop_running: Any = ...) -> Rules:
+        """These rules, but for what is not `...`."""
+        if timeout is ... and retries is ... and stop_running is ...:
+            return self
+        return Rules(
+            self.timeout if timeout is ... else timeout,
+            self.retries if retries is ... else retries,
+            self.stop_running if stop_running is ... else stop_running,
+        )
 
 
 def _is_time(timeout: Any) -> bool:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-    from .executor import Rules
     from .futures import Staff
+    from .limits import Rules
 
 __all__ = ["MapResults", "map_tasks"]
 

@@ -20,7 +20,7 @@ import weakref
 from multiprocessing import util
 from multiprocessing.pool import ThreadPool
 
-from . import cpus, dropin, progress
+from . import _core, cpus, dropin, progress
 from .context import default_context
 from .crew import Crew
 from .jobs import (
@@ -32,7 +32,7 @@ from .jobs import (
     OrderedStream,
     Stream,
 )
-from .limits import check_arguments, check_limits, check_memory, check_threads
+from .limits import Rules, check_arguments, check_memory, check_threads
 from .pump import ALONE, WATCHED
 
 TYPE_CHECKING = False
@@ -47,7 +47,6 @@ else:
 __all__ = ["Pool", "ThreadPool"]
 
 INIT, RUN, CLOSE, TERMINATE = "INIT", "RUN", "CLOSE", "TERMINATE"
-MOST_WORKERS = 4096
 
 # Before install() replaces it.
 Standard: Any = std.Pool
@@ -93,6 +92,10 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
     ) -> None:
         """Start PROCESSES workers: by default as many as processors may be used.
 
+        Each calls initializer(*initargs) before its first task; where that fails the pool is
+        broken. After MAXTASKSPERCHILD tasks (a chunk is one) another worker takes its place. A task
+        whose worker dies raises WorkerDied.
+
         timeout              seconds that a task may take; then it is stopped: TaskTimeout
         retries              how many times a task whose worker died is run again
         strict               a worker's death breaks the pool
@@ -111,7 +114,7 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         _check_start(maxtasksperchild, initializer)
         self._maxtasksperchild = maxtasksperchild
         self._initializer, self._initargs = initializer, initargs
-        self._limits = check_limits(timeout, retries)
+        self._rules = Rules(timeout, retries)
         self._start(
             strict=strict,
             memory=check_memory(max_memory_per_child),
@@ -165,15 +168,6 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         if self._state != RUN:
             raise ValueError("Pool not running")
 
-    def _limits_of(self, timeout: Any, retries: Any) -> tuple[float | None, int]:
-        """What holds for a call."""
-        if timeout is ... and retries is ...:
-            return self._limits
-        return check_limits(
-            self._limits[0] if timeout is ... else timeout,
-            self._limits[1] if retries is ... else retries,
-        )
-
     # --- one task ------------------------------------------------------------------------------
 
     @_of_crew
@@ -221,10 +215,10 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
     ) -> ApplyResult:
         if self._state != RUN:  # whose it is the crew asks itself
             self._check_running()
-        crew, limits = self._crew, self._limits
+        crew, rules = self._crew, self._rules
         if timeout is not ... or retries is not ...:
-            limits = self._limits_of(timeout, retries)
-        job = ApplyResult(crew, func, limits, attention, callback, error_callback)
+            rules = rules.changed(timeout, retries)
+        job = ApplyResult(crew, func, rules, attention, callback, error_callback)
         try:
             job.arguments = args if type(args) is tuple else check_arguments("args", args)
             if kwds or type(kwds) is not dict:
@@ -327,11 +321,11 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         self._check_running()
         _check_chunksize(chunksize)
         crew = self._crew
-        limits = self._limits_of(timeout, retries)
+        rules = self._rules.changed(timeout, retries)
         items, failed = _listed(iterable)
         shown = progress.shown(wish, len(items))
         callbacks = callback, error_callback
-        options = star, chunksize, limits, attention, *callbacks, shown
+        options = star, chunksize, rules, attention, *callbacks, shown
         job = MapResult(crew, func, items, *options)
         if failed is not None:
             crew.fail_at_once(job, failed, WHOLE)
@@ -355,8 +349,9 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
     ) -> Any:
         """Call func(item) for each item; an iterator over the results, in order.
 
-        At most BUFFERSIZE items are read beyond those whose results were taken. The total that
-        progress tells is None if the iterable has no len(); the rest is as in map().
+        At most BUFFERSIZE items are read beyond those whose results were taken, in whole chunks,
+        one at least; by default a bound that grows with how quickly results are taken. The total
+        that progress tells is None if the iterable has no len(); the rest is as in map().
         """
         options = chunksize, buffersize, timeout, retries, progress
         return self._stream(OrderedStream, IMapIterator, func, iterable, *options)
@@ -395,9 +390,9 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
             raise ValueError(f"buffersize must be a positive int or None, not {buffersize!r}")
         crew = self._crew
         total = len(iterable) if hasattr(iterable, "__len__") else None
-        limits = self._limits_of(timeout, retries)
+        rules = self._rules.changed(timeout, retries)
         shown = progress.shown(wish, total)
-        stream = kind(crew, func, iterable, chunksize, buffersize, limits)
+        stream = kind(crew, func, iterable, chunksize, buffersize, rules)
         results = facade(self, stream, None if chunksize > 1 else shown)
         return results if chunksize == 1 else _flat(results, shown)
 
@@ -482,8 +477,8 @@ def _check_processes(processes: int | None) -> int:
         return cpus.usable()
     if processes < 1:
         raise ValueError("Number of processes must be at least 1")
-    if processes > MOST_WORKERS:
-        raise ValueError(f"Number of processes must be at most {MOST_WORKERS}")
+    if processes > _core.ROWS_MAX:
+        raise ValueError(f"Number of processes must be at most {_core.ROWS_MAX}")
     return processes
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "ALONE",
     "ERROR",
     "TOLD",
+    "VALUE",
     "WATCHED",
     "Condition",
     "Failure",
@@ -100,6 +101,16 @@ class Job:
         """No more results will come."""
         raise NotImplementedError
 
+    # What an executor's has besides: its tasks can be cancelled.
+
+    def numbers(self) -> list[tuple[int, int]]:
+        """(place, number) of what is on the board."""
+        raise NotImplementedError
+
+    def cancel_place(self, place: int) -> None:
+        """Cancel a task if nobody has claimed it."""
+        raise NotImplementedError
+
 
 class Many(Job):
     """Who waits for the results of many calls of one function, or of chunks of such calls."""
@@ -111,6 +122,10 @@ class Many(Job):
     def chunked(self) -> bool:
         """Whether a task is several calls."""
         return self.kind in (_core.CHUNK, _core.STARCHUNK)
+
+    def finish(self) -> None:
+        """Of a batch: what its results are is noted, in C; all of them, or it asked to be told."""
+        raise NotImplementedError
 
     def task_at(self, place: int) -> Any:
         """What is called with; LookupError: that task has its answer."""

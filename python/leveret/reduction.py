@@ -39,9 +39,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AbstractReducer",
+    "ByValue",
     "DupFd",
     "ForkingPickler",
     "dump",
+    "goes_by_name",
+    "is_of_prompt",
+    "portable",
     "recv_handle",
     "recvfds",
     "register",

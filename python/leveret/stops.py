@@ -16,12 +16,14 @@ from math import inf
 from time import monotonic
 
 from . import worker
+from .claims import has_claimed
 from .pump import described
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from . import _core
     from .crew import Crew, Member
 
 __all__ = ["Stops"]
@@ -57,7 +59,7 @@ class Stops:
             if seen is not None and has_claimed(seen, number):
                 self._interrupt(number, worker.CANCEL, seen, member)
 
-    def _interrupt(self, number: int, why: int, seen: tuple[Any, ...], member: Member) -> None:
+    def _interrupt(self, number: int, why: int, seen: _core.Row, member: Member) -> None:
         """Interrupt a task that runs; one that does not shall not begin.
 
         A worker has one order, with its signal: that for another task is not to take its place.
@@ -65,7 +67,7 @@ class Stops:
         stop = self._stopping.setdefault(number, _Stop(member.row, why))
         self._crew.ring_at(stop.until)
         self._crew.want_thread()
-        if seen[3] == number:
+        if seen.running == number:
             with self._telling:  # the pump, and who cancels it, may both have come here
                 if not stop.told:
                     self._crew.board.order(member.row, number, why)
@@ -84,11 +86,11 @@ class Stops:
         again = inf
         for number, stop in list(self._stopping.items()):
             seen, member = self._crew.board.look(stop.row), self._crew.member(stop.row)
-            if seen is None or member is None or not (seen[7] or has_claimed(seen, number)):
+            if seen is None or member is None or not (seen.doomed or has_claimed(seen, number)):
                 self._stopping.pop(number, None)
-            elif seen[7]:  # who doomed it was interrupted
+            elif seen.doomed:  # who doomed it was interrupted
                 self._kill_for(number, member)
-            elif not stop.told and (seen[3] == number or stop.until <= now):
+            elif not stop.told and (seen.running == number or stop.until <= now):
                 # It has begun since; or who stopped it was interrupted, and it is not taken back.
                 stop.until = now + GRACE_S
                 self._interrupt(number, stop.why, seen, member)
@@ -114,30 +116,29 @@ class Stops:
         again = min((now + job.timeout for job in timed), default=inf)
         for member in self._crew.members() if timed else ():
             seen = self._crew.board.look(member.row)
-            found = None if seen is None or seen[3] is None else self._crew.board.find(seen[3])
+            found = (
+                None
+                if seen is None or seen.running is None
+                else self._crew.board.find(seen.running)
+            )
             limit = None if found is None else found[0].limit_of(found[1])
             if seen is None or found is None or limit is None:
                 continue
-            if seen[4] + limit <= now:
+            if seen.since + limit <= now:
                 self._stop_late(member, seen, *found)
             else:
-                again = min(again, seen[4] + limit)
+                again = min(again, seen.since + limit)
         return again
 
-    def _stop_late(self, member: Member, seen: tuple[Any, ...], job: Any, place: int) -> None:
+    def _stop_late(self, member: Member, seen: _core.Row, job: Any, place: int) -> None:
         """It is interrupted first: the result is taken by nobody but the pump, after this.
 
         So it can be done again from its beginning, until the number is struck out.
         """
         from . import faults
 
-        number = seen[3]
-        late = faults.late(described(job, place), job.limit_of(place), seen[0])
+        number: Any = seen.running  # it is there: the caller has found its job
+        late = faults.late(described(job, place), job.limit_of(place), seen.pid)
         if has_claimed(seen, number):
             self._interrupt(number, worker.TIMEOUT, seen, member)
         self._crew.fail_task(number, job, place, late)
-
-
-def has_claimed(seen: tuple[Any, ...], number: int) -> bool:
-    """Whether a task is of the claim of a worker, whose row was SEEN."""
-    return bool((number - seen[1]) & 0xFFFFFFFF < seen[2])

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["CANCEL", "TIMEOUT", "Faults", "Orders", "main"]
+__all__ = ["CANCEL", "TIMEOUT", "Faults", "Orders", "main", "rehearse"]
 
 # Why a task is stopped: what Board.order() takes.
 TIMEOUT, CANCEL = 1, 2
@@ -88,7 +88,7 @@ class Orders:
 
 def main(board: _core.Board, row: int, orders: Orders) -> None:
     """Be the worker of that row."""
-    # A worker is a daemon, but may have children: they end with it.
+    # A pool's worker is a daemon, but may have children: they end with it.
     vars(process.current_process())["_config"]["leveret_worker"] = True
     signal.signal(signal.SIGINT, Interrupts(board))
     board.enlist(row)

@@ -32,17 +32,10 @@ struct lvri_board_object *lvri_board_any(PyObject *self) {
   return NULL;
 }
 
-static bool is_owner(const struct lvri_board_object *object) {
-  const struct lvri_handle *h = &object->board->handle;
-  const struct lvr_board_shm *shm = (const struct lvr_board_shm *)(const void *)h->object;
-
-  return lvri_session_self(h->session) == shm->bo_owner;
-}
-
 struct lvri_board_object *lvri_board_owned(PyObject *self) {
   struct lvri_board_object *object = lvri_board_any(self);
 
-  if (object == NULL || __builtin_expect(is_owner(object), 1)) return object;
+  if (object == NULL || __builtin_expect(lvri_board_is_owner(object->board), 1)) return object;
   PyErr_Format(PyExc_RuntimeError,
                "this board belongs to process %ld, which made it: only that one puts tasks and "
                "takes results; process %d can make a board of its own",
@@ -54,10 +47,7 @@ struct lvri_board_object *lvri_board_owned(PyObject *self) {
 struct lvri_board_object *lvri_board_working(PyObject *self) {
   struct lvri_board_object *object = lvri_board_any(self);
 
-  if (object == NULL) return NULL;
-  const struct lvr_board *b = object->board;
-
-  if (b->row != NULL && b->worker == lvri_session_self(b->handle.session)) return object;
+  if (object == NULL || lvri_board_is_worker(object->board)) return object;
   PyErr_Format(PyExc_RuntimeError, "process %d is no worker of this board: enlist() first",
                (int)getpid());
   return NULL;
@@ -71,7 +61,7 @@ PyDoc_STRVAR(is_ours_doc,
 static PyObject *board_is_ours(PyObject *self, PyObject *Py_UNUSED(none)) {
   struct lvri_board_object *object = lvri_board_any(self);
 
-  return object == NULL ? NULL : PyBool_FromLong(is_owner(object));
+  return object == NULL ? NULL : PyBool_FromLong(lvri_board_is_owner(object->board));
 }
 
 /* --- waiting ------------------------------------------------------------------------------- */
@@ -243,7 +233,7 @@ static PyObject *board_drop(PyObject *self, PyObject *job) {
   struct lvri_board_object *object = lvri_board_any(self);
 
   if (object == NULL) return NULL;
-  if (!is_owner(object)) Py_RETURN_NONE; /* in a forked child: it is not its job */
+  if (!lvri_board_is_owner(object->board)) Py_RETURN_NONE; /* in a forked child: it is not its job */
   PyObject *list = list_of_dropped(object);
 
   if (list == NULL || PyList_Append(list, job) < 0) return NULL;
@@ -280,22 +270,45 @@ static int pid_of(lvr_proc_id id) {
   return lvr_proc_info(session, id, &info) == 0 ? (int)info.pid : 0;
 }
 
-static PyObject *row_as_tuple(const struct lvr_board_row *row, int pid) {
-  PyObject *running = row->is_running ? PyLong_FromUnsignedLong(row->running) : Py_NewRef(Py_None);
+static PyStructSequence_Field row_fields[] = {
+    {"pid", "the worker's"},
+    {"first", "the number of the first task that it has claimed and not finished"},
+    {"claimed", "how many these are"},
+    {"running", "the number of the one that it runs, or None"},
+    {"since", "the time.monotonic() since which it does"},
+    {"finished", "how many results it has put"},
+    {"order", "what it was told last: (count << 2 | why) << 32 | number, or 0"},
+    {"doomed", "whether it is to be killed for what it runs or has run, and begins nothing more"},
+    {NULL, NULL},
+};
 
-  if (running == NULL) return NULL;
-  return Py_BuildValue("(iIINdIKN)", pid, row->first, row->count, running,
-                       (double)row->since_ns / 1e9, row->finished, (unsigned long long)row->order,
-                       PyBool_FromLong(row->is_doomed));
+static PyStructSequence_Desc row_desc = {
+    .name = "leveret._core.Row",
+    .doc = "What the row of a worker says.",
+    .fields = row_fields,
+    .n_in_sequence = sizeof(row_fields) / sizeof(*row_fields) - 1,
+};
+
+static PyObject *row_object(struct lvri_state *state, const struct lvr_board_row *row, int pid) {
+  PyObject *seen = PyStructSequence_New(state->row_type);
+
+  if (seen == NULL) return NULL;
+  PyStructSequence_SetItem(seen, 0, PyLong_FromLong(pid));
+  PyStructSequence_SetItem(seen, 1, PyLong_FromUnsignedLong(row->first));
+  PyStructSequence_SetItem(seen, 2, PyLong_FromUnsignedLong(row->count));
+  PyStructSequence_SetItem(
+      seen, 3, row->is_running ? PyLong_FromUnsignedLong(row->running) : Py_NewRef(Py_None));
+  PyStructSequence_SetItem(seen, 4, PyFloat_FromDouble((double)row->since_ns / 1e9));
+  PyStructSequence_SetItem(seen, 5, PyLong_FromUnsignedLong(row->finished));
+  PyStructSequence_SetItem(seen, 6, PyLong_FromUnsignedLongLong(row->order));
+  PyStructSequence_SetItem(seen, 7, PyBool_FromLong(row->is_doomed));
+  if (PyErr_Occurred()) Py_CLEAR(seen);
+  return seen;
 }
 
-PyDoc_STRVAR(
-    look_doc,
-    "look($self, row, /)\n--\n\n"
-    "(pid, first, count, running, since, finished, order, doomed) of a row's worker, or\n"
-    "None.\n\n"
-    "Tasks first to first + count are claimed; running is the one that it runs, since that\n"
-    "time.monotonic(), or None; order is (count << 2 | why) << 32 | number.");
+PyDoc_STRVAR(look_doc,
+             "look($self, row, /)\n--\n\n"
+             "The Row of a worker; None if nobody has it.");
 
 static PyObject *board_look(PyObject *self, PyObject *arg) {
   struct lvri_board_object *object = lvri_board_any(self);
@@ -305,7 +318,7 @@ static PyObject *board_look(PyObject *self, PyObject *arg) {
   if (object == NULL || parse_row(object, arg, &number) < 0) return NULL;
   lvr_board_look(object->board, number, &row);
   if (row.worker == 0) Py_RETURN_NONE;
-  return row_as_tuple(&row, pid_of(row.worker));
+  return row_object(lvri_state_of_type(Py_TYPE(self)), &row, pid_of(row.worker));
 }
 
 static PyObject *board_over(PyObject *self, PyObject *Py_UNUSED(none)) {
@@ -360,7 +373,8 @@ static PyObject *board_bury(PyObject *self, PyObject *arg) {
   int pid = pid_of(row.worker);
   int code = lvr_board_bury(object->board, number, &row);
 
-  return code < 0 ? raise_row(code, "bury a worker", number) : row_as_tuple(&row, pid);
+  if (code < 0) return raise_row(code, "bury a worker", number);
+  return row_object(lvri_state_of_type(Py_TYPE(self)), &row, pid);
 }
 
 /* --- what is taken back -------------------------------------------------------------------- */
@@ -490,9 +504,9 @@ static void order_and_interrupt(lvr_board *board, uint32_t row, uint32_t number,
   bool is_told = seen.order != 0 && (uint32_t)seen.order == number;
 
   if (seen.worker == 0 || is_told) return;
-  lvr_board_order(board, row, next_order(seen.order, number, why));
-  int code = lvri_proc_signal(lvri_session_peek(), seen.worker, 0, SIGINT);
+  int code = lvr_board_order(board, row, next_order(seen.order, number, why));
 
+  if (code == 0) code = lvri_proc_signal(lvri_session_peek(), seen.worker, 0, SIGINT);
   (void)code;
 }
 
@@ -729,5 +743,7 @@ static const struct {
 int lvri_exec_board(PyObject *module, struct lvri_state *state) {
   for (size_t i = 0; i < Py_ARRAY_LENGTH(constants); i++)
     if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0) return -1;
+  state->row_type = PyStructSequence_NewType(&row_desc);
+  if (state->row_type == NULL || PyModule_AddType(module, state->row_type) < 0) return -1;
   return lvri_add_type(module, &board_spec, NULL, &state->board_type);
 }

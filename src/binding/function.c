@@ -5,15 +5,16 @@
  * the standard library it lasts for one chunk. */
 #include "binding/board.h"
 
-#include <stdatomic.h>
 #include <string.h>
+
+#include "base/atomic.h"
 
 /* Ids are given by the owner of a board, so those of a process will do; they are never 0, and wrap
  * when nobody has the old ones any more. */
 static _Atomic uint32_t last_id;
 
 static uint32_t next_id(void) {
-  uint32_t id = atomic_fetch_add_explicit(&last_id, 1, memory_order_relaxed) + 1;
+  uint32_t id = lvri_fetch_add_relaxed_u32(&last_id, 1) + 1;
 
   return id != 0 ? id : next_id();
 }

@@ -41,6 +41,7 @@
   X(PyTypeObject, function_type)            \
   X(PyTypeObject, batch_type)               \
   X(PyTypeObject, board_type)               \
+  X(PyTypeObject, row_type)                 \
   X(PyTypeObject, zygote_type)              \
   X(PyTypeObject, sink_type)                \
   X(PyTypeObject, buffer_type)              \

@@ -74,7 +74,7 @@ static bool is_closed(const struct lvr_board *b) {
 /* In a forked child a thread that it has not may hold the mutex. */
 static int owner_only(const struct lvr_board *b) {
   if (lvri_session_stale(b->handle.session)) return -ESTALE;
-  return lvri_session_self(b->handle.session) == lvri_board_shm(b)->bo_owner ? 0 : -EPERM;
+  return lvri_board_is_owner(b) ? 0 : -EPERM;
 }
 
 static bool is_task(size_t bytes) { return bytes >= TASK_BYTES_MIN && bytes <= LVR_MESSAGE_INLINE; }
@@ -165,8 +165,7 @@ static void close_tasks(lvr_board *b) {
 /* Not between a put's look and its task, which all workers might leave behind. In a process that
  * does not put, the mutex says nothing; a forked one's may be held by a thread that it has not. */
 void lvr_board_close(lvr_board *b) {
-  lvr_proc_id self = lvri_session_self(b->handle.session);
-  bool puts = self == lvri_board_shm(b)->bo_owner;
+  bool puts = lvri_board_is_owner(b);
   if (lvri_session_stale(b->handle.session)) return;
   if (puts) (void)pthread_mutex_lock(&b->putting);
   close_tasks(b);

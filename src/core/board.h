@@ -7,19 +7,25 @@
 
 #include "core/channel.h"
 #include "core/object.h"
+#include "core/session.h"
 #include "leveret/board.h"
 
-/* A worker's row: a line for each, written by its worker, but for ro_order.
+/* Of ro_running, and of running below, above the number. */
+#define LVRI_ROW_RUNS   (UINT64_C(1) << 32)
+#define LVRI_ROW_OVER   (UINT64_C(2) << 32)
+#define LVRI_ROW_DOOMED (UINT64_C(4) << 32)
+
+/* A worker's row: a line for each, written by its worker, and where it says so by others.
  *   ro_worker    by who enlists, from 0, by compare-and-swap; back to 0 by the owner, who buries it
  *   ro_claim     first << 32 | count: by the worker, who holds the get mutex of the tasks, before
  *                it stores the head; taken back to 0 by whoever gets that mutex from it when it
  *                died between the two. Its front moves when the worker begins a task that is not
  *                the first; its end, when the owner takes back all but the first. Both by
  *                compare-and-swap: who begins a task has it, or it was taken back
- *   ro_running   1 << 32 | number of what it runs; release, after ro_since_ns: who reads it first,
- *                then when, may take a task for younger than it is, never for older. 2 << 32 |
+ *   ro_running   RUNS | number of what it runs; release, after ro_since_ns: who reads it first,
+ *                then when, may take a task for younger than it is, never for older. OVER |
  *                number once its result is put, which is not of the claim for who looks any more.
- *                4 << 32 is the owner's, from running by compare-and-swap, and stays: its worker is
+ *                DOOMED is the owner's, from running by compare-and-swap, and stays: its worker is
  *                doomed. While it runs, so, both write the word, and each by an atomic change of
  *                what is there; at all other times the worker alone does
  *   ro_since_ns  when it began that one
@@ -79,6 +85,16 @@ struct lvr_board {
   _Atomic uint32_t told_waiters, told_watchers;
   _Atomic uint32_t hasty;
 };
+
+/* Whether this process made the board; whether it has a row. A forked child is neither. */
+static inline bool lvri_board_is_owner(const struct lvr_board *b) {
+  const struct lvr_board_shm *shm = (const struct lvr_board_shm *)(const void *)b->handle.object;
+  return lvri_session_self(b->handle.session) == shm->bo_owner;
+}
+
+static inline bool lvri_board_is_worker(const struct lvr_board *b) {
+  return b->row && b->worker == lvri_session_self(b->handle.session);
+}
 
 /* lvr_board_cancel(), but -EBUSY where somebody has the mutex for more than a moment: it may be a
  * worker that was stopped. The other one waits until it was given back. So who must not wait with a

@@ -7,13 +7,6 @@
 #include "core/slots.h"
 #include "os/os.h"
 
-/* Of ro_running and running, above the number. */
-#define RUNS (UINT64_C(1) << 32)
-#define OVER (UINT64_C(2) << 32)
-
-/* Of ro_running, beside these. */
-#define DOOMED (UINT64_C(4) << 32)
-
 static uint64_t claim_of(uint32_t first, uint32_t count) { return (uint64_t)first << 32 | count; }
 
 static uint32_t first_of(uint64_t claim) { return (uint32_t)(claim >> 32); }
@@ -22,14 +15,21 @@ static uint32_t first_of(uint64_t claim) { return (uint32_t)(claim >> 32); }
 
 uint32_t lvr_board_rows(const lvr_board *b) { return lvri_board_shm(b)->bo_rows; }
 
+static int check_row(const struct lvr_board *b, uint32_t row) {
+  if (lvri_session_stale(b->handle.session)) return -ESTALE;
+  return row < lvr_board_rows(b) ? 0 : -EINVAL;
+}
+
 /* Without what its worker has finished last, and all before that. */
 static uint64_t rest_of(uint64_t claim, uint64_t running) {
   uint32_t done = (uint32_t)running - first_of(claim) + 1;
-  if (!(running & OVER) || done == 0 || done > (uint32_t)claim) return claim;
+  if (!(running & LVRI_ROW_OVER) || done == 0 || done > (uint32_t)claim) return claim;
   return claim_of(first_of(claim) + done, (uint32_t)claim - done);
 }
 
 void lvr_board_look(const lvr_board *b, uint32_t row, struct lvr_board_row *ret_row) {
+  *ret_row = (struct lvr_board_row){.worker = 0};
+  if (row >= lvr_board_rows(b)) return;
   const struct lvri_row_shm *shm = lvri_board_row(b, row);
   uint64_t claim = lvri_load_acquire_u64(&shm->ro_claim);
   uint64_t running = lvri_load_acquire_u64(&shm->ro_running);
@@ -39,8 +39,8 @@ void lvr_board_look(const lvr_board *b, uint32_t row, struct lvr_board_row *ret_
       .first = (uint32_t)(claim >> 32),
       .count = (uint32_t)claim,
       .running = (uint32_t)running,
-      .is_running = running & RUNS,
-      .is_doomed = running & DOOMED,
+      .is_running = running & LVRI_ROW_RUNS,
+      .is_doomed = running & LVRI_ROW_DOOMED,
       .since_ns = (int64_t)lvri_load_relaxed_u64(&shm->ro_since_ns),
       .finished = lvri_load_relaxed_u32(&shm->ro_finished),
       .order = lvri_load_relaxed_u64(&shm->ro_order),
@@ -106,9 +106,9 @@ static int cut_claim(struct lvri_row_shm *row, uint32_t *ret_first, uint32_t *re
 /* With the mutex: so it is no note of somebody who has not got so far, and may have died there;
  * what such a one noted still waits, and is for others. */
 int lvr_board_revoke(lvr_board *b, uint32_t row, uint32_t *ret_first, uint32_t *ret_count) {
-  if (lvri_session_stale(b->handle.session)) return -ESTALE;
-  if (row >= lvr_board_rows(b)) return -EINVAL;
-  int error = lvri_channel_lock_get(lvri_board_arena(b), b->tasks.shm, true);
+  int error = check_row(b, row);
+  if (error) return error;
+  error = lvri_channel_lock_get(lvri_board_arena(b), b->tasks.shm, true);
   if (error) return error;
   error = cut_claim(lvri_board_row(b, row), ret_first, ret_count);
   lvri_channel_unlock(&b->tasks.shm->ch_get_mutex);
@@ -116,37 +116,35 @@ int lvr_board_revoke(lvr_board *b, uint32_t row, uint32_t *ret_first, uint32_t *
 }
 
 int lvr_board_doom(lvr_board *b, uint32_t row, uint32_t number) {
-  uint64_t running = RUNS | number;
-  if (lvri_session_stale(b->handle.session)) return -ESTALE;
-  if (row >= lvr_board_rows(b)) return -EINVAL;
+  uint64_t running = LVRI_ROW_RUNS | number;
+  int error = check_row(b, row);
+  if (error) return error;
   _Atomic uint64_t *word = &lvri_board_row(b, row)->ro_running;
-  if (!lvri_cas_acq_rel_u64(word, &running, DOOMED | RUNS | number))
-    return running & DOOMED && (uint32_t)running == number ? 0 : -ENOENT;
+  if (!lvri_cas_acq_rel_u64(word, &running, LVRI_ROW_DOOMED | LVRI_ROW_RUNS | number))
+    return running & LVRI_ROW_DOOMED && (uint32_t)running == number ? 0 : -ENOENT;
   LVR_CRASHPOINT("board.task.doomed");
   return 0;
 }
 
-void lvr_board_order(lvr_board *b, uint32_t row, uint64_t order) {
+int lvr_board_order(lvr_board *b, uint32_t row, uint64_t order) {
+  int error = check_row(b, row);
+  if (error) return error;
   lvri_store_release_u64(&lvri_board_row(b, row)->ro_order, order);
+  return 0;
 }
 
 /* --- a worker ------------------------------------------------------------------------------- */
 
-/* A forked child has a copy of the handle, and not the row. */
-static bool is_worker(const struct lvr_board *b) {
-  return b->row && b->worker == lvri_session_self(b->handle.session);
-}
-
 static int worker_only(const struct lvr_board *b) {
   if (lvri_session_stale(b->handle.session)) return -ESTALE;
-  return is_worker(b) ? 0 : -EINVAL;
+  return lvri_board_is_worker(b) ? 0 : -EINVAL;
 }
 
 int lvr_board_enlist(lvr_board *b, uint32_t row) {
   lvr_proc_id self = lvri_session_self(b->handle.session);
   uint64_t nobody = 0;
   if (lvri_session_stale(b->handle.session)) return -ESTALE;
-  if (row >= lvri_board_shm(b)->bo_rows || is_worker(b)) return -EINVAL;
+  if (row >= lvri_board_shm(b)->bo_rows || lvri_board_is_worker(b)) return -EINVAL;
   struct lvri_row_shm *shm = lvri_board_row(b, row);
   if (!lvri_cas_acquire_u64(&shm->ro_worker, &nobody, self)) return -EBUSY;
   LVR_CRASHPOINT("board.row.enlisted");
@@ -164,7 +162,7 @@ static uint32_t claimed_first(const struct lvr_board *b) {
 }
 
 static bool is_doomed(const struct lvr_board *b) {
-  return lvri_load_relaxed_u64(&b->row->ro_running) & DOOMED;
+  return lvri_load_relaxed_u64(&b->row->ro_running) & LVRI_ROW_DOOMED;
 }
 
 /* There is nobody to work for where the owner is over, whatever he has left. */
@@ -216,10 +214,11 @@ static bool advance_claim(struct lvr_board *b, uint32_t number) {
 /* Who runs nothing cannot be doomed, so that a store will do; but where the last task's result
  * could not be put, that one runs until now. False: it was doomed meanwhile. */
 static bool note_begun(struct lvri_row_shm *row, uint32_t number) {
-  uint64_t running = lvri_load_relaxed_u64(&row->ro_running) & ~DOOMED;
+  uint64_t running = lvri_load_relaxed_u64(&row->ro_running) & ~LVRI_ROW_DOOMED;
   lvri_store_relaxed_u64(&row->ro_since_ns, (uint64_t)lvri_os_now_ns());
-  if (running & RUNS) return lvri_cas_release_u64(&row->ro_running, &running, RUNS | number);
-  lvri_store_release_u64(&row->ro_running, RUNS | number);
+  if (running & LVRI_ROW_RUNS)
+    return lvri_cas_release_u64(&row->ro_running, &running, LVRI_ROW_RUNS | number);
+  lvri_store_release_u64(&row->ro_running, LVRI_ROW_RUNS | number);
   return true;
 }
 
@@ -231,7 +230,7 @@ int lvr_board_begin(lvr_board *b, uint32_t number) {
   if (!advance_claim(b, number)) return -ECANCELED;
   if (!note_begun(b->row, number)) return -EPIPE;
   LVR_CRASHPOINT("board.task.begun");
-  lvri_store_relaxed_u64(&b->running, RUNS | number);
+  lvri_store_relaxed_u64(&b->running, LVRI_ROW_RUNS | number);
   return 0;
 }
 
@@ -239,7 +238,8 @@ int lvr_board_begin(lvr_board *b, uint32_t number) {
 static void note_finished(struct lvri_row_shm *row) {
   uint64_t running = lvri_load_relaxed_u64(&row->ro_running);
   lvri_store_relaxed_u32(&row->ro_finished, lvri_load_relaxed_u32(&row->ro_finished) + 1);
-  if (running & RUNS) (void)lvri_fetch_add_release_u64(&row->ro_running, OVER - RUNS);
+  if (running & LVRI_ROW_RUNS)
+    (void)lvri_fetch_add_release_u64(&row->ro_running, LVRI_ROW_OVER - LVRI_ROW_RUNS);
   LVR_CRASHPOINT("board.task.over");
 }
 
@@ -263,10 +263,10 @@ int lvr_board_tell(lvr_board *b, const void *data, size_t bytes, lvr_block *bloc
 }
 
 uint64_t lvr_board_ordered(const lvr_board *b) {
-  return is_worker(b) ? lvri_load_acquire_u64(&b->row->ro_order) : 0;
+  return lvri_board_is_worker(b) ? lvri_load_acquire_u64(&b->row->ro_order) : 0;
 }
 
 int64_t lvr_board_running(const lvr_board *b) {
-  uint64_t running = is_worker(b) ? lvri_load_relaxed_u64(&b->running) : 0;
+  uint64_t running = lvri_board_is_worker(b) ? lvri_load_relaxed_u64(&b->running) : 0;
   return running ? (int64_t)(uint32_t)running : -1;
 }

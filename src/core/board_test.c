@@ -216,7 +216,7 @@ TEST(orders_reach_the_worker) {
   CHECK_INT(lvr_board_ordered(b), 0);
   CHECK_INT(lvr_board_enlist(b, 2), 0);
   CHECK_INT(lvr_board_ordered(b), 0);
-  lvr_board_order(b, 2, order);
+  CHECK_INT(lvr_board_order(b, 2, order), 0);
   CHECK(lvr_board_ordered(b) == order);
   lvr_board_look(b, 2, &row);
   CHECK(row.order == order);
@@ -481,6 +481,26 @@ static void put_as_a_stranger(void *argument) {
   lvr_board_close(b);
 }
 
+/* Behind the board there may be anything. */
+TEST(there_are_no_other_rows) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s), *behind = new_board(s);
+  struct lvr_board_row row;
+  CHECK_INT(lvr_board_enlist(behind, 0), 0);
+  for (uint32_t i = ROWS; i < 4 * ROWS; i++) {
+    lvr_board_look(b, i, &row);
+    CHECK(row.worker == 0 && row.finished == 0 && !row.is_running);
+    CHECK_INT(lvr_board_order(b, i, 1), -EINVAL);
+    CHECK_INT(lvr_board_doom(b, i, 0), -EINVAL);
+    CHECK_INT(lvr_board_enlist(b, i), -EINVAL);
+    CHECK_INT(lvr_board_bury(b, i, &row), -EINVAL);
+    CHECK(!lvr_board_is_over(b, i));
+  }
+  CHECK_INT(lvr_session_check(s), 0);
+  lvr_board_detach(behind);
+  lvr_board_detach(b);
+}
+
 /* A thread that it does not have may hold the mutex of those who put. */
 TEST(only_the_owner_puts) {
   lvr_session *s = new_session();
@@ -522,7 +542,7 @@ TEST(a_forked_child_of_a_worker_is_none) {
   CHECK_INT(lvr_board_enlist(b, 0), 0);
   CHECK_INT(work_some(b, 3, 0), 0);
   CHECK_INT(lvr_board_begin(b, 2), 0);
-  lvr_board_order(b, 0, 1);
+  CHECK_INT(lvr_board_order(b, 0, 1), 0);
   pid_t child = test_fork(be_a_worker_too, b);
   CHECK_INT(test_join(child), 0);
   lvr_board_look(b, 0, &row);

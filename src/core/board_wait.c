@@ -111,7 +111,7 @@ static void note_haste(struct lvr_board *b, int error, int64_t since_ns) {
 
 /* After a short wait the next one is likely to be short: it is watched through, for then neither
  * side of a call has to be woken. */
-static int watch_and_wait(struct lvr_board *b, int64_t deadline_ns) {
+static int spin_and_wait(struct lvr_board *b, int64_t deadline_ns) {
   int64_t since_ns = lvri_os_now_ns();
   bool hasty = lvri_load_relaxed_u32(&b->hasty) != 0;
   int error = 0;
@@ -128,7 +128,7 @@ int lvr_board_wait_until(lvr_board *b, int64_t deadline_ns) {
   int error = rest(b, deadline_ns);
   if (error != -EAGAIN) return error;
   lvri_channel_hurry_source(&b->results, true);
-  return watch_and_wait(b, deadline_ns);
+  return spin_and_wait(b, deadline_ns);
 }
 
 int lvr_board_watch_until(lvr_board *b, int64_t deadline_ns) {

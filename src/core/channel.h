@@ -217,13 +217,13 @@ int lvri_channel_put_many_until(struct lvri_channel *c, const struct lvr_slice *
  * room. */
 int lvri_channel_try_get(struct lvri_channel *c, struct lvr_message *ret_m, bool patient);
 
+/* The same, waiting for one. 0; as above, but -ETIMEDOUT in the place of -EAGAIN; -EINTR. */
+int lvri_channel_get_until(struct lvri_channel *c, struct lvr_message *ret_m, int64_t deadline_ns);
+
 /* Take the first message without its block, which goes, if so many were put before it: for who had
  * no memory to take it with. 0; -ENOENT it is another one, or there is none; -EINVAL it has no
  * block; -ESTALE, -ENOTRECOVERABLE. */
 int lvri_channel_try_get_bare(struct lvri_channel *c, uint32_t number, struct lvr_message *ret_m);
-
-/* The same, waiting for one. 0; as above, but -ETIMEDOUT in the place of -EAGAIN; -EINTR. */
-int lvri_channel_get_until(struct lvri_channel *c, struct lvr_message *ret_m, int64_t deadline_ns);
 
 /* Messages without blocks, packed as include/leveret/queue.h says; *ret_count 0: the first has a
  * block. */
@@ -283,6 +283,7 @@ void lvri_channel_ring_closed(struct lvri_arena *a, struct lvri_channel_shm *shm
 /* Wake one who waits for a message, when there is one; or for room: all of them where what is room
  * for one may be too little for another. */
 void lvri_channel_ring_items(struct lvri_channel_shm *shm);
+void lvri_channel_ring_room(struct lvri_channel_shm *shm);
 void lvri_channel_ring_all(struct lvri_channel_shm *shm); /* who wait for a message: look anew */
 
 /* By who puts where messages have a putter: from where; and, when somebody waits for what comes of
@@ -291,10 +292,9 @@ void lvri_channel_note_cpu(struct lvri_channel_shm *shm);
 void lvri_channel_hurry(struct lvri_channel_shm *shm);
 
 /* The same for the source of c, if there is one: by who has found no message in c, or has put into
- * the source. Unless somebody waits in c, only where a nap should be over for some time: who sleeps
- * there was stopped, perhaps, and may go on sleeping for as long as he likes. */
+ * the source. Who naps there, if somebody waits in c; and who should have looked long ago: he was
+ * stopped, perhaps, and may stay so for as long as he likes. */
 void lvri_channel_hurry_source(const struct lvri_channel *c, bool waits);
-void lvri_channel_ring_room(struct lvri_channel_shm *shm);
 
 /* One step of emptying a channel that nobody refers to any more; see drain_locked in kinds.h. */
 bool lvri_channel_drain_locked(struct lvri_arena *a, struct lvri_channel_shm *shm);

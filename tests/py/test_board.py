@@ -378,7 +378,7 @@ def test_ready_and_unfit() -> None:
         (None, 2, READY, {"pid": 5}),
         (None, 2, UNFIT, [b"x" * 10_000]),
     ]
-    assert board.look(2)[5] == 0  # type: ignore[index]
+    assert board.look(2).finished == 0  # type: ignore[union-attr]
 
 
 def test_rows() -> None:
@@ -426,12 +426,12 @@ def test_a_row_tells_what_its_worker_does_and_did() -> None:
         assert child.heard() == "!"
         looked = board.look(1)
         assert looked is not None
-        assert looked[0] == child.pid
-        assert looked[3] == number and looked[1] <= number < looked[1] + looked[2]
-        assert before < looked[4] < time.monotonic()
+        assert looked.pid == child.pid
+        assert looked.running == number and looked.first <= number < looked.first + looked.claimed
+        assert before < looked.since < time.monotonic()
         assert looked[5:] == (1, 0, False)
         board.order(1, number, 3)
-        assert board.look(1)[6] == (1 << 2 | 3) << 32 | number  # type: ignore[index]
+        assert board.look(1).order == (1 << 2 | 3) << 32 | number  # type: ignore[union-attr]
         assert board.over() == [] and not board.watch(0)
     assert board.watch(PATIENCE_S) and board.wait(PATIENCE_S)
     assert board.over() == [1]
@@ -477,7 +477,7 @@ def test_cancelled_tasks_are_not_run() -> None:
     with calling(lambda: ran.append(board.running())):
         assert alone(board) == [(n, 0, VALUE, None) for n in (0, 2)]
     assert ran == [numbers[0], numbers[2]]
-    assert board.look(0)[5] == 2  # type: ignore[index]
+    assert board.look(0).finished == 2  # type: ignore[union-attr]
     assert not board.cancel(numbers[0])
 
 

@@ -88,9 +88,9 @@ scene: list[Any] = []
 def take_back(x: Any) -> Any:
     """What is claimed behind this task, the first time that something is."""
     board, late, numbers = scene
-    if not numbers and board.look(0)[2] > 1:
+    if not numbers and board.look(0).claimed > 1:
         testcapi = pytest.importorskip("_testcapi")
-        count = board.look(0)[2] - 1
+        count = board.look(0).claimed - 1
         numbers["late"] = None
         testcapi.set_nomemory(late, late + 1)
         try:
@@ -100,7 +100,7 @@ def take_back(x: Any) -> Any:
             numbers["short"] = None
         finally:
             testcapi.remove_mem_hooks()
-        numbers["count"] = count if board.look(0)[2] == 1 else 0
+        numbers["count"] = count if board.look(0).claimed == 1 else 0
     return x
 
 

@@ -263,7 +263,7 @@ def test_stop_what_runs_and_what_is_behind_it(
         futures += [executor.submit(square, 0) for _ in range(1000)]
         gate.open()
         until(begun.exists)
-        behind = executor._staff.board.look(0)[2] - 1
+        behind = executor._staff.board.look(0).claimed - 1
         assert behind > 0, "the long one was claimed alone"
         os.kill(pid, signal.SIGSTOP)
         assert all(future.cancel() for future in futures[100 : 101 + behind])
@@ -277,10 +277,10 @@ def test_who_has_finished_what_is_stopped_is_left_alone() -> None:
     with forking(1, stop_running=True) as executor:
         pid = executor.submit(worker_pid).result()
         staff = executor._staff
-        done = staff.board.look(0)[5]
+        done = staff.board.look(0).finished
         with staff._pumping:  # nobody takes results
             future = executor.submit(square, 3)
-            until(lambda: staff.board.look(0)[5] > done)
+            until(lambda: staff.board.look(0).finished > done)
             assert future.cancel()
         until(lambda: not staff.stops._stopping)
         assert executor.submit(worker_pid).result(PATIENCE_S) == pid

@@ -21,7 +21,7 @@ from boards import call_hook, calling, fail, results_of, same, told, unsendable,
 from crews import pool_of
 from forked import PATIENCE_S, Child, state_of, until
 from leveret import TaskTimeout, stops, worker
-from leveret._core import ITEM, STAR, VALUE, Board, Function
+from leveret._core import ITEM, STAR, VALUE, Board, Function, Row
 from tasks import (
     begin_and_wait,
     catch_timeout,
@@ -187,7 +187,8 @@ def test_a_worker_is_not_killed_for_what_it_was_not_told_to_stop() -> None:
     """Ctrl-C comes before a task is taken back that is behind one that nobody stops."""
     taken_back, killed = list[int](), list[int]()
     member = types.SimpleNamespace(row=0, kill=lambda: killed.append(0))
-    seen = os.getpid(), 4, 2, 4, 0.0, 0, 0, False  # it runs 4, and has claimed 5 as well
+    # It runs 4, and has claimed 5 as well.
+    seen = Row((os.getpid(), 4, 2, 4, 0.0, 0, 0, False))
     of_crew: Any = types.SimpleNamespace(
         board=types.SimpleNamespace(look=lambda row: seen),
         claims=types.SimpleNamespace(take_back=taken_back.append),
@@ -232,12 +233,12 @@ def test_who_has_ended_a_task_is_not_killed_for_it(tmp_path: pathlib.Path) -> No
     with Child(work, board, 0) as child:
         until(first.begun.exists)
         seen: Any = board.look(0)
-        assert seen[3] == late
+        assert seen.running == late
         first.go.touch()
         until(second.begun.exists)
         assert board.doom(0, late) is False
         seen = board.look(0)
-        assert (seen[3], seen[7]) == (number, False)
+        assert (seen.running, seen.doomed) == (number, False)
         second.go.touch()
         assert [event[1:3] for event in results_of(board, 2)] == [(0, VALUE), (1, VALUE)]
         board.close()
@@ -259,7 +260,7 @@ def test_a_doomed_worker_leaves_the_next_task_to_others(tmp_path: pathlib.Path) 
         assert [event[1:3] for event in results_of(board, 2)] == [(0, VALUE), (1, VALUE)]
         board.settle(0)
         last = board.bury(0)
-        assert (last[2], last[3], last[7]) == (0, None, True)
+        assert (last.claimed, last.running, last.doomed) == (0, None, True)
         board.close()
         assert other.result() == "closed"
 
@@ -272,17 +273,17 @@ def test_a_doomed_worker_leaves_the_rest_of_its_claim(tmp_path: pathlib.Path) ->
 
     def doom() -> None:
         seen: Any = board.look(0)
-        ran.append(seen[3])
-        if seen[2] > 1:
-            assert board.doom(0, seen[3])
+        ran.append(seen.running)
+        if seen.claimed > 1:
+            assert board.doom(0, seen.running)
 
     with calling(doom):
         for _ in range(2):  # it stays doomed
             assert board.work(fail, unsendable) == "closed"
     assert len(told(board)) == len(ran) == ran[-1] + 1 < count
     seen: Any = board.look(0)
-    assert seen[1] == ran[-1] + 1 and seen[2] > 0
-    assert seen[2] + board.waiting() == count - len(ran)  # it claimed nothing more
+    assert seen.first == ran[-1] + 1 and seen.claimed > 0
+    assert seen.claimed + board.waiting() == count - len(ran)  # it claimed nothing more
     board.put(Function(same), ITEM, bytes(100_000), "large")  # with a block
     assert board.work(fail, unsendable) == "closed"
 
@@ -308,7 +309,7 @@ class Watched:
 
     def is_idle(self) -> bool:
         seen = self._board.look(0)
-        return seen is None or seen[3] is None
+        return seen is None or seen.running is None
 
     def doom(self, row: int, number: int) -> bool:
         self._before()

@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["Popen", "explained", "flags_of", "give_up_asked", "put_off", "together"]
+__all__ = [
+    "FOREVER_S",
+    "LOST",
+    "Popen",
+    "explained",
+    "flags_of",
+    "give_up_asked",
+    "put_off",
+    "together",
+]
 
 WATCHED, DAEMON = 1, 2
 FOREVER_S = 2_000_000  # three weeks: the kernel waits no longer by one call
