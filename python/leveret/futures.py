@@ -30,7 +30,7 @@ from concurrent.futures import process as std
 from . import _core, deaths, faults
 from .claims import has_claimed
 from .crew import Crew
-from .pump import ERROR, TOLD, VALUE, WATCHED, Condition, Job, described, report
+from .pump import ERROR, TOLD, VALUE, WATCHED, Condition, Job, described, note_yes, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -295,18 +295,14 @@ class Call(weakref.ref, Job):  # type: ignore[type-arg]
         so sees that of another one's yes. In a forked child the board refuses.
         """
         while not (self.done or self.cancelled) and (number := self.number) is not None:
-            self._note_cancelled(self.staff.board.cancel, number)
+            note_yes(self, "cancelled", self.staff.board.cancel, number)
             if stop:
-                self._note_cancelled(self.staff.board.strike, number)
+                note_yes(self, "cancelled", self.staff.board.strike, number)
             if stop and self.cancelled:
                 self.staff.stops.stop_struck(number)
             if number == self.number:  # otherwise it was put again meanwhile
                 break
         return self.cancelled
-
-    def _note_cancelled(self, ask: Callable[[int], bool], number: int) -> None:
-        """No byte code runs between asking and noting a yes: Ctrl-C in there would lose it."""
-        all(map(setattr, (self,), ("cancelled",), filter(None, map(ask, (number,)))))
 
     def _be_cancelled(self) -> None:
         """Ctrl-C may come at any place in here: then this is called again."""

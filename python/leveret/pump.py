@@ -44,6 +44,7 @@ __all__ = [
     "Pump",
     "chunks",
     "described",
+    "note_yes",
     "report",
 ]
 
@@ -173,6 +174,14 @@ def described(job: Any, place: int) -> str:
         return "a task"
 
 
+def note_yes(who: Any, name: str, ask: Callable[[int], bool], number: int) -> None:
+    """Set that attribute of WHO if the answer is yes: no byte code runs between the two.
+
+    Ctrl-C, which comes between byte codes, would lose the answer, that is given once.
+    """
+    all(map(setattr, (who,), (name,), filter(None, map(ask, (number,)))))
+
+
 def report() -> None:
     """Report what a function of the program's raised as that is done for any thread."""
     hook: Any = threading.excepthook
@@ -207,8 +216,8 @@ class Verdict:
         self.is_ours = False  # the number was struck out for this
 
     def decide(self) -> None:
-        """No byte code runs between asking and noting a yes: Ctrl-C in there would lose it."""
-        all(map(setattr, (self,), ("is_ours",), filter(None, map(self._ask, (self._number,)))))
+        """Ask."""
+        note_yes(self, "is_ours", self._ask, self._number)
 
     def tell(self) -> None:
         """Who is interrupted in here calls again."""

@@ -6,9 +6,6 @@
 #include "core/wait.h"
 #include "os/os.h"
 
-/* Workers whose deaths one sleep can be woken by; of others the relook tells. */
-#define WATCH_MOST 127u
-
 /* A rest, from results to results: half of it is the kernel's slack, as a rule. */
 #define REST_NS 50000
 
@@ -51,11 +48,12 @@ static bool is_there(const struct watch *w) {
   return any_over(w->board, lvri_slot_alive);
 }
 
+/* Of the deaths of more workers than that the relook tells. */
 static int sleep_on_all(const struct watch *w, int64_t deadline_ns) {
   const struct lvr_board *b = w->board;
-  lvr_proc_id workers[WATCH_MOST];
+  lvr_proc_id workers[LVRI_WAIT_WATCH_MOST];
   unsigned count = 0;
-  for (uint32_t row = 0; row < lvri_board_shm(b)->bo_rows && count < WATCH_MOST; row++)
+  for (uint32_t row = 0; row < lvri_board_shm(b)->bo_rows && count < LVRI_WAIT_WATCH_MOST; row++)
     if ((workers[count] = lvri_board_worker(b, row)) != 0) count++;
   return lvri_wait_any(b->handle.session, w->bell, w->seen, workers, count, deadline_ns);
 }

@@ -100,8 +100,7 @@ int lvri_wake(_Atomic uint32_t *word, int count) {
 
 /* --- sleeping ------------------------------------------------------------------------------ */
 
-#define WORDS_MAX 128u /* that one system call sleeps on */
-#define AGING     7 /* an old wait's next look, over what it has slept: it is 8 times as old then */
+#define AGING 7 /* an old wait's next look, over what it has slept: it is 8 times as old then */
 
 /* One sleep. words[0] is the caller's; ids[i]: whose alive word words[i] is, 0: nobody's. */
 struct sleep {
@@ -111,8 +110,8 @@ struct sleep {
   bool aside;
   bool is_long; /* on everybody's word */
   unsigned count;
-  struct lvri_os_word words[WORDS_MAX];
-  lvr_proc_id ids[WORDS_MAX];
+  struct lvri_os_word words[LVRI_OS_WORDS_MAX];
+  lvr_proc_id ids[LVRI_OS_WORDS_MAX];
 };
 
 /* What this thread slept on last; since when nothing has happened there; and how many births and
@@ -147,7 +146,7 @@ static void note_calm(const struct sleep *p, int error) {
 static bool set_short(struct sleep *p) {
   p->is_long = false;
   p->count = 1;
-  for (unsigned i = 0; i < p->watched && p->count < WORDS_MAX; i++) {
+  for (unsigned i = 0; i < p->watched && p->count < LVRI_OS_WORDS_MAX; i++) {
     struct lvri_os_word *word = &p->words[p->count];
     word->word = lvri_slot_alive_word(arena_of(p), p->watch[i], &word->expected);
     if (!word->word) return false;
@@ -161,7 +160,7 @@ static bool set_long(struct sleep *p) {
   unsigned others = 0;
   if (!lvri_os_futex_has_wait2()) return false;
   lvr_proc_id self = lvri_session_self(p->session);
-  int error = lvri_slots_watch(arena_of(p), self, calm.changes, WORDS_MAX - 1, p->words + 1,
+  int error = lvri_slots_watch(arena_of(p), self, calm.changes, LVRI_OS_WORDS_MAX - 1, p->words + 1,
                                p->ids + 1, &others);
   if (error == -ESRCH && !p->aside) (void)lvri_slots_sweep(arena_of(p));
   p->count = 1 + others;

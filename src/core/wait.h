@@ -41,7 +41,9 @@ extern int64_t lvri_slept_before_ns; /* by a wait that begins */
 int lvri_wait(lvr_session *s, _Atomic uint32_t *word, uint32_t expected, lvr_proc_id watch,
               int64_t deadline_ns);
 
-/* The same, until the death of any of `count` processes. Only the first 127 are slept on. */
+/* The same, until the death of any of `count` processes. Only the first LVRI_WAIT_WATCH_MOST are
+ * slept on. */
+#define LVRI_WAIT_WATCH_MOST 127u /* beside the word itself, of what one system call sleeps on */
 int lvri_wait_any(lvr_session *s, _Atomic uint32_t *word, uint32_t expected,
                   const lvr_proc_id *watch, unsigned count, int64_t deadline_ns);
 

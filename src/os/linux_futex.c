@@ -16,8 +16,6 @@
 #define NS_PER_S        INT64_C(1000000000)
 #define WORD_OF_32_BITS 2U /* FUTEX_32, without FUTEX_PRIVATE_FLAG */
 
-#define WORDS_MAX 128U /* FUTEX_WAITV_MAX */
-
 /* As the kernel reads it. */
 struct wait_entry {
   uint64_t value;
@@ -68,13 +66,13 @@ bool lvri_os_futex_has_wait2(void) {
 
 int lvri_os_futex_wait_any(const struct lvri_os_word *words, unsigned count, int64_t deadline_ns) {
   struct timespec at;
-  struct wait_entry entries[WORDS_MAX];
+  struct wait_entry entries[LVRI_OS_WORDS_MAX];
   LVRI_FAULT("os.futex.wait2", -ENOSYS);
   if (!lvri_os_futex_has_wait2()) return -ENOSYS;
-  for (unsigned i = 0; i < count && i < WORDS_MAX; i++)
+  for (unsigned i = 0; i < count && i < LVRI_OS_WORDS_MAX; i++)
     entries[i] = (struct wait_entry){words[i].expected, (uint64_t)(uintptr_t)words[i].word,
                                      WORD_OF_32_BITS, 0};
-  if (count > WORDS_MAX) count = WORDS_MAX;
+  if (count > LVRI_OS_WORDS_MAX) count = LVRI_OS_WORDS_MAX;
   return code(
       syscall(SYS_futex_waitv, entries, count, 0, until(deadline_ns, &at), CLOCK_MONOTONIC));
 }
