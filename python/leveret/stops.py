@@ -3,7 +3,9 @@
     stop_struck()  a task whose number was struck out is interrupted, or kept from beginning
     look()         by the clock: what is over its limit is stopped, and its job told; who still
                    runs a second later what it was told to stop is doomed, so that it begins
-                   nothing else, and then killed: for that task, and for no other one
+                   nothing else, and then killed: for that task, and for no other one. Where tasks
+                   with limits wait, who was stopped by a signal, and runs none, is killed, too:
+                   another one takes its place
 
 A worker is told by SIGINT with an order (leveret.worker). Each signal is counted in its order, so
 that one that comes late is known for what it is: nobody is interrupted by it, whatever runs then.
@@ -116,6 +118,8 @@ class Stops:
         again = min((now + job.timeout for job in timed), default=inf)
         for member in self._crew.members() if timed else ():
             seen = self._crew.board.look(member.row)
+            if seen is not None and seen.running is None:
+                self._end_stopped(member, seen)
             found = (
                 None
                 if seen is None or seen.running is None
@@ -130,6 +134,16 @@ class Stops:
                 again = min(again, seen.since + limit)
         return again
 
+    def _end_stopped(self, member: Member, seen: _core.Row) -> None:
+        """End a worker that runs nothing, and would not for as long as it is stopped.
+
+        Its row is looked at again behind that: so it has begun nothing, unless somebody has it
+        continue at this very moment.
+        """
+        waits = seen.claimed or self._crew.board.waiting()
+        if waits and _is_stopped(seen.pid) and self._crew.board.look(member.row) == seen:
+            member.kill()
+
     def _stop_late(self, member: Member, seen: _core.Row, job: Any, place: int) -> None:
         """It is interrupted first: the result is taken by nobody but the pump, after this.
 
@@ -142,3 +156,12 @@ class Stops:
         if has_claimed(seen, number):
             self._interrupt(number, worker.TIMEOUT, seen, member)
         self._crew.fail_task(number, job, place, late)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process was stopped, by a signal or a debugger: proc_pid_stat(5)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    except OSError:  # it is over
+        return False

@@ -449,17 +449,16 @@ def behind(pooled: Pooled) -> int:
 
 
 def at_idle(case: Case) -> Any:
-    """All workers (of those that are stopped: all but one) go wrong while there are no tasks."""
+    """All workers go wrong while there are no tasks."""
     case.check_neighbours()
     pids = eventually(lambda: idle(case.pooled))
-    victims = pids[case.fault == "stop" :]
-    slept = {pid: sleeps(pid) for pid in victims}
-    for pid in victims:
+    slept = {pid: sleeps(pid) for pid in pids}
+    for pid in pids:
         os.kill(pid, SIGNALS[case.fault])
     done = {"stop": "T", "interrupt": "S"}.get(case.fault, "ZX")
-    for pid in victims:
+    for pid in pids:
         eventually(lambda pid=pid: state_of(pid) in done and sleeps(pid) != slept[pid])
-    return case.pooled.submit(give, None)
+    return case.put(give, None)
 
 
 def idle(pooled: Pooled) -> list[int]:
@@ -524,7 +523,7 @@ def test_fault(fault: str, moment: str, kind: str, method: str) -> None:
     except BaseException:
         pooled.kill()
         raise
-    if fault == "stop" and moment in ("told", "idle"):
+    if fault == "stop" and moment == "told":
         pooled.kill()  # who is stopped without a task does not leave
     else:
         pooled.end()
