@@ -563,7 +563,8 @@ class Crew(Pump):
         else:
             from . import deaths
 
-            self.break_off(deaths.unfit(self._orders.initializer, self.revived(value)))
+            seen, why = self.board.look(row), self.revived(value)
+            self.break_off(deaths.unfit(self._orders.initializer, seen.pid if seen else None, why))
 
     # --- ends ----------------------------------------------------------------------------------
 

@@ -103,10 +103,13 @@ def worker_died(
     return WorkerDied(text, pid, exitcode, task, tries, traceback)
 
 
-def unfit(initializer: Callable[..., object] | None, error: BaseException) -> BrokenProcessPool:
-    """The initializer raised ERROR."""
+def unfit(
+    initializer: Callable[..., object] | None, pid: int | None, error: BaseException
+) -> BrokenProcessPool:
+    """The initializer raised ERROR in worker PID; None: that was buried meanwhile."""
+    whose = "a worker" if pid is None else f"worker {pid}"
     broken = BrokenProcessPool(
-        f"the initializer {name_of(initializer)} of a worker raised {brief(error)}: the pool is "
+        f"the initializer {name_of(initializer)} of {whose} raised {brief(error)}: the pool is "
         "of no use any more"
     )
     broken.__cause__ = error

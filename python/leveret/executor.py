@@ -137,6 +137,8 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         """
         if max_workers is None:
             max_workers = cpus.usable()
+        elif not isinstance(max_workers, int):
+            raise TypeError(f"max_workers must be an integer, not {max_workers!r}")
         elif max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
@@ -203,7 +205,7 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         return self._map(self._rules, fn, iterables, timeout, chunksize, buffersize)
 
     def options(self, *, timeout: Any = ..., retries: Any = ..., stop_running: Any = ...) -> _View:
-        """The same workers, for tasks under other rules (see the class).
+        """The same workers, for tasks under other rules: those that an executor is made with.
 
         executor.options(timeout=3).submit(work, 7)
         """
@@ -379,11 +381,12 @@ def _context_for(most_tasks: int | None) -> Any:
 def _refuse(unknown: dict[str, Any]) -> None:
     """Raise for what map() takes no argument for; rules for tasks have their own place."""
     for name in unknown:
-        rule = f"; it is a rule for tasks: executor.options({name}=...).map(...)"
-        raise TypeError(
-            f"map() got an unexpected keyword argument {name!r}"
-            + (rule if name in ("retries", "stop_running") else "")
-        )
+        hint = ""
+        if name in ("retries", "stop_running"):
+            hint = f"; it is a rule for tasks: executor.options({name}=...).map(...)"
+        if name == "progress":
+            hint = "; that of leveret.Pool has it"
+        raise TypeError(f"map() got an unexpected keyword argument {name!r}{hint}")
 
 
 class _View(_base.Executor):
@@ -391,6 +394,9 @@ class _View(_base.Executor):
 
     def __init__(self, executor: ProcessPoolExecutor, rules: Rules) -> None:
         self._executor, self._rules = executor, rules
+
+    def __repr__(self) -> str:
+        return f"<tasks of {self._executor!r} under {self._rules!r}>"
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """As the executor's."""

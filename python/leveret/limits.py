@@ -34,10 +34,14 @@ class Rules:
             )
         if not isinstance(retries, int) or retries < 0:
             raise ValueError(f"retries must be an int of at least 0, not {retries!r}")
-        self.timeout = None if timeout is None else float(timeout)
+        self.timeout = None if timeout in (None, math.inf) else float(timeout)
         self.retries = retries
         self.stop_running = bool(stop_running)
         self.is_special = self.timeout is not None or self.retries > 0 or self.stop_running
+
+    def __repr__(self) -> str:
+        limits = f"timeout={self.timeout}, retries={self.retries}"
+        return f"Rules({limits}, stop_running={self.stop_running})"
 
     def changed(self, timeout: Any, retries: Any, stop_running: Any = ...) -> Rules:
         """These rules, but for what is not `...`."""
@@ -52,8 +56,8 @@ class Rules:
 
 def _is_time(timeout: Any) -> bool:
     try:
-        return float(timeout) > 0 and math.isfinite(timeout)
-    except (TypeError, ValueError):
+        return float(timeout) > 0
+    except (TypeError, ValueError, OverflowError):
         return False
 
 
@@ -61,13 +65,13 @@ def check_memory(memory: Any) -> tuple[int, int] | None:
     """Bytes of its own that a worker may have after a task; bytes that it does not get."""
     if memory is None:
         return None
-    soft, hard = memory if isinstance(memory, tuple) else (memory, 2 * memory)
+    soft, hard = memory if isinstance(memory, tuple) and len(memory) == 2 else (memory, memory)
     if not (isinstance(soft, int) and isinstance(hard, int) and 0 < soft <= hard):
         raise ValueError(
             "max_memory_per_child must be a positive number of bytes, or a pair of two of which "
             f"the first is not the larger one, not {memory!r}"
         )
-    return soft, hard
+    return (soft, hard) if isinstance(memory, tuple) else (soft, 2 * soft)
 
 
 def check_threads(threads: Any) -> Any:

@@ -251,7 +251,8 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
 
         timeout, retries     of these tasks, instead of the pool's
         progress             True: a bar of tqdm's if it is installed, else a line on a terminal;
-                             or what is to be called with (done, total)
+                             or what is to be called with (done, total), as results come, several
+                             at a time. What that raises is reported once, and nothing else
         """
         results: list[Any]
         results = self._map(func, iterable, False, chunksize, timeout, retries, progress).get()

@@ -49,8 +49,11 @@ class _Shown:
             return
         try:
             self._show(done)
-        except Exception:
+        except Exception as error:
             self._show = None
+            error.add_note(
+                "leveret: raised by what shows the progress of a call, which goes on without it"
+            )
             report()
 
 

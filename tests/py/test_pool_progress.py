@@ -56,6 +56,7 @@ def test_progress_that_raises_is_reported_once(pool: Pool, monkeypatch: pytest.M
 
     assert pool.map(square, range(100), progress=refuse) == [x * x for x in range(100)]
     assert len(reported) == 1 and reported[0].exc_type is KeyError
+    assert "progress" in reported[0].exc_value.__notes__[0]
 
 
 class Bar:
