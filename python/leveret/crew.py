@@ -140,7 +140,7 @@ class Crew(Pump):
     ) -> None:
         """MAKE(target=, args=) makes a process that is not started yet; see worker for RULES."""
         _refuse_while_main_is_imported(context)
-        arguments = check_arguments("initargs", initargs)
+        arguments = check_arguments("initargs", initargs) if initializer is not None else ()
         super().__init__(_core.Board(size), name)
         self.size, self.strict = size, strict
         self.processes: list[Any] = []
@@ -633,6 +633,8 @@ class Crew(Pump):
     def retire(self) -> None:
         """The program has dropped the pool: what has begun is done, as it is there."""
         if self.is_ours():
+            for job in list(self._jobs):
+                job.cut_short()
             if self._jobs and self.broken is None:
                 self.close()
             else:

@@ -360,7 +360,7 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         """Why it takes no tasks any more; False if it does."""
         if self._staff is None or self._staff.broken is None:
             return False
-        return BROKEN if self._strict else str(self._staff.broken)
+        return BROKEN if self._strict or self._force_shutting_down else str(self._staff.broken)
 
     @property
     def _executor_manager_thread(self) -> _Manager | None:  # type: ignore[override]

@@ -415,8 +415,9 @@ class TaskFuture(_base.Future):  # type: ignore[type-arg]
             return made[name]
 
     def __repr__(self) -> str:
+        running = self.running()  # which takes what is there
         text = super().__repr__()
-        return text.replace(" state=pending", " state=running") if self.running() else text
+        return text.replace(" state=pending", " state=running") if running else text
 
     # --- by those who want to know -------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from math import inf
 from time import monotonic
 
 from . import _core
-from .pump import ALONE, TOLD, WATCHED, Failure, Job, Many, chunks, report
+from .pump import ALONE, TOLD, WATCHED, Condition, Failure, Job, Many, chunks, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -243,6 +243,10 @@ class MapResult(Showing, Result, Many, _core.Batch, _MapResult):  # type: ignore
         if not self.tasks:
             self._finish(True, [], None)
 
+    @property
+    def _number_left(self) -> int:  # of tasks: what programs read that show how far it is
+        return self.left
+
     def start(self) -> None:
         """Put the tasks."""
         if self.tasks:
@@ -308,11 +312,13 @@ class Stream(Many):
     arguments    by place: of those that have no result yet
     items        results that nobody has taken yet
     hungry       the reader has stopped for want of room, and is told by eat()
+    dropped      nobody takes results any more; what the input still has is done all the same
     """
 
     attention = WATCHED
     asked = 0
     hungry = False
+    dropped = False
     ended = False  # the input
     error: BaseException | None = None  # the input's; it is told at the end
 
@@ -404,7 +410,9 @@ class Stream(Many):
         while not self.ended and self._free() < 1:
             self._room.clear()
             self.hungry = True  # before we look again: eat() looks at it after it has taken
-            if not self._has_room():
+            if self.dropped:
+                self._crew.wait_for(Condition(self._has_room))
+            elif not self._has_room():
                 self._room.wait()
             self.hungry = False
         return not self.ended
@@ -447,12 +455,22 @@ class Stream(Many):
             self.eat()
 
     def abandon(self) -> None:
-        """Nobody will take results any more."""
+        """Nobody will take results any more.
+
+        What the program gave is done, as in the standard library: by the thread that reads, or, of
+        a list, at the latest when somebody waits for all. With a bound of its own, no more is read.
+        """
+        self.dropped = True
         self.items.clear()
-        if not self.ended:
-            self.ended = True
+        if not self._grows:
+            self.cut_short()
+        self._room.set()
+
+    def cut_short(self) -> None:
+        """If nobody takes results, nor waits for all: read no more."""
+        if self.dropped and not self.ended:
+            self._end(None)
             self._room.set()
-            self._crew.poke(self)
 
     # --- the crew ------------------------------------------------------------------------------
 
@@ -469,7 +487,8 @@ class Stream(Many):
     def deliver(self, place: int, value: Any) -> None:
         """A result has come. The items first: who sees neither believes that it was the last."""
         if place in self.arguments:
-            self.items += (value,)  # no call: Ctrl-C comes after the next one, not in between
+            if not self.dropped:
+                self.items += (value,)  # no call: Ctrl-C comes after the next one, not in between
             self.arguments.pop(place, None)
 
     def fail(self, place: int, error: BaseException) -> None:
@@ -534,7 +553,8 @@ class OrderedStream(Stream):
     def deliver(self, place: int, value: Any) -> None:
         """A result has come."""
         if place in self.arguments:
-            self.items[place] = value
+            if not self.dropped:
+                self.items[place] = value
             self.arguments.pop(place, None)
 
     def pop(self) -> Any:

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Rules", "check_arguments", "check_memory", "check_threads"]
+__all__ = ["Rules", "check_arguments", "check_keywords", "check_memory", "check_threads"]
 
 
 def check_arguments(name: str, args: Any) -> tuple[Any, ...]:
@@ -18,6 +18,13 @@ def check_arguments(name: str, args: Any) -> tuple[Any, ...]:
     if not hasattr(args, "__iter__") and not hasattr(args, "__getitem__"):
         raise TypeError(f"{name} must be a tuple, such as ({args!r},), not {args!r}")
     return tuple(args)
+
+
+def check_keywords(kwds: Any) -> dict[str, Any]:
+    """The keywords that a function is to be called with."""
+    if not hasattr(kwds, "keys"):
+        raise TypeError(f"kwds must be a mapping, such as {{}}, not {kwds!r}")
+    return dict(kwds)
 
 
 class Rules:

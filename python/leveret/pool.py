@@ -32,7 +32,7 @@ from .jobs import (
     OrderedStream,
     Stream,
 )
-from .limits import Rules, check_arguments, check_memory, check_threads
+from .limits import Rules, check_arguments, check_keywords, check_memory, check_threads
 from .pump import ALONE, WATCHED
 
 TYPE_CHECKING = False
@@ -58,7 +58,7 @@ def _of_crew(method: Any) -> Any:
 
     @functools.wraps(method)
     def chosen(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if self._crew is None:
+        if getattr(self, "_crew", None) is None:  # a standard ThreadPool has none
             return getattr(Standard, name)(self, *args, **kwargs)
         return method(self, *args, **kwargs)
 
@@ -222,7 +222,7 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         try:
             job.arguments = args if type(args) is tuple else check_arguments("args", args)
             if kwds or type(kwds) is not dict:
-                job.keywords = dict(kwds) or None
+                job.keywords = check_keywords(kwds) or None
             function = crew.function(func)
         except Exception as error:
             crew.fail_at_once(job, error)

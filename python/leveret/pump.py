@@ -102,6 +102,9 @@ class Job:
         """No more results will come."""
         raise NotImplementedError
 
+    def cut_short(self) -> None:
+        """The pool was dropped: nobody can wait for more than what was begun."""
+
     # What an executor's has besides: its tasks can be cancelled.
 
     def numbers(self) -> list[tuple[int, int]]:

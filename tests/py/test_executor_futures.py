@@ -300,3 +300,12 @@ def test_asyncio_stops_what_runs(tmp_path: pathlib.Path) -> None:
     with forking(1, stop_running=True) as executor:
         asyncio.run(main(executor))
         assert executor.submit(square, 3).result(PATIENCE_S) == 9
+
+
+def test_its_text_is_of_now(executor: Any) -> None:
+    """Though nobody has looked at it since."""
+    future = executor.submit(square, 3)
+    until(
+        lambda: executor._staff.board.outstanding() == 0 or executor._staff.board.look(0).finished
+    )
+    assert "state=finished" in repr(future)

@@ -1,5 +1,6 @@
 """Pool: what the standard library promises of it, and what it offers besides."""
 
+import functools
 import itertools
 import multiprocessing.pool as std
 import os
@@ -9,7 +10,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import leveret
@@ -728,3 +730,72 @@ def test_a_subclass_may_make_the_processes() -> None:
         assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
         assert [process.made_by for process in pool._pool] == ["us", "us"]
     pool.join()
+
+
+def count_in(path: str, x: int) -> None:
+    with open(path, "ab") as file:
+        file.write(b"x")
+
+
+@pytest.mark.parametrize("kind", [list, iter])
+@pytest.mark.parametrize("chunksize", [1, 7])
+def test_what_nobody_takes_is_done(
+    pool: Pool, tmp_path: pathlib.Path, kind: Callable[[Any], Any], chunksize: int
+) -> None:
+    """An iterator that is left, and one that nobody has looked at: as in the standard library."""
+    path = tmp_path / "count"
+    work = functools.partial(count_in, str(path))
+    for _ in pool.imap(work, kind(range(300)), chunksize):
+        break
+    pool.imap_unordered(work, kind(range(300)), chunksize)
+    pool.close()
+    pool.join()
+    assert path.stat().st_size == 600
+
+
+def test_nobody_reads_on_for_a_bound_that_was_given(pool: Pool) -> None:
+    endless = itertools.count()
+    for _ in pool.imap(square, endless, buffersize=5):
+        break
+    pool.close()
+    pool.join()
+    assert next(endless) < 20
+
+
+def test_nobody_reads_on_for_a_pool_that_was_dropped() -> None:
+    def first() -> int:
+        pool = leveret.get_context("fork").Pool(1)
+        for crew in [pool._crew]:
+            crews.append(weakref.ref(crew))
+        return int(next(pool.imap(square, endless)))
+
+    crews: list[Any] = []
+    endless = itertools.count()
+    with pytest.warns(ResourceWarning):
+        assert first() == 0
+    until(lambda: crews[0]() is None or crews[0]()._is_gone())
+
+
+def test_what_programs_read_of_a_result(pool: Pool) -> None:
+    result = pool.map_async(square, range(7), 1)
+    assert 0 <= result._number_left <= 7
+    result.wait()
+    assert result._number_left == 0
+
+
+def test_arguments_that_are_not_used(pool: Pool) -> None:
+    initargs: Any = None
+    with leveret.get_context("fork").Pool(1, None, initargs) as other:
+        assert other.apply(square, (3,)) == 9
+    other.join()
+    keywords: Any
+    for keywords in (None, [("a", 1)]):
+        with pytest.raises(TypeError, match="kwds must be a mapping"):
+            pool.apply(square, (3,), keywords)
+
+
+def test_a_thread_pool_is_a_pool() -> None:
+    method: Any = Pool.map
+    with std.ThreadPool(1) as threads:
+        assert method(threads, square, [3]) == [9]
+    threads.join()
