@@ -281,6 +281,27 @@ TEST(a_put_ends_a_nap_where_somebody_waits) {
   end(&pair.post, napper, 0);
 }
 
+static void wait_or_put_many(void *argument) {
+  struct pair *pair = argument;
+  const uint32_t task = 1;
+  const struct lvr_slice slice = {&task, sizeof(task)};
+  uint32_t put, first;
+  if (lvri_fetch_add_relaxed_u32(&pair->threads, 1) == 0) {
+    wait_for_result(&pair->post, &pair->tid);
+  } else {
+    await_u32(&pair->tid, 1);
+    await_asleep((pid_t)lvri_load_relaxed_u32(&pair->tid));
+    CHECK_INT(lvr_board_put_many(pair->post.b, &slice, 1, &put, &first), 0);
+  }
+}
+
+TEST(so_do_many_that_are_put) {
+  struct pair pair = {.post = new_post()};
+  pid_t napper = hire_for_long_naps(&pair.post);
+  test_threads(2, wait_or_put_many, &pair);
+  end(&pair.post, napper, 0);
+}
+
 static void take_result(void *argument) {
   struct post *p = argument;
   struct lvr_message m;

@@ -110,6 +110,48 @@ TEST(claims_a_task_without_its_block) {
   lvr_board_detach(b);
 }
 
+static void bury_the_fourth(void *argument) {
+  struct lvr_board_row row;
+  CHECK_INT(lvr_board_bury(argument, 3, &row), 0);
+}
+
+TEST(a_row_is_free_when_nothing_is_left_in_it) {
+  lvr_session *s = new_session();
+  struct crew crew = {s, new_board(s), 3};
+  struct lvr_board_row row;
+  pid_t worker = test_fork(sleep_for_ever, &crew);
+  while (lvr_board_look(crew.b, 3, &row), row.worker == 0)
+    (void)sched_yield();
+  test_kill(worker);
+  CHECK_INT(lvr_board_settle(crew.b, 3), 0);
+  pid_t burier = crash_stop_at("board.row.cleared", 1, bury_the_fourth, crew.b);
+  CHECK_INT(lvr_board_enlist(crew.b, 3), -EBUSY);
+  test_continue(burier);
+  CHECK_INT(test_join(burier), 0);
+  CHECK_INT(lvr_board_enlist(crew.b, 3), 0);
+  lvr_board_detach(crew.b);
+}
+
+TEST(the_check_finds_the_blocks_of_tasks_and_results) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  struct lvr_message m;
+  lvr_block *block;
+  uint32_t number;
+  CHECK_INT(lvr_board_enlist(b, 0), 0);
+  CHECK_INT(lvr_block_create(s, 100000, 0, &block), 0);
+  CHECK_INT(lvr_board_put(b, "task", 4, block, &number), 0);
+  CHECK_INT(lvr_session_check(s), 0);
+  CHECK_INT(lvr_board_claim_block_until(b, &m, 0, &number), 0);
+  CHECK_INT(lvr_board_begin(b, number), 0);
+  CHECK_INT(lvr_board_finish(b, "done", 4, m.block), 0);
+  CHECK_INT(lvr_session_check(s), 0);
+  CHECK_INT(lvr_board_take_until(b, &m, 0), 0);
+  lvr_message_fini(&m);
+  CHECK_INT(lvr_session_check(s), 0);
+  lvr_board_detach(b);
+}
+
 enum { BLOCKS = 300 };
 
 static void put_with_blocks(lvr_session *s, lvr_board *b) {

@@ -789,3 +789,58 @@ def test_arguments_that_change_while_they_are_put() -> None:
         assert [place for place, _ in failures] == failed
         assert {type(error) for _, error in failures} <= {RuntimeError}
         assert board.outstanding() == 4 - len(failed) == board.waiting()
+
+
+def enlist_and_stay(board: Board) -> None:
+    board.enlist(0)
+    say()
+    signal.pause()
+
+
+def ordered_of_a_new_worker(board: Board) -> Any:
+    board.enlist(0)
+    return board.ordered()
+
+
+def test_a_new_worker_has_no_orders_of_the_last_one() -> None:
+    """Else its first Ctrl-C would be taken for that of an order, and be lost."""
+    board = Board(1)
+    with Child(enlist_and_stay, board) as child:
+        child.heard()
+        board.order(0, 5, 1)
+    board.settle(0)
+    assert board.bury(0).order != 0
+    with Child(ordered_of_a_new_worker, board) as child:
+        assert child.result() == (0, 0, 0)
+
+
+def test_put_many_hears_signals() -> None:
+    """Every now and then; its arguments are no Python code. (A list of them takes some 0.1 s.)"""
+    count, board = 1_000_000, Board(1)
+    arguments, function = list(range(count)), Function(square)
+
+    def interrupt(signo: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGVTALRM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0.005)
+            board.put_many(function, ITEM, arguments, "job")
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    assert board.outstanding() < count
+
+
+def test_a_claim_is_a_share_of_half_of_those_that_wait() -> None:
+    """So nobody is without work at the end while another one has much of it."""
+    board, count, workers = Board(1), 2000, 4
+    board.put_many(Function(call_hook), ITEM, range(count), Batch(count))
+    board.close()
+    board.enlist(0)
+    seen: list[tuple[int, int]] = []  # what is left of the claim, what waits
+    with calling(lambda: seen.append((board.look(0).claimed, board.waiting()))):
+        board.work(fail, unsendable, workers=workers)
+    assert len(seen) == count and max(seen)[0] > 1
+    assert all(left == 1 or left * 2 * workers <= left + waiting for left, waiting in seen)

@@ -148,3 +148,37 @@ def test_threads_that_put_and_take_at_once() -> None:
     for batch in batches:
         assert batch.results == arguments and batch.failures == []
     assert board.outstanding() == 0
+
+
+raises: list[bool] = []  # what the next decodings do
+
+
+def decode_or_not() -> str:
+    if raises.pop(0):
+        raise KeyboardInterrupt
+    return "decoded"
+
+
+class Undecided:
+    def __reduce__(self) -> Any:
+        return decode_or_not, ()
+
+
+def undecided(_: int) -> Undecided:
+    return Undecided()
+
+
+def test_a_second_interrupt_in_the_same_decoding_is_what_has_come() -> None:
+    board = Board(1)
+    board.put(Function(undecided), ITEM, 0, "job")
+    board.close()
+    board.enlist(0)
+    board.work(fail, unsendable)
+    raises[:] = [True, False, True, False]
+    with pytest.raises(KeyboardInterrupt):
+        board.take()
+    try:
+        [(job, _, what, error)] = board.take()
+    except KeyboardInterrupt:
+        pytest.fail("it was decoded for the third time")
+    assert (job, what, type(error)) == ("job", UNDECODED, KeyboardInterrupt)

@@ -16,9 +16,18 @@ from typing import Any
 
 import pytest
 from crews import pool_of
+from executors import Gate, forking
 from forked import PATIENCE_S, state_of, until
 from leveret import WorkerDied
-from tasks import die, die_once, square, start_child_and_die, touch_and_stay, worker_pid
+from tasks import (
+    begin_and_wait,
+    die,
+    die_once,
+    square,
+    start_child_and_die,
+    touch_and_stay,
+    worker_pid,
+)
 
 pytestmark = [
     # The standard library's, of a fork beside threads: a pool forks when a worker has died.
@@ -289,3 +298,19 @@ def test_a_pool_that_breaks_calls_back_one_that_is_ended_does_not(
 def test_strict_lets_workers_be_recycled(ctx: Any) -> None:
     with pool_of(ctx, 2, None, (), 3, strict=True) as pool:
         assert pool.map(square, range(30), 1) == [x * x for x in range(30)]
+
+
+def test_a_long_task_keeps_nothing_for_itself(tmp_path: pathlib.Path) -> None:
+    """What was claimed behind it is taken back by the clock, though nobody waits."""
+    gate, begun = Gate(tmp_path), tmp_path / "long"
+    with forking(1) as executor:
+        executor.submit(worker_pid).result()
+        held = gate.occupy(executor)
+        futures = [executor.submit(square, 0) for _ in range(100)]
+        futures.append(executor.submit(begin_and_wait, str(begun), str(tmp_path / "end")))
+        futures += [executor.submit(square, 0) for _ in range(1000)]
+        gate.open()
+        until(begun.exists)
+        until(lambda: executor._staff.board.look(0).claimed == 1)
+        (tmp_path / "end").touch()
+        assert held.result() == gate.path

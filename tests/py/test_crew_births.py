@@ -15,6 +15,7 @@ import pytest
 from crews import pool_of, run_file
 from forked import PATIENCE_S, Thread, until
 from leveret import WorkerDied, claims, crew
+from leveret._core import Board
 from tasks import (
     begin_and_wait,
     die,
@@ -188,3 +189,81 @@ def test_a_worker_does_not_get_more_than_the_limit(ctx: Any) -> None:
         assert pool.apply(worker_pid) == first
         assert pool.apply(hold, (60,)) == first
         assert pool.apply(worker_pid) != first
+
+
+def test_who_dies_before_he_enlists_is_missed_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else is due meanwhile."""
+    monkeypatch.setattr(claims, "HELD_S", 60.0)
+    with pool_of(leveret.get_context("fork"), 1) as pool:
+        pid, make, stillborn = pool.apply(worker_pid), pool._crew._make, [os._exit]
+
+        def make_stillborn(**kwargs: Any) -> Any:
+            if stillborn:
+                kwargs = {"target": stillborn.pop(), "args": (0,)}
+            return make(**kwargs)
+
+        pool._crew._make = make_stillborn
+        os.kill(pid, signal.SIGKILL)
+        assert pool.apply_async(square, (4,)).get(PATIENCE_S) == 16
+        assert not stillborn
+
+
+def exit_early(board: Board, row: int, orders: object) -> None:
+    board.enlist(row)
+    os._exit(1)
+
+
+def test_three_that_end_early_are_enough() -> None:
+    """Whether or not they have enlisted."""
+    made: list[Any] = []
+    with pool_of(leveret.get_context("fork"), 1) as pool:
+        pid, make = pool.apply(worker_pid), pool._crew._make
+
+        def make_early(**kwargs: Any) -> Any:
+            made.append(None)
+            return make(target=exit_early, args=kwargs["args"])
+
+        pool._crew._make = make_early
+        until(
+            lambda: pool._crew.board.look(0).finished == 1
+        )  # or it is not counted
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(leveret.WorkerDied, match="the last 3 workers ended before"):
+            pool.apply_async(square, (4,)).get(PATIENCE_S)
+        assert len(made) == 3
+
+
+def test_strict_breaks_also_where_who_died_had_not_enlisted() -> None:
+    with pool_of(leveret.get_context("fork"), 1, None, (), 1, strict=True) as pool:
+        make, stillborn = pool._crew._make, [os._exit]
+
+        def make_stillborn(**kwargs: Any) -> Any:
+            if stillborn:
+                kwargs = {"target": stillborn.pop(), "args": (1,)}
+            return make(**kwargs)
+
+        pool._crew._make = make_stillborn
+        pool.apply(worker_pid)  # and leaves, of itself
+        with pytest.raises(leveret.WorkerDied, match="strict=True that breaks"):
+            pool.apply_async(square, (4,)).get(PATIENCE_S)
+
+
+def test_early_ends_count_only_in_a_row() -> None:
+    early: list[None] = []
+    with pool_of(leveret.get_context("fork"), 1) as pool:
+        make = pool._crew._make
+
+        def make_early(**kwargs: Any) -> Any:
+            if early:
+                early.pop()
+                return make(target=exit_early, args=kwargs["args"])
+            return make(**kwargs)
+
+        pool._crew._make = make_early
+        for _ in range(3):
+            pid = pool.apply(worker_pid)
+            until(lambda: pool._crew.board.look(0).finished > 0)
+            early[:] = [None, None]
+            os.kill(pid, signal.SIGKILL)
+            assert pool.apply_async(square, (4,)).get(PATIENCE_S) == 16
+            assert not early

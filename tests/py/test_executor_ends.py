@@ -1,5 +1,6 @@
 """How an executor ends: shutdown(), by nobody's wish, at the interpreter's exit, by Ctrl-C."""
 
+import asyncio
 import concurrent.futures as standard
 import contextlib
 import gc
@@ -19,7 +20,7 @@ import leveret
 import pytest
 import tasks
 from executors import Gate, forking, run
-from forked import PATIENCE_S, Child, until
+from forked import PATIENCE_S, Child, state_of, until
 from leveret.executor import ProcessPoolExecutor
 from pooled import is_there
 from tasks import (
@@ -27,6 +28,7 @@ from tasks import (
     square,
     use_own_executor,
     wait_for_file,
+    wait_to_be_interrupted,
 )
 
 pytestmark = [
@@ -329,3 +331,45 @@ def spent(pid: int, source: str = "stat") -> float:
         return float(pathlib.Path(f"/proc/{pid}/schedstat").read_text().split()[0])
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_forked_workers_of_a_loop_hear_ctrl_c(tmp_path: pathlib.Path) -> None:
+    """asyncio.run() has a handler of its own by then, which is the owner's."""
+    begun = tmp_path / "begun"
+
+    async def main(executor: Any) -> None:
+        future = executor.submit(wait_to_be_interrupted, str(begun))
+        until(begun.exists)
+        [pid] = executor._processes
+        until(
+            lambda: state_of(pid) == "S"
+        )  # CPython misses a signal that comes as it goes to sleep
+        os.kill(pid, signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            future.result(PATIENCE_S)
+
+    with forking(1) as executor:
+        try:
+            asyncio.run(main(executor))
+        finally:
+            executor.kill_workers()
+
+
+def note_interrupt(begun: str, said: str) -> None:
+    try:
+        wait_to_be_interrupted(begun)
+    except KeyboardInterrupt:
+        pathlib.Path(said).touch()
+        raise
+
+
+def test_what_runs_is_interrupted_before_it_is_ended(tmp_path: pathlib.Path) -> None:
+    """By an owner that had the signal alone."""
+    begun, said = tmp_path / "begun", tmp_path / "said"
+    with pytest.raises(KeyboardInterrupt), forking(1) as executor:
+        executor.submit(note_interrupt, str(begun), str(said))
+        until(begun.exists)
+        [pid] = executor._processes
+        until(lambda: state_of(pid) == "S")
+        raise KeyboardInterrupt
+    assert said.exists()

@@ -6,6 +6,7 @@ import os
 import pathlib
 import signal
 import threading
+import time
 import traceback
 import weakref
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +20,7 @@ from leveret.executor import ProcessPoolExecutor
 from leveret.futures import TaskFuture
 from tasks import (
     add,
+    begin_and_wait,
     fail,
     insist,
     square,
@@ -309,3 +311,57 @@ def test_its_text_is_of_now(executor: Any) -> None:
         lambda: executor._staff.board.outstanding() == 0 or executor._staff.board.look(0).finished
     )
     assert "state=finished" in repr(future)
+
+
+def test_what_is_taken_back_is_put_again_at_once(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by the clock: no claims are looked at, and nobody is to be killed for long."""
+    monkeypatch.setattr(claims, "HELD_S", 60.0)
+    gate, begun = Gate(tmp_path), tmp_path / "long"
+    with forking(1, stop_running=True) as executor:
+        executor.submit(worker_pid).result()
+        held = gate.occupy(executor)
+        futures = [executor.submit(square, 0) for _ in range(100)]
+        futures.append(executor.submit(begin_and_wait, str(begun), str(tmp_path / "end")))
+        futures += [executor.submit(square, 0) for _ in range(1000)]
+        gate.open()
+        until(begun.exists)
+        board = executor._staff.board
+        assert board.look(0).claimed > 2, "the long one was claimed alone"
+        waiting = board.waiting()
+        executor._staff.claims.take_back(0)
+        assert board.look(0).claimed == 1 and board.waiting() > waiting
+        (tmp_path / "end").touch()
+        assert held.result() == gate.path
+        assert all(future.result(PATIENCE_S) == 0 for future in futures[101:])
+
+
+class Weight:
+    """An argument that can be seen to go."""
+
+
+def _nothing_is_due(staff: Any) -> bool:
+    return bool(staff._alarm > time.monotonic() + 2 * PATIENCE_S)
+
+
+def hold_until(begun: str, path: str, weight: Weight) -> None:
+    begin_and_wait(begun, path)
+
+
+def test_a_future_that_is_dropped_while_its_task_runs_is_attended_to(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By nobody else: nothing is due, and nobody waits."""
+    monkeypatch.setattr(claims, "HELD_S", 60.0)
+    begun, gate, weight = tmp_path / "begun", Gate(tmp_path), Weight()
+    reference = weakref.ref(weight)
+    with forking(1) as executor:
+        staff = executor._ready_staff()
+        until(lambda: executor.submit(square, 3).result() == 9 and _nothing_is_due(staff))
+        future = executor.submit(hold_until, str(begun), gate.path, weight)
+        until(begun.exists)
+        del weight, future
+        assert reference() is not None
+        gate.open()
+        until(lambda: reference() is None)

@@ -12,7 +12,9 @@ import leveret
 import pytest
 from executors import Gate, Holder, forking
 from forked import PATIENCE_S, until
+from leveret._core import ITEM
 from leveret.executor import ProcessPoolExecutor
+from leveret.mapped import MapResults
 from tasks import (
     add,
     fail_at_three,
@@ -189,3 +191,14 @@ def test_map_of_a_subclass_submits() -> None:
         assert list(executor.map(square, range(5))) == [0, 1, 4, 9, 16]
         assert list(executor.map(square, range(5), chunksize=5)) == [0, 1, 4, 9, 16]
         assert executor.calls == 6
+
+
+def test_who_is_told_the_same_twice_keeps_it_once() -> None:
+    """Ctrl-C between telling and noting that it was told has it told again."""
+    with forking(1) as executor:
+        results = MapResults(executor._ready_staff(), square, ITEM, executor._rules)
+        results._tasks[0] = 3
+        results.deliver(0, 9)
+        assert results._answers.pop(0) == 9
+        results.deliver(0, 9)
+        assert not results._answers

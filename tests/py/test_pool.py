@@ -17,7 +17,9 @@ from typing import Any
 import leveret
 import pytest
 import tasks
+from crews import pool_of
 from forked import PATIENCE_S, Thread, in_child, in_thread, until
+from leveret import jobs
 from leveret.pool import Pool
 from tasks import (
     Unpicklable,
@@ -799,3 +801,24 @@ def test_a_thread_pool_is_a_pool() -> None:
     with std.ThreadPool(1) as threads:
         assert method(threads, square, [3]) == [9]
     threads.join()
+
+
+def test_a_bound_does_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "BOUND_MOST", 2 * jobs.BOUND_LEAST)
+    monkeypatch.setattr(jobs, "BOUND_S", 60.0)
+    with pool_of(leveret.get_context("fork"), 1) as pool:
+        results = pool.imap(square, range(20 * jobs.BOUND_LEAST))
+        assert sum(1 for _ in results) == 20 * jobs.BOUND_LEAST
+        assert results._stream._bound == 2 * jobs.BOUND_LEAST
+
+
+def concatenate(x: list[int], y: list[int]) -> list[int]:
+    return x + y
+
+
+def test_a_callable_is_sent_as_it_is_at_each_call() -> None:
+    function = functools.partial(concatenate, [1])
+    with pool_of(leveret.get_context("fork"), 1) as pool:
+        assert pool.apply(function, ([2],)) == [1, 2]
+        function.args[0].append(5)
+        assert pool.apply(function, ([2],)) == [1, 5, 2]

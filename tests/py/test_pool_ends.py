@@ -23,6 +23,8 @@ from typing import Any
 
 import leveret
 import pytest
+from crews import pool_of
+from forked import Thread, until
 from pooled import (
     KINDS,
     METHODS,
@@ -34,6 +36,7 @@ from pooled import (
     is_there,
     state_of,
 )
+from tasks import begin_and_wait, square
 
 # The standard library's, of a fork beside threads: a pool forks when a worker has died. From 3.15
 # on it is an exception where warnings are, and there is no such worker.
@@ -492,3 +495,36 @@ def assert_at_rest(pooled: Pooled, *others: str) -> None:
         if quiet and used and now.keys() == then.keys():
             return
     pytest.fail(f"no rest: wake-ups and seconds of each in the last {REST_S} s: {used}")
+
+
+def insist_on_life(begun: str) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    begin_and_wait(begun, begun + "-never")
+
+
+def test_who_ignores_sigterm_is_killed(tmp_path: pathlib.Path) -> None:
+    begun = tmp_path / "begun"
+    pool = leveret.get_context("fork").Pool(1)
+    [worker_process] = pool._pool
+    pool.apply_async(insist_on_life, (str(begun),))
+    until(begun.exists)
+    try:
+        Thread(pool.terminate).result()
+    finally:
+        worker_process.kill()
+    pool.join()
+    assert worker_process.exitcode == -signal.SIGKILL
+
+
+def test_callbacks_of_what_cannot_be_sent_are_the_pools_threads() -> None:
+    told: list[Any] = []
+    with pool_of(leveret.get_context("fork"), 1) as pool:
+        result = pool.apply_async(
+            square,
+            (threading.Lock(),),
+            error_callback=lambda error: told.append((threading.current_thread(), type(error))),
+        )
+        with pytest.raises(TypeError):
+            result.get(PATIENCE_S)
+        assert [kind for _, kind in told] == [TypeError]
+        assert told[0][0] is not threading.current_thread()

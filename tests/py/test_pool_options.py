@@ -7,13 +7,16 @@ import pathlib
 import subprocess
 import sys
 import textwrap
+import threading
+import types
 from collections.abc import Callable
 from typing import Any
 
 import leveret
 import pytest
+from crews import pool_of
 from forked import PATIENCE_S, Child
-from leveret import cpus
+from leveret import cpus, worker
 from leveret.pool import Pool
 from tasks import blas_threads, pool_of_its_own, square
 
@@ -186,3 +189,44 @@ def test_functions_of_a_prompt() -> None:
         env=os.environ | {"PYTHONPATH": str(others)},
     )
     assert ended.stdout == "begun\n[2, 4]\nTrue 4950\nready\n6\n", ended.stderr
+
+
+@pytest.mark.parametrize(("told", "expected"), [(None, 2), ("default", 2), ("8", 8)])
+def test_processors_follow_the_quota_unless_the_user_has_said_how_many(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, told: str | None, expected: int
+) -> None:
+    (tmp_path / "cgroup").write_text("0::/")
+    (tmp_path / "cpu.max").write_text("150000 100000")
+    monkeypatch.setattr(cpus, "OURS", str(tmp_path / "cgroup"))
+    monkeypatch.setattr(cpus, "V2", str(tmp_path))
+    monkeypatch.setattr(cpus, "_quota", cpus._quota.__wrapped__)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 8, raising=False)
+    monkeypatch.delenv("PYTHON_CPU_COUNT", raising=False)
+    if told is not None:
+        monkeypatch.setenv("PYTHON_CPU_COUNT", told)
+    assert cpus.usable() == (expected if sys.version_info >= (3, 13) else 2)
+
+
+def test_a_library_that_is_loaded_already_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[int] = []
+    control = types.SimpleNamespace(threadpool_limits=limits.append)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setitem(sys.modules, "threadpoolctl", control)
+    monkeypatch.setitem(sys.modules, "numpy", types.ModuleType("numpy"))
+    worker._limit_threads(3)
+    assert limits == [3]
+
+
+def test_progress_that_raises_is_told_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[Any] = []
+    told: list[int] = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+
+    def refuse(done: int, total: int | None) -> None:
+        told.append(done)
+        raise KeyError(done)
+
+    with pool_of(leveret.get_context("fork"), 1) as pool:
+        assert list(pool.imap(square, range(5), progress=refuse)) == [0, 1, 4, 9, 16]
+    assert told == [1] and len(reported) == 1

@@ -369,3 +369,19 @@ def test_who_is_interrupted_between_doom_and_kill_does_both_again(
         quick.get()
     assert quick.get() == 9 == pool.apply(square, (3,))
     assert board.dooms == [True, True]
+
+
+def interrupt_a_forked_child() -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            os._exit(1)
+        except KeyboardInterrupt:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_forked_child_of_a_task_is_interrupted_as_any_process() -> None:
+    with pool_of(leveret.get_context("fork"), 1) as pool:
+        assert pool.apply(interrupt_a_forked_child) == 0
