@@ -32,7 +32,7 @@ from .limits import check_arguments
 from .popen import LOST, give_up_asked, together
 from .process import bind
 from .pump import ERROR, TOLD, Condition, Pump, described
-from .reduction import ByValue, goes_by_name, is_of_prompt
+from .reduction import ByValue, found_by_name, goes_by_name, is_of_prompt
 from .stops import Stops
 
 TYPE_CHECKING = False
@@ -157,8 +157,9 @@ class Crew(Pump):
         self.claims, self.stops = Claims(self), Stops(self)
         self._gone = Condition(self._is_gone)
         self._faults = worker.Faults.create()
-        # Forked workers find all that there was when they were forked.
+        # Forked workers find what there was when they were forked: of a prompt's functions, these.
         self._forks = context.get_start_method() == "fork"
+        self._found: Any = None if self._forks else ()
         self._orders = worker.Orders(
             initializer, arguments, most_tasks, size, memory, threads, rules, self._faults
         )
@@ -171,7 +172,7 @@ class Crew(Pump):
         """FUNCTION for the board. One that is pickled by name is remembered."""
         if function is self._function[0]:
             return self._function[1]
-        by_value = not self._forks and is_of_prompt(function)
+        by_value = is_of_prompt(function, self._found or ())
         sent: Any = ByValue(function) if by_value else function
         encoded = _core.Function(sent)
         if not by_value and goes_by_name(function):
@@ -376,6 +377,8 @@ class Crew(Pump):
         """Start the worker of a row that nobody has. Under the mutex."""
         if self._ended or self.broken is not None or self.board.look(row) is not None:
             return  # nobody is needed, or who had the row is not buried yet
+        if self._forks:
+            self._note_what_it_finds()
         process = self._make(target=worker.main, args=(self.board, row, self._orders))
         process.daemon = self._daemon
         bind(process)
@@ -390,6 +393,12 @@ class Crew(Pump):
                 self._members[row] = member
                 self.processes.append(process)
                 self._look_after_birth(member)
+
+    def _note_what_it_finds(self) -> None:
+        """Of a prompt's functions those go by name that were there at all forks."""
+        found = found_by_name()
+        self._found = found if self._found is None else self._found & found
+        self._function = self, None  # whose name may stand for something else by now
 
     def _look_after_birth(self, member: Member) -> None:
         """Nobody is born after the end; of who is, only its process tells until it is enlisted."""

@@ -19,11 +19,12 @@ import itertools
 import pickle
 import sys
 import types
+import weakref
 from multiprocessing import reduction as _standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
     from multiprocessing.reduction import (
         AbstractReducer,
         DupFd,
@@ -43,7 +44,9 @@ __all__ = [
     "DupFd",
     "ForkingPickler",
     "dump",
+    "found_by_name",
     "goes_by_name",
+    "has_cloudpickle",
     "is_of_prompt",
     "portable",
     "recv_handle",
@@ -76,14 +79,15 @@ def last_resort(obj: Any, sink: Any, error: Exception) -> bool:
     """Write OBJ, which pickle could not, into SINK; or have ERROR say why not, and return False."""
     if isinstance(error, (MemoryError, RecursionError)):
         return False
-    if isinstance(error, _UNKNOWN_TO_PICKLE) and _by_cloudpickle(obj, sink):
+    if isinstance(error, _UNKNOWN_TO_PICKLE) and _by_cloudpickle(obj, sink, error):
         return True
-    _explain(error, obj)
+    if type(obj) is not ByValue:
+        _explain(error, obj)
     return False
 
 
-def _by_cloudpickle(obj: Any, sink: Any) -> bool:
-    """Whether cloudpickle is there, and could."""
+def _by_cloudpickle(obj: Any, sink: Any, error: Exception) -> bool:
+    """Whether cloudpickle is there, and could; of code that it could not send ERROR says why."""
     try:
         import cloudpickle  # type: ignore[import-untyped, import-not-found, unused-ignore]
     except ImportError:
@@ -93,7 +97,12 @@ def _by_cloudpickle(obj: Any, sink: Any) -> bool:
         pickler = _with_our_registry(cloudpickle.Pickler)(sink, 5, sink)
         sink.keep(pickler)
         pickler.dump(obj.function if type(obj) is ByValue else obj)
-    except Exception:
+    except Exception as why:
+        if type(obj) is ByValue:
+            error.add_note(
+                f"leveret: cloudpickle raised {type(why).__qualname__}: {why} (the forked workers "
+                "of a new pool find the function, and all that it uses)"
+            )
         return False
     return True
 
@@ -139,14 +148,35 @@ def goes_by_name(function: object) -> bool:
     return type(function) is type
 
 
-def is_of_prompt(function: object) -> bool:
-    """Whether it was made at a prompt or in a notebook: no worker finds it, but it can be sent."""
+def is_of_prompt(function: object, found: Container[object] = ()) -> bool:
+    """Whether it was made at a prompt or in a notebook, and can be sent.
+
+    No worker finds it then, but those of FOUND.
+    """
+    while type(function) is functools.partial:
+        function = function.func
     if type(function) is not types.FunctionType or function.__module__ != "__main__":
         return False
-    return not hasattr(sys.modules["__main__"], "__file__") and _has_cloudpickle()
+    return _has_prompt() and function not in found and has_cloudpickle()
 
 
-def _has_cloudpickle() -> bool:
+def _has_prompt() -> bool:
+    main = sys.modules.get("__main__")
+    return main is not None and not hasattr(main, "__file__")
+
+
+def found_by_name() -> weakref.WeakSet[Any]:
+    """The functions of a prompt or a notebook that a process finds that is forked now."""
+    there = list(vars(sys.modules["__main__"]).items()) if _has_prompt() else []
+    return weakref.WeakSet(
+        part
+        for name, part in there
+        if type(part) is types.FunctionType and part.__qualname__ == name
+    )
+
+
+def has_cloudpickle() -> bool:
+    """Whether it is installed."""
     from importlib.util import find_spec
 
     return find_spec("cloudpickle") is not None
@@ -158,7 +188,7 @@ def portable(function: Any) -> Any:
         return function
     if goes_by_name(function) and not is_of_prompt(function):
         return function
-    if not _has_cloudpickle():
+    if not has_cloudpickle():
         return function
     import cloudpickle
 
@@ -216,7 +246,7 @@ def _blame(obj: Any, culprit: Any) -> str:
 
 def _what_helps(culprit: Any) -> str:
     """Functions and classes that have no name by which they could be imported."""
-    if not isinstance(culprit, (type, types.FunctionType)) or _has_cloudpickle():
+    if not isinstance(culprit, (type, types.FunctionType)) or has_cloudpickle():
         return ""
     return " (define it at the top level of a module, or install cloudpickle, which can send it)"
 

@@ -21,7 +21,7 @@ import sys
 from multiprocessing import process
 
 from . import _core, cpus
-from .reduction import portable
+from .reduction import has_cloudpickle, portable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -253,11 +253,12 @@ def _explain(error: BaseException) -> None:
     """Note in the ERROR of a task that cannot be unpickled why its function is not there."""
     text = _text_of(error)
     if isinstance(error, AttributeError) and ("__main__" in text or "__mp_main__" in text):
+        help = "" if has_cloudpickle() else ", or install cloudpickle, which can send functions"
         error.add_note(
             "leveret: a worker finds in the main module what was defined there, at top level, "
             "before the pool started it; unless it was forked, only what is in a file, outside "
-            '`if __name__ == "__main__":`; functions of a prompt or a notebook can be sent where '
-            "cloudpickle is installed"
+            '`if __name__ == "__main__":`. What came later, at a prompt or in a notebook, is found '
+            f"by the forked workers of a new pool: make one{help}"
         )
 
 

@@ -175,20 +175,122 @@ executor.shutdown()
 """
 
 
-def test_functions_of_a_prompt() -> None:
+# Forked workers have what there was, and what an initializer has set; the rest is sent.
+AT_A_PROMPT_OF_FORKS = """
+import functools, threading, leveret
+context = leveret.get_context("fork")
+setting = "ours"
+
+def begin(): global setting; setting = "theirs"
+
+def old(x): return setting, x
+
+def changed(x): return "before"
+
+def run(put):
+    for function in (old, changed, functools.partial(changed, 1)):
+        try: print(put(function))
+        except BaseException as error: print(type(error).__name__)
+
+def check(put, put_many, end):
+    global changed, late
+    run(put)
+    changed_then = changed
+    def new(x=0, y=0): return "after"
+    new.__qualname__ = new.__name__ = "changed"
+    changed = new
+    def later(x): return x + 1
+    later.__qualname__ = later.__name__ = "late"
+    late = later
+    run(put)
+    print(put(late), put_many(late), put(changed_then))
+    end()
+    changed = changed_then
+
+"""
+POOL = """
+pool = context.Pool(1, begin)
+check(lambda f: pool.apply(f, (1,) * (type(f) is not functools.partial)),
+      lambda f: pool.map(f, [1]), pool.close)
+
+pool.join()
+"""
+EXECUTOR = """
+executor = leveret.ProcessPoolExecutor(1, context, begin)
+check(lambda f: executor.submit(f, *(1,) * (type(f) is not functools.partial)).result(),
+      lambda f: list(executor.map(f, [1])), executor.shutdown)
+
+"""
+REPLACED = """
+def name(x): return "first"
+
+first, pool = name, context.Pool(1, maxtasksperchild=1)
+print(pool.apply(first, (1,)))
+def name(x): return "second"
+
+for _ in range(2): _ = pool.apply(abs, (1,))  # the second one by who was forked just now
+
+print([pool.apply(f, (1,)) for f in (first, name, first, name)])
+pool.close()
+pool.join()
+"""
+UNSENDABLE = """
+pool = context.Pool(1)
+lock = threading.Lock()
+def locked(x): return lock
+
+try: pool.apply(locked, (1,))
+except Exception as error: print(type(error).__name__, *error.__notes__)
+
+pool.terminate()
+pool.join()
+"""
+
+
+def at_a_prompt(lines: str, has_cloudpickle: bool = True) -> str:
+    """What is written by a Python that is given these lines by hand."""
     others = pathlib.Path(sys.prefix, "cloudpickle")
-    if not others.exists():
+    if has_cloudpickle and not others.exists():
         pytest.skip("cloudpickle is not installed")
     ended = subprocess.run(
         [sys.executable, "-i", "-q"],
         check=True,
-        input=AT_A_PROMPT,
+        input=lines,
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
-        env=os.environ | {"PYTHONPATH": str(others)},
+        env=os.environ | ({"PYTHONPATH": str(others)} if has_cloudpickle else {}),
     )
-    assert ended.stdout == "begun\n[2, 4]\nTrue 4950\nready\n6\n", ended.stderr
+    return ended.stdout or ended.stderr
+
+
+def test_functions_of_a_prompt() -> None:
+    assert at_a_prompt(AT_A_PROMPT) == "begun\n[2, 4]\nTrue 4950\nready\n6\n"
+
+
+@pytest.mark.parametrize("kind", [POOL, EXECUTOR], ids=["pool", "executor"])
+def test_functions_of_a_prompt_that_came_after_the_fork(kind: str) -> None:
+    there = "('theirs', 1)"
+    said = [there, "before", "before", there, "after", "after", "2 [2] before"]
+    assert at_a_prompt(AT_A_PROMPT_OF_FORKS + kind).splitlines() == said
+
+
+def test_a_name_that_means_something_else_in_another_worker() -> None:
+    said = "first\n['first', 'second', 'first', 'second']\n"
+    assert at_a_prompt(AT_A_PROMPT_OF_FORKS + REPLACED) == said
+
+
+def test_functions_of_a_prompt_whose_code_cannot_be_sent() -> None:
+    said = at_a_prompt(AT_A_PROMPT_OF_FORKS + UNSENDABLE)
+    assert said.startswith("PicklingError leveret: cloudpickle raised TypeError: cannot pickle")
+
+
+def test_functions_of_a_prompt_without_cloudpickle() -> None:
+    """A new pool helps, too."""
+    lines = "pool = context.Pool(1)\ndef late(x): pass\n\n" + UNSENDABLE.partition("\n\n")[2]
+    said = at_a_prompt(AT_A_PROMPT_OF_FORKS + lines.replace("locked", "late"), False)
+    assert said.startswith("AttributeError leveret: a worker finds in the main module what was")
+    assert "of a new pool: make one, or install cloudpickle, which can send functions" in said
 
 
 @pytest.mark.parametrize(("told", "expected"), [(None, 2), ("default", 2), ("8", 8)])
