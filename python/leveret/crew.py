@@ -286,10 +286,13 @@ class Crew(Pump):
         """The exception that is told of a task that failed."""
         from . import faults
 
-        if isinstance(value, BaseException):
-            # what came of en- or decoding
+        if isinstance(value, BaseException):  # what came of decoding
             return faults.undecodable(value, described(job, place))
-        return faults.revive(value, self.traceback_class)
+        error = faults.revive(value, self.traceback_class)
+        if unpickled_by := faults.unpickled_by(value):
+            task = described(job, place)
+            faults.note(error, f"raised in worker {unpickled_by}, by unpickling the task {task}")
+        return error
 
     # --- alarms --------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ dies                                   leveret.deaths
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import reprlib
 
@@ -24,8 +25,10 @@ __all__ = [
     "describe_chunk",
     "late",
     "name_of",
+    "note",
     "revive",
     "undecodable",
+    "unpickled_by",
 ]
 
 _NONE: Mapping[str, Any] = {}
@@ -56,9 +59,9 @@ for _class in (TaskTimeout, RemoteError):
     _class.__module__ = "leveret"
 
 
-def revive(failed: tuple[str, str, str, bytes | None], traceback_class: Any) -> BaseException:
+def revive(failed: tuple[Any, ...], traceback_class: Any) -> BaseException:
     """The exception that a worker sent, as worker.failed() made it."""
-    text, kind, said, pickled = failed
+    text, kind, said, pickled = failed[:4]
     error = _unpickled(kind, said, text, pickled)
     error.__cause__ = traceback_class(f'\n"""\n{text}"""')
     return error
@@ -81,9 +84,23 @@ def brief(error: BaseException) -> str:
     return f"{type(error).__qualname__}: {error}"
 
 
+def unpickled_by(failed: tuple[Any, ...]) -> int | None:
+    """Of a task that could not be unpickled: the worker that tried."""
+    return failed[4] if len(failed) > 4 else None
+
+
+def note(error: BaseException, text: str) -> None:
+    """Add TEXT to an exception: once, however often it is told of."""
+    text = f"leveret: {text}"
+    if text not in getattr(error, "__notes__", ()):
+        with contextlib.suppress(Exception):  # it is no more than a hint
+            error.add_note(text)
+
+
 def undecodable(error: BaseException, task: str) -> BaseException:
-    """What came of a result, or of a task, that cannot be decoded or encoded."""
+    """What came of a result that cannot be decoded."""
     if isinstance(error, Exception):
+        note(error, f"raised here, by unpickling the result of {task}")
         return error
     why = "raised where its result was unpickled"
     return RemoteError(type(error).__qualname__, f"{error} ({task})", "", why)

@@ -286,11 +286,17 @@ class MapResult(Showing, Result, Many, _core.Batch, _MapResult):  # type: ignore
         if self.left > 0:
             return
         if self.failures:
-            place, value = self.failures[0]
-            self._finish(False, self._crew.revived(value, self, place), self._error_callback)
+            self._finish(False, self._first_error(), self._error_callback)
         else:
             self._finish(True, self._all_results(), self._callback)
         self.tasks = ()
+
+    def _first_error(self) -> BaseException:
+        """What fail() was told is a result, too, and told as it is."""
+        place, value = self.failures[0]
+        if place == WHOLE or self.results[place] is value:
+            return value  # type: ignore[no-any-return]
+        return self._crew.revived(value, self, place)
 
     def _all_results(self) -> list[Any]:
         if not self.chunked:

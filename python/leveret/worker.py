@@ -245,8 +245,9 @@ def _unsendable(error: BaseException, value: object) -> tuple[Any, ...]:
 
 
 def _undecodable_in_pool(error: BaseException) -> tuple[Any, ...]:
+    """As of what a task raised; and who unpickled it."""
     _explain(error)
-    return _fail_in_pool(error)
+    return *_fail_in_pool(error), os.getpid()
 
 
 def _explain(error: BaseException) -> None:

@@ -5,6 +5,7 @@ import itertools
 import multiprocessing.pool as std
 import os
 import pathlib
+import re
 import signal
 import sys
 import threading
@@ -22,6 +23,7 @@ from forked import PATIENCE_S, Thread, in_child, in_thread, until
 from leveret import jobs
 from leveret.pool import Pool
 from tasks import (
+    Undecodable,
     Unpicklable,
     add,
     begin_and_wait,
@@ -468,10 +470,45 @@ def test_results_that_cannot_be_encoded(pool: Pool) -> None:
 
 
 def test_results_that_cannot_be_decoded(pool: Pool) -> None:
-    with pytest.raises(ValueError, match="invalid literal"):
-        pool.apply(give, ("undecodable",))
-    with pytest.raises(ValueError, match="invalid literal"):
-        pool.map(give, ["undecodable", "undecodable"])
+    def notes_of(call: Callable[..., Any], *args: Any) -> list[str]:
+        with pytest.raises(ValueError, match="invalid literal") as caught:
+            call(give, *args)
+        return caught.value.__notes__
+
+    note = "leveret: raised here, by unpickling the result of give('undecodable')"
+    chunk = "give() of 2 items, the first of them 'undecodable'"
+    assert notes_of(pool.apply, ("undecodable",)) == [note]
+    assert notes_of(lambda *args: next(pool.imap(*args)), ["undecodable"]) == [note]
+    assert notes_of(pool.map, ["undecodable"] * 2) == [note]
+    assert notes_of(pool.map, ["undecodable"] * 2, 2) == [
+        "leveret: raised here, by unpickling the result of " + chunk
+    ]
+
+
+def test_tasks_that_cannot_be_decoded(pool: Pool) -> None:
+    def note_of(call: Callable[..., Any], *args: Any) -> str:
+        with pytest.raises(ValueError, match="invalid literal") as caught:
+            call(give, *args)
+        [note] = caught.value.__notes__
+        _, worker, task = re.split(r"worker ([0-9]+), ", note)
+        assert int(worker) in [process.pid for process in pool._pool]
+        return task
+
+    bad, task = Undecodable(), r"by unpickling the task give\(<tasks.Undec.*>\)"
+    assert re.fullmatch(task, note_of(pool.apply, (bad,)))
+    assert re.fullmatch(task, note_of(lambda *args: next(pool.imap(*args)), [bad]))
+    assert re.fullmatch(task, note_of(pool.map, [bad]))
+    assert note_of(pool.map, [bad] * 2, 2).startswith("by unpickling the task give() of 2 items")
+
+
+def test_what_is_wrong_with_a_task_for_another_reason_is_told_as_it_is(pool: Pool) -> None:
+    for call in (pool.apply, pool.map):
+        with pytest.raises(RuntimeError, match="cannot pickle it") as caught:
+            call(abs, [Unpicklable()])
+        assert not [note for note in vars(caught.value).get("__notes__", ()) if "raised" in note]
+    with pytest.raises(ValueError, match="one") as raised:
+        pool.map(int, ["one"])
+    assert not hasattr(raised.value, "__notes__")
 
 
 def test_exceptions_that_cannot_be_sent(pool: Pool) -> None:
