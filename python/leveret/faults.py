@@ -9,12 +9,15 @@ dies                                   leveret.deaths
 from __future__ import annotations
 
 import contextlib
+import gc
 import pickle
 import reprlib
+import sys
+import types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
 __all__ = [
@@ -27,11 +30,26 @@ __all__ = [
     "name_of",
     "note",
     "revive",
+    "shown",
     "undecodable",
     "unpickled_by",
 ]
 
 _NONE: Mapping[str, Any] = {}
+
+LARGE = 1 << 14  # bytes; what has less is shown whole
+
+# Their repr() is a name and an address.
+BRIEF = (
+    type,
+    types.BuiltinFunctionType,
+    types.CodeType,
+    types.CoroutineType,
+    types.FrameType,
+    types.FunctionType,
+    types.GeneratorType,
+    types.ModuleType,
+)
 
 
 class TaskTimeout(TimeoutError):  # noqa: N818 - like the standard library's names
@@ -100,7 +118,8 @@ def note(error: BaseException, text: str) -> None:
 def undecodable(error: BaseException, task: str) -> BaseException:
     """What came of a result that cannot be decoded."""
     if isinstance(error, Exception):
-        note(error, f"raised here, by unpickling the result of {task}")
+        short_of = ": this process has too little memory" if isinstance(error, MemoryError) else ""
+        note(error, f"raised here, by unpickling the result of {task}{short_of}")
         return error
     why = "raised where its result was unpickled"
     return RemoteError(type(error).__qualname__, f"{error} ({task})", "", why)
@@ -130,7 +149,69 @@ def describe_chunk(function: object, items: Sequence[Any]) -> str:
 
 def short(value: object) -> str:
     """The repr of an argument, or its beginning."""
+    return _by(_short.repr, value)
+
+
+def shown(value: object) -> str:
+    """The repr of a value; of one that is large, its beginning."""
+    return _by(lambda part: _long.repr(part) if _is_large(part) else repr(part), value)
+
+
+def _by(how: Callable[[object], str], value: object) -> str:
     try:
-        return reprlib.repr(value)
+        return how(value)
     except Exception:
         return f"<{type(value).__qualname__} object>"
+
+
+class _Repr(reprlib.Repr):
+    """As reprlib's, which makes the whole text where it shows the beginning of one."""
+
+    def repr_bytes(self, value: bytes, level: int) -> str:
+        """As of a str."""
+        text = repr(value[: self.maxother])
+        if len(value) <= self.maxother and len(text) <= self.maxother:
+            return text
+        begin = max(0, (self.maxother - 3) // 2)
+        end = max(0, self.maxother - 3 - begin)
+        text = repr(value[:begin] + value[len(value) - end :])
+        return text[:begin] + self.fillvalue + text[len(text) - end :]
+
+    repr_bytearray = repr_bytes
+
+    def repr_instance(self, value: Any, level: int) -> str:
+        """Of what is large, and whose repr() may be, the type."""
+        if not _is_large(value):
+            return super().repr_instance(value, level)
+        if isinstance(value, BaseException):
+            arguments = ", ".join(self.repr1(part, level - 1) for part in value.args)
+            return f"{type(value).__name__}({arguments})"
+        return f"<{type(value).__qualname__} object>"
+
+
+_short, _long = _Repr(), _Repr()
+_long.maxstring = _long.maxother = 200
+
+
+def _is_large(value: object) -> bool:
+    """Whether the repr() of VALUE may be: by the memory that it takes, with all that is in it.
+
+    No code of its own is called for that, unless it has a __sizeof__().
+    """
+    seen, parts, room = set(), [value], LARGE
+    while parts and room >= 0:
+        part = parts.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, BaseException):
+            parts.append(part.args)
+        elif not _has_short_repr(part):
+            room -= sys.getsizeof(part, 0)
+            parts += gc.get_referents(part) if room >= 0 else ()
+    return room < 0
+
+
+def _has_short_repr(value: object) -> bool:
+    """Whatever it refers to."""
+    return type(value).__repr__ is object.__repr__ or isinstance(value, BRIEF)

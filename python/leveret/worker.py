@@ -16,6 +16,7 @@ import builtins
 import contextlib
 import faulthandler
 import os
+import pickle
 import signal
 import sys
 from multiprocessing import process
@@ -105,6 +106,7 @@ def main(board: _core.Board, row: int, orders: Orders) -> None:
         orders.workers,
         Memory(*orders.memory) if orders.memory else None,
         _undecodable_in_pool if orders.rules == "pool" else _undecodable,
+        _no_memory(),
     )
 
 
@@ -210,6 +212,12 @@ def failed(error: BaseException) -> tuple[str, str, str, bytes | None]:
     return text, type_name(error), _text_of(error), pickled
 
 
+def _no_memory() -> tuple[str, str, str, bytes]:
+    """As above, of a task of which nothing else can be told: made while there is memory."""
+    text = f"worker {os.getpid()} had too little memory to send what this task returned or raised"
+    return f"MemoryError: {text}\n", "MemoryError", text, pickle.dumps(MemoryError(text))
+
+
 def _explain_limit(error: MemoryError) -> None:
     """It has no text of its own, and the machine may have memory enough."""
     if Memory.limit:
@@ -279,12 +287,19 @@ def _undecodable(error: BaseException) -> tuple[Any, ...]:
 def _unsendable_in_pool(error: BaseException, value: object) -> tuple[Any, ...]:
     from multiprocessing import pool as std
 
-    make = vars(std)["MaybeEncodingError"]
-    try:
-        maybe = make(error, value)
-    except Exception:  # of the value's repr()
-        maybe = make(error, f"<{type(value).__qualname__} object>")
-    return failed(maybe)
+    return failed(vars(std)["MaybeEncodingError"](_Shown(error), _Shown(value)))
+
+
+class _Shown:
+    """What has the repr of another object, or its beginning: not of megabytes."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        from . import faults
+
+        return faults.shown(self._value)
 
 
 # Limits.

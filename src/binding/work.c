@@ -31,6 +31,7 @@ struct worker {
   PyObject *fail, *unsendable;
   PyObject *undecodable; /* NULL: as fail */
   bool is_decoding;      /* the task, or that is as far as it came */
+  size_t bare_bytes;     /* of what is told without memory, which is in bare; 0: nothing */
   PyObject *between;     /* NULL: none */
   Py_ssize_t left;       /* tasks to be run; PY_SSIZE_T_MAX: no limit */
   uint32_t workers;
@@ -43,6 +44,7 @@ struct worker {
   int64_t released_ns;
   uint32_t count, first; /* of the claim */
   unsigned char *claim;
+  unsigned char bare[LVRI_ENCODING_BYTES];
 };
 
 /* A task of the claim. */
@@ -219,21 +221,63 @@ static PyObject *run(struct worker *w, struct task *t) {
   return value;
 }
 
-/* The exception that is set was raised by the task's code, or by sending its value. -1 with what is
- * to come out of work(). */
+/* Whether it was for want of memory that the last step failed. Then the value goes. */
+static bool was_short(PyObject **value) {
+  if (!PyErr_ExceptionMatches(PyExc_MemoryError)) return false;
+  PyErr_Clear();
+  Py_CLEAR(*value);
+  return true;
+}
+
+/* What is told of what was raised. */
+static PyObject *put_into_words(const struct worker *w, PyObject *raised, PyObject **value) {
+  PyObject *args[] = {raised, *value};
+  PyObject *fail = w->is_decoding && w->undecodable != NULL ? w->undecodable : w->fail;
+
+  if (*value == NULL) return PyObject_Vectorcall(fail, args, 1, NULL);
+  PyObject *told = PyObject_Vectorcall(w->unsendable, args, 2, NULL);
+
+  if (told != NULL || !was_short(value)) return told;
+  return PyObject_Vectorcall(w->fail, args, 1, NULL);
+}
+
+/* What failed for want of memory is told in a few bytes, which need none; -1 with anything else. */
+static int send_bare(struct worker *w, uint32_t number) {
+  const struct lvri_result_header head = {number, LVRI_RESULT_FAILED};
+  unsigned char data[sizeof(head) + sizeof(w->bare)];
+  PyObject *none = NULL;
+
+  if (w->bare_bytes == 0 || !was_short(&none)) return -1;
+  memcpy(data, &head, sizeof(head));
+  memcpy(data + sizeof(head), w->bare, w->bare_bytes);
+  int code = lvr_board_finish(w->object->board, data, sizeof(head) + w->bare_bytes, NULL);
+
+  if (code < 0) (void)lvri_board_raise(code, "send a result");
+  return code < 0 ? -1 : 0;
+}
+
+static int send_words(struct worker *w, uint32_t number, PyObject *told, PyObject **value) {
+  int failed = send(w, number, LVRI_RESULT_FAILED, told, lvr_board_finish);
+
+  if (failed && *value != NULL && was_short(value))
+    failed = send(w, number, LVRI_RESULT_FAILED, told, lvr_board_finish);
+  return failed;
+}
+
+/* The exception that is set was raised by the task's code, or by sending its value, which is taken.
+ * -1 with what is to come out of work(). */
 static int send_failure(struct worker *w, uint32_t number, PyObject *value) {
   PyObject *raised = lvri_take_exception();
 
   lvri_let_go(w->state, raised);
-  PyObject *args[] = {raised, value};
-  PyObject *fail = w->is_decoding && w->undecodable != NULL ? w->undecodable : w->fail;
-  PyObject *told = value == NULL ? PyObject_Vectorcall(fail, args, 1, NULL)
-                                 : PyObject_Vectorcall(w->unsendable, args, 2, NULL);
+  PyObject *told = put_into_words(w, raised, &value);
 
   Py_DECREF(raised);
-  int failed = told == NULL ? -1 : send(w, number, LVRI_RESULT_FAILED, told, lvr_board_finish);
+  int failed = told == NULL ? -1 : send_words(w, number, told, &value);
 
   Py_XDECREF(told);
+  if (failed) failed = send_bare(w, number);
+  Py_XDECREF(value);
   return failed;
 }
 
@@ -262,8 +306,10 @@ static int run_task(struct worker *w, uint32_t number, const unsigned char *data
 
   w->object->running = -1;
   lvr_block_detach(t.block);
-  if (failed) failed = send_failure(w, number, value);
-  Py_XDECREF(value);
+  if (failed)
+    failed = send_failure(w, number, value);
+  else
+    Py_DECREF(value);
   note_run(w);
   return failed;
 }
@@ -470,7 +516,8 @@ static PyObject *work_claiming(struct worker *w) {
 }
 
 const char lvri_board_work_doc[] =
-    "work($self, /, fail, unsendable, most=0, workers=1, between=None, undecodable=None)\n--\n\n"
+    "work($self, /, fail, unsendable, most=0, workers=1, between=None, undecodable=None,\n"
+    "     bare=None)\n--\n\n"
     "Claim and run tasks until the board is closed and empty, or its owner is gone, or has doomed\n"
     "this worker: 'closed'; until so many were run (0: no limit): 'enough'; until between() is\n"
     "true: 'between'; or until there is no memory here to claim the next one with, after others:\n"
@@ -478,19 +525,31 @@ const char lvri_board_work_doc[] =
     "fail(exception) is what is sent for a task that raised, unsendable(exception, value) for a\n"
     "result that could not be sent, undecodable(exception), if there is one, for a task that\n"
     "could not be decoded. What they raise comes out of here, and what a signal handler raises\n"
-    "while no task runs.";
+    "while no task runs. Where they raise MemoryError, or there is no memory to send what they\n"
+    "return, bare is sent, if there is one: something small.";
+
+/* 0, or -1 with an error. */
+static int encode_bare(struct worker *w, PyObject *bare) {
+  if (bare == Py_None) return 0;
+  w->bare_bytes = lvri_encode_small(bare, w->bare, sizeof(w->bare));
+  if (w->bare_bytes > 0) return 0;
+  PyErr_Format(PyExc_ValueError, "bare has more than %zu bytes, or is nothing plain",
+               sizeof(w->bare));
+  return -1;
+}
 
 PyObject *lvri_board_work(PyObject *self, PyObject *args, PyObject *kwargs) {
   static char *keywords[] = {"fail",    "unsendable",  "most", "workers",
-                             "between", "undecodable", NULL};
+                             "between", "undecodable", "bare", NULL};
   struct worker w = {.object = lvri_board_working(self),
                      .state = lvri_state_of_type(Py_TYPE(self))};
-  PyObject *between = Py_None, *undecodable = Py_None;
+  PyObject *between = Py_None, *undecodable = Py_None, *bare = Py_None;
   Py_ssize_t most = 0, workers = 1;
 
   if (w.object == NULL || w.state == NULL ||
-      !PyArg_ParseTupleAndKeywords(args, kwargs, "OO|nnOO:work", keywords, &w.fail, &w.unsendable,
-                                   &most, &workers, &between, &undecodable))
+      !PyArg_ParseTupleAndKeywords(args, kwargs, "OO|nnOOO:work", keywords, &w.fail, &w.unsendable,
+                                   &most, &workers, &between, &undecodable, &bare) ||
+      encode_bare(&w, bare) < 0)
     return NULL;
   if (most < 0 || workers < 1 || workers > (Py_ssize_t)LVR_BOARD_ROWS_MAX)
     return PyErr_Format(PyExc_ValueError, "most is at least 0, workers 1 to %u",

@@ -153,6 +153,87 @@ def test_a_result_that_there_is_no_memory_for() -> None:
     assert (place, how, name, kind) == (1, "unsendable", "MemoryError", "bytes")
 
 
+BARE = "there is no memory"
+
+
+class Needy(Tracked):
+    """Cannot be sent for want of memory, nor anything else as long as it is there."""
+
+    def __reduce__(self) -> Any:
+        raise MemoryError("needy")
+
+
+class Said:
+    """What is told of it."""
+
+    def __init__(self, *text: str) -> None:
+        self.text = text
+
+    def __reduce__(self) -> Any:
+        if Tracked.alive:
+            raise MemoryError
+        return tuple, (self.text,)
+
+
+class Unsaid:
+    def __reduce__(self) -> Any:
+        raise MemoryError
+
+
+def need(_: Any) -> Any:
+    return Needy()
+
+
+def say(error: BaseException, *_: Any) -> Any:
+    return Said("said", str(error))
+
+
+def cannot_say(*_: Any) -> Any:
+    if Tracked.alive:
+        raise MemoryError
+    return Unsaid()
+
+
+@pytest.mark.parametrize(
+    ("fail", "unsendable", "expected"),
+    [
+        (fail, say, ("said", "needy")),
+        (say, cannot_say, ("said", "needy")),
+        (cannot_say, cannot_say, BARE),
+        (cannot_say, lambda *_: Unsaid(), BARE),
+    ],
+)
+def test_a_result_goes_before_there_is_no_memory_to_say_why(
+    fail: Any, unsendable: Any, expected: Any
+) -> None:
+    board = Board(1)
+    board.put(Function(need), ITEM, 0, "needy")
+    board.put(Function(square), ITEM, 3, "next")
+    board.close()
+    board.enlist(0)
+    assert board.work(fail, unsendable, bare=BARE) == "closed"
+    assert told(board) == [("needy", 0, FAILED, expected), ("next", 0, VALUE, 9)]
+
+
+def test_what_a_task_raised_that_there_is_no_memory_to_tell() -> None:
+    board = Board(1)
+    board.put(Function(boom), ITEM, 0, "job")
+    board.close()
+    board.enlist(0)
+    with pytest.raises(ValueError, match="bare has more than 1024 bytes"):
+        board.work(fail, unsendable, bare=bytes(1024))
+    assert board.work(cannot_say, unsendable, bare=BARE) == "closed"
+    assert told(board) == [("job", 0, FAILED, BARE)]
+
+
+def test_without_it_a_memory_error_comes_out_of_work() -> None:
+    board = Board(1)
+    board.put(Function(boom), ITEM, 0, "job")
+    board.enlist(0)
+    with pytest.raises(MemoryError):
+        board.work(cannot_say, unsendable)
+
+
 def test_results_that_cannot_be_sent() -> None:
     assert one(make_unpicklable, ITEM, 0) == (
         FAILED,

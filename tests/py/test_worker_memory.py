@@ -6,8 +6,10 @@ much more memory, is short of just that, and not of what it needs to say so.
 """
 
 import contextlib
+import multiprocessing.pool as std
 import os
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -149,6 +151,40 @@ def keep_all_but(few: int) -> NoReturn:
     relief, error = Relief(), MemoryError()
     _testcapi().set_nomemory(few)
     raise error from relief.nothing
+
+
+# Messages.
+
+MUCH = 30 << 20
+
+
+def limit_messages() -> None:
+    """From here on this process can send nothing of more than a MiB."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+
+def raise_much(size: int) -> NoReturn:
+    raise ValueError("x" * size)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_result_that_there_is_no_memory_for_is_an_error_of_its_task(
+    kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Said in little, by the worker itself, which goes on."""
+    ctx = leveret.get_context("fork")
+    with Pooled(kind, ctx, 1, initializer=limit_messages) as pooled:
+        worker = pooled.submit(os.getpid).get(PATIENCE_S)
+        with pytest.raises((std.MaybeEncodingError, MemoryError)) as caught:
+            pooled.submit(bytes, MUCH).get(PATIENCE_S)
+        with pytest.raises(MemoryError, match=f"worker {worker} had too little memory to send"):
+            pooled.submit(raise_much, MUCH).get(PATIENCE_S)
+        assert pooled.submit(os.getpid).get(PATIENCE_S) == worker
+    assert isinstance(caught.value, std.MaybeEncodingError) is (kind == "pool")
+    assert "cannot put a message into shared memory" in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("kind", KINDS)
