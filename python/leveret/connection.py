@@ -20,7 +20,7 @@ import time
 from multiprocessing import connection as std
 from multiprocessing.connection import Client, Connection, Listener
 
-from . import _core, dropin
+from . import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,9 +122,6 @@ class _Selector:
             for obj in key.data
             if not _is_waiting(obj) or obj.poll()
         ]
-
-
-dropin.complete(std.__name__)
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from importlib.machinery import ModuleSpec, PathFinder
+from _thread import RLock
+from importlib.machinery import ModuleSpec
 from types import FunctionType
 
 from . import method
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-__all__ = ["complete", "install", "installed", "restore", "state", "when_used"]
+__all__ = ["install", "installed", "restore", "state", "when_used"]
 
 # Which names of which standard module are re-bound to the same names of which module of ours.
 RENAMED: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -78,7 +79,8 @@ def install() -> None:
     finder: Any = _Finder()
     sys.meta_path.insert(0, finder)
     if "multiprocessing" in sys.modules:
-        _adopt_all()
+        _adoptions.begin(_adopt_all)
+        _adoptions.end()
 
 
 def installed() -> bool:
@@ -116,29 +118,61 @@ def when_used(function: Callable[[], object]) -> None:
     _when_used.append(function)
 
 
-def complete(name: str) -> None:
-    """Re-bind the names of the standard module NAME.
-
-    Said by a module of ours that imports it, and had no such names yet when it was imported.
-    """
-    if installed():
-        _adopt_submodule(sys.modules[name])
-
-
 # Imports that come after install().
 
 
+class _Adoptions:
+    """Adoptions are done as soon as no module of ours is half made, in whichever thread.
+
+    Modules of ours import standard ones, whose adoption needs ours: perhaps the very same. So
+    ours are imported as if install() had not been called, and what they import is adopted then.
+    """
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._under_way = 0
+        self._waiting: list[Callable[[], object]] = []
+
+    def begin(self, *adoptions: Callable[[], object]) -> None:
+        """An import of ours begins, or ADOPTIONS are wanted; end() is to follow."""
+        with self._lock:
+            self._under_way += 1
+            self._waiting += adoptions
+
+    def end(self) -> None:
+        """It is over; the last one does what waits, and what comes to wait meanwhile."""
+        if (adopt := self._next()) is not None:
+            try:
+                adopt()
+            finally:
+                self.end()
+
+    def _next(self) -> Callable[[], object] | None:
+        with self._lock:
+            if self._under_way == 1 and self._waiting:
+                return self._waiting.pop(0)
+            self._under_way -= 1
+            return None
+
+
+_adoptions = _Adoptions()
+
+
 class _Finder:
-    """Lets the standard finder find a module that we adopt, and does that once it is there."""
+    """Lets the other finders find a module, theirs or ours, and sees to what follows."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if not _is_adopted(name):
+        if not _is_adopted(name) and not name.startswith("leveret."):
             return None
-        spec = PathFinder.find_spec(name, path, target)
-        if spec is not None and spec.loader is not None:
-            adopt = _adopt_all if name == "multiprocessing" else _adopt_submodule
-            _call_after_exec(spec.loader, adopt)
-        return spec
+        for finder in sys.meta_path:
+            find: Any = None if finder is self else getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = find and find(name, path, target)
+            if spec is not None:
+                # A loader that is a class is that of our second names for standard modules.
+                if not isinstance(spec.loader, type | None):
+                    _wrap(spec.loader, _exec_theirs if _is_adopted(name) else _exec_ours)
+                return spec
+        return None
 
 
 def _is_adopted(name: str) -> bool:
@@ -146,16 +180,30 @@ def _is_adopted(name: str) -> bool:
     return name.partition(".")[0] == "multiprocessing" or name == EXECUTOR
 
 
-def _call_after_exec(loader: Any, adopt: Any) -> None:
-    """Have ADOPT called with the module that LOADER is about to execute, once."""
+def _wrap(loader: Any, wrapper: Any) -> None:
+    """Have WRAPPER called with LOADER's function and the module that it is to execute, once."""
     execute = loader.exec_module
 
     def exec_module(module: ModuleType) -> None:
         del loader.exec_module
-        execute(module)
-        adopt(module)
+        wrapper(execute, module)
 
     loader.exec_module = exec_module
+
+
+def _exec_ours(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+    _adoptions.begin()
+    try:
+        execute(module)
+    finally:
+        _adoptions.end()
+
+
+def _exec_theirs(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+    execute(module)
+    adopt = _adopt_all if module.__name__ == "multiprocessing" else _adopt_submodule
+    _adoptions.begin(lambda: adopt(module))
+    _adoptions.end()
 
 
 def _adopt_submodule(module: ModuleType) -> None:
@@ -174,10 +222,16 @@ def _adopt_all(package: Any = None) -> None:
     _adopt_contexts()
     package.Process = _ours("context", "Process")
     for name, module in list(sys.modules.items()):
-        if _is_adopted(name) and module is not None:
+        if _is_adopted(name) and (module is package or _is_whole(module)):
             _adopt(module)
     while _when_used:
         _when_used.pop()()
+
+
+def _is_whole(module: Any) -> bool:
+    """Whether MODULE is there, and not being imported: it is adopted after that."""
+    spec = getattr(module, "__spec__", None)
+    return module is not None and not getattr(spec, "_initializing", False)
 
 
 def _ours(module: str, name: str) -> Any:
@@ -188,19 +242,25 @@ def _adopt(module: ModuleType) -> None:
     """Re-bind MODULE's names that are ours, and the default context's methods in it."""
     if module.__name__ == EXECUTOR:
         return _adopt_executor(module)
-    ours, names = RENAMED.get(module.__name__, ("leveret", ()))
-    before = dict(vars(module)) if names else {}
-    for name in names:
-        if hasattr(replacement := importlib.import_module(ours), name):
-            _keep_picklable(module, before[name])
-            _keep_whole(before[name], before)
-            setattr(module, name, getattr(replacement, name))
-    for name in KEPT.get(module.__name__, ()):
-        _keep_whole(before[name], before)
+    if module.__name__ in RENAMED:
+        _rename(module, *RENAMED[module.__name__])
     default = sys.modules["multiprocessing.context"]._default_context
     for name, value in list(vars(module).items()):
         if getattr(value, "__self__", None) is default:
             setattr(module, name, getattr(default, value.__name__))
+
+
+def _rename(module: ModuleType, ours: str, names: tuple[str, ...]) -> None:
+    """Re-bind NAMES of MODULE, unless they are ours already."""
+    before = dict(vars(module))
+    after = {name: getattr(importlib.import_module(ours), name) for name in names}
+    if all(before[name] is after[name] for name in names):
+        return
+    for name in names:
+        _keep_picklable(module, before[name])
+    for name in (*names, *KEPT.get(module.__name__, ())):
+        _keep_whole(before[name], before)
+    vars(module).update(after)
 
 
 def _adopt_executor(module: Any) -> None:
@@ -208,15 +268,13 @@ def _adopt_executor(module: Any) -> None:
 
     What has the standard class goes on with it, over our queues: the class stays as it is.
     """
-    if not hasattr(module, "ProcessPoolExecutor"):
-        return  # it is being imported, and imports multiprocessing just now
     if not issubclass(module._SafeQueue, _ours("queues", "Queue")):  # MODULE was imported before
         module._StandardSafeQueue = module._SafeQueue
         module._SafeQueue = _ours("queues", "SafeQueue")
-    replacement = getattr(importlib.import_module("leveret.executor"), "ProcessPoolExecutor", None)
+    replacement = _ours("executor", "ProcessPoolExecutor")
     standard = module.ProcessPoolExecutor
-    if replacement is None or standard is replacement:
-        return  # our module is being imported, and says complete() when it is there
+    if standard is replacement:
+        return
     _keep_picklable(module, standard)
     module.ProcessPoolExecutor = replacement
     package = vars(sys.modules[FUTURES])

@@ -23,7 +23,7 @@ from concurrent.futures import _base
 from concurrent.futures import process as std
 from time import monotonic
 
-from . import _core, cpus, dropin
+from . import _core, cpus
 from .context import adopted, default_context
 from .crew import not_ours
 from .futures import LOST, Call, RemoteTraceback, Staff, TaskFuture
@@ -428,6 +428,3 @@ class _View(_base.Executor):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._executor, name)
-
-
-dropin.complete(std.__name__)

@@ -20,7 +20,7 @@ import weakref
 from multiprocessing import util
 from multiprocessing.pool import ThreadPool
 
-from . import _core, cpus, dropin, progress
+from . import _core, cpus, progress
 from .context import default_context
 from .crew import Crew
 from .jobs import (
@@ -495,9 +495,6 @@ def _check_start(maxtasksperchild: Any, initializer: Any) -> None:
 def _check_chunksize(chunksize: Any) -> None:
     if chunksize is not None and chunksize < 1:
         raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
-
-
-dropin.complete(std.__name__)
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ import types
 from multiprocessing import queues as std
 from queue import Empty, Full
 
-from . import _core, dropin
+from . import _core
 from ._core import BoundedSemaphore, LostTaskWarning
 from .connection import Pipe
 
@@ -154,9 +154,6 @@ class SimpleQueue:
         """This process will not use it any more."""
         self._reader.close()
         self._writer.close()
-
-
-dropin.complete(std.__name__)
 
 
 def __getattr__(name: str) -> Any:

@@ -3,11 +3,13 @@
 Each case runs in an interpreter of its own: installing cannot be undone.
 """
 
+import pkgutil
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import leveret
 import pytest
 from filtered import FILTERED
 
@@ -499,3 +501,95 @@ def test_queue_outlives_its_senders() -> None:
         print(queue.full(), queue.qsize())
         print([queue.get() for _ in range(3)], queue.qsize(), queue.empty())
     """) == ["True 3", "[0, 1, 2] 0 True"]
+
+
+EVERY_NAME = [
+    *leveret.__all__,
+    *(f"leveret.{name}" for name in leveret._STANDARD),
+    *(
+        module.name
+        for module in pkgutil.walk_packages(leveret.__path__, "leveret.")
+        if module.name != "leveret.__main__"
+    ),
+]
+FIRST_USE = """
+import os, sys
+import leveret
+import leveret.dropin
+def use(name):
+    import importlib
+    if name.startswith("leveret."):
+        module = importlib.import_module(name)
+        assert sys.modules[name] is module
+    else:
+        exec(f"from leveret import {name}")
+    import multiprocessing.queues
+    assert type(multiprocessing.context._default_context) is leveret.context.DefaultContext
+    for standard, (ours, names) in leveret.dropin.RENAMED.items():
+        if standard in sys.modules:
+            theirs, ours = vars(sys.modules[standard]), vars(sys.modules[ours])
+            assert [n for n in names if theirs[n] is not ours[n]] == [], standard
+    if "concurrent.futures.process" in sys.modules:
+        from concurrent.futures import ProcessPoolExecutor
+        assert ProcessPoolExecutor is leveret.ProcessPoolExecutor
+assert "multiprocessing" not in sys.modules
+for name in sys.argv[1:]:
+    if os.fork():
+        assert os.wait()[1] == 0, name
+    else:
+        use(name)
+        os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("first", range(0, len(EVERY_NAME), 24))
+@pytest.mark.parametrize("way", ["install", "fork", "warm"])
+def test_whatever_is_used_first(tmp_path: Path, way: str, first: int) -> None:
+    """Any of our names and modules may be what `multiprocessing` is imported for."""
+    names = EVERY_NAME[first : first + 24]
+    if way == "install":
+        run(FIRST_USE.replace("dropin\n", "dropin\nleveret.install()\n", 1), *names)
+    else:
+        (tmp_path / "program.py").write_text(FIRST_USE)
+        command = ["-m", "leveret", "--start-method", way, f"{tmp_path}/program.py"]
+        done = subprocess.run(
+            [sys.executable, *command, *names], stderr=subprocess.PIPE, timeout=50, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, b""), done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("leveret.Lock()", "import multiprocessing; multiprocessing.Lock()"),
+        ("import leveret.pool", "import multiprocessing.pool"),
+        ("leveret.ProcessPoolExecutor(1)", "import concurrent.futures.process"),
+    ],
+)
+def test_first_uses_by_two_threads(ours: str, theirs: str) -> None:
+    """Each has locks of modules that the other one waits for, if it is theirs that imports ours."""
+    source = f"""
+        import os, sys, threading, time
+        import leveret
+        leveret.install()
+        failed = []
+        threading.excepthook = failed.append
+        def use(code, after):
+            begin.wait()
+            time.sleep(after)
+            exec(code, {{"leveret": leveret}})
+        for n in range(40):
+            if os.fork():
+                assert os.wait()[1] == 0, n
+                continue
+            begin = threading.Barrier(2)
+            uses = ({ours!r}, 0.0), ({theirs!r}, n % 4 / 1000)
+            threads = [threading.Thread(target=use, args=arguments) for arguments in uses]
+            [thread.start() for thread in threads]
+            [thread.join() for thread in threads]
+            for failure in failed:
+                sys.__excepthook__(*failure[:3])
+            import multiprocessing
+            os._exit(bool(failed) or multiprocessing.Process is not leveret.Process)
+    """
+    run(source)
