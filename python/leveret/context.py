@@ -149,8 +149,22 @@ class LeveretContext(std.BaseContext):
         """Return this context, or the one of start method METHOD."""
         if method is None:
             return self
+        if _is_foreign(method):
+            return super().get_context(method)
         check_method(method)
         return concrete_contexts[method]
+
+
+# The standard contexts by name, and what programs add to them. Not in the module's stub.
+_registry: dict[str, Any] = vars(std)["_concrete_contexts"]
+
+
+def _is_foreign(method: object) -> bool:
+    """Whether METHOD names a context that a program has added to the standard ones, as loky does.
+
+    It may do so at any time: so they are looked up where it puts them.
+    """
+    return type(method) is str and method not in METHODS and method in _registry
 
 
 # One process class and one context per start method. The standard class is among the bases so
@@ -279,7 +293,8 @@ class DefaultContext(LeveretContext, std.DefaultContext):
     def get_all_start_methods(self) -> list[str]:
         """Return the names of the start methods, the default first."""
         first = default_method()
-        return [first, *(name for name in METHODS if name != first)]
+        foreign = filter(_is_foreign, _registry)
+        return [first, *(name for name in METHODS if name != first), *foreign]
 
 
 default_context = DefaultContext()
@@ -296,7 +311,7 @@ def adopted(context: Any) -> Any:
 
 def force_start_method(method: str) -> None:
     """Make METHOD the one in force, as a child of that method begins."""
-    default_context._actual_context = concrete_contexts[method]
+    default_context._actual_context = default_context.get_context(method)
 
 
 def __getattr__(name: str) -> Any:

@@ -311,11 +311,12 @@ def _adopt_contexts() -> None:
     from . import context as ours
 
     std: Any = sys.modules["multiprocessing.context"]
-    for name, context in std._concrete_contexts.items():
+    theirs = {name: std._concrete_contexts[name] for name in ("fork", "spawn", "forkserver")}
+    for name, context in theirs.items():
         context.__class__ = type(ours.concrete_contexts[name])
         birth = type(context).Process
         getattr(std, birth.__name__)._Popen = staticmethod(birth._Popen)
-    ours.concrete_contexts.update(std._concrete_contexts)
+    ours.concrete_contexts.update(theirs)
     std._concrete_contexts["warm"] = ours.concrete_contexts["warm"]
     default = std._default_context
     if default._actual_context is not None:

@@ -593,3 +593,37 @@ def test_first_uses_by_two_threads(ours: str, theirs: str) -> None:
             os._exit(bool(failed) or multiprocessing.Process is not leveret.Process)
     """
     run(source)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_contexts_that_programs_register(when: str) -> None:
+    """As loky does, in the standard module's dictionary."""
+    install = "import leveret; leveret.install()"
+    assert run(f"""
+        {install if when == "after" else ""}
+        import multiprocessing
+        from multiprocessing import context
+        class Mine(context.SpawnContext):
+            _name = "mine"
+        context._concrete_contexts["mine"] = mine = Mine()
+        {install if when == "before" else ""}
+        print(multiprocessing.get_context("mine") is leveret.get_context("mine") is mine)
+        print(type(multiprocessing.get_context("spawn")).__module__)
+        print(multiprocessing.get_all_start_methods()[1:][3:])
+        process = mine.Process(target=print, args=("born",))
+        process.start()
+        process.join()
+        multiprocessing.set_start_method("mine", force=True)
+        print(multiprocessing.get_start_method())
+        try:
+            multiprocessing.get_context("yours")
+        except ValueError as error:
+            print(error)
+    """) == [
+        "True",
+        "leveret.context",
+        "['mine']",
+        "born",
+        "mine",
+        "cannot find context for 'yours': the start methods are warm, fork, spawn, forkserver",
+    ]
