@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+# Before install() replaces it.
+StandardPipe: Any = std.Pipe
+
 LONGEST_S = 1_000_000  # of one poll(): the kernel takes no more than 2**31 ms
 
 __all__ = ["Client", "Connection", "Listener", "Pipe", "PipeConnection", "wait"]

@@ -64,6 +64,18 @@ RENAMED: dict[str, tuple[str, tuple[str, ...]]] = {
 # Of which standard classes, that stay, the methods mean the names that were re-bound.
 KEPT = {"multiprocessing.pool": ("ThreadPool",)}
 
+
+class _Pipes:
+    """What standard queues see of `multiprocessing.connection`: pipes that need no session."""
+
+    @staticmethod
+    def Pipe(duplex: bool = True) -> Any:  # noqa: N802 - the standard name
+        return _ours("connection", "StandardPipe")(duplex)
+
+
+# What standard classes that stay see instead of a module that is adopted.
+_SEEN: dict[str, dict[str, Any]] = {"multiprocessing.queues": {"connection": _Pipes}}
+
 # The module of the standard executor, and the package that keeps what it had when first asked.
 EXECUTOR = "concurrent.futures.process"
 FUTURES = "concurrent.futures"
@@ -252,7 +264,7 @@ def _adopt(module: ModuleType) -> None:
 
 def _rename(module: ModuleType, ours: str, names: tuple[str, ...]) -> None:
     """Re-bind NAMES of MODULE, unless they are ours already."""
-    before = dict(vars(module))
+    before = {**vars(module), **_SEEN.get(module.__name__, {})}
     after = {name: getattr(importlib.import_module(ours), name) for name in names}
     if all(before[name] is after[name] for name in names):
         return

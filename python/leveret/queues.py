@@ -8,10 +8,14 @@
 The classes are written in C, in `leveret._core`. There is no feeder thread: what put() returned
 from is in the queue, for everybody, and stays there when its writer is killed. A process that is
 killed in put() or get() holds up nobody. A queue may be sent anywhere, through another one, too.
+
+A subclass that is made of the standard queue's private parts, such as loky's, gets the standard
+queue as its base, over the standard library's pipes.
 """
 
 from __future__ import annotations
 
+import abc
 import types
 from multiprocessing import queues as std
 from queue import Empty, Full
@@ -55,7 +59,50 @@ class _Side:
         return self if queue is None else _End(queue, self._name)
 
 
-class Queue(_core.Queue):
+# What a subclass may replace, or read, of a standard class only.
+_OF_QUEUE = frozenset(
+    {
+        *("_after_fork", "_reset", "_start_thread", "_feed", "_finalize_join", "_finalize_close"),
+        *("_buffer", "_notempty", "_thread", "_jointhread", "_joincancelled", "_send_bytes"),
+        *("_recv_bytes", "_rlock", "_wlock", "_sem", "_opid", "_ignore_epipe"),
+    }
+)
+_PARTS = {
+    "Queue": _OF_QUEUE,
+    "JoinableQueue": _OF_QUEUE | {"_unfinished_tasks", "_cond"},
+    "SimpleQueue": frozenset({"__getstate__", "__setstate__"}),
+}
+
+# Before install() replaces them: ours -> theirs.
+_standard: dict[type, type] = {}
+
+
+class _Kind(abc.ABCMeta):
+    """Makes the subclasses of our queues; those that need the standard class get it instead."""
+
+    def __new__(
+        cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
+    ) -> Any:
+        ours = [base for base in bases if base in _standard]
+        if not any(_needs_standard(base, namespace) for base in ours):
+            return super().__new__(cls, name, bases, namespace, **options)
+        theirs = tuple(_standard.get(base, base) for base in bases)
+        made = types.new_class(name, theirs, options, lambda names: names.update(namespace))
+        for base in ours:
+            base.register(made)  # type: ignore[attr-defined]
+        return made
+
+
+def _needs_standard(base: type, namespace: dict[str, Any]) -> bool:
+    """Whether a subclass of BASE with NAMESPACE has or names parts that only the other one has."""
+    names = set(namespace)
+    for member in namespace.values():
+        function = getattr(member, "__func__", member)
+        names.update(getattr(getattr(function, "__code__", None), "co_names", ()))
+    return not _PARTS[base.__name__].isdisjoint(names)
+
+
+class Queue(_core.Queue, metaclass=_Kind):
     """Objects from any number of processes to any number of processes, in order."""
 
     _reader: Any = _Side("reader")
@@ -105,7 +152,7 @@ class SafeQueue(Queue):
         executor._StandardSafeQueue._on_queue_feeder_error(self, error, obj)
 
 
-class SimpleQueue:
+class SimpleQueue(metaclass=_Kind):
     """A queue with nothing but get() and put(): a pipe, each end of which all processes share."""
 
     __class_getitem__: ClassVar[Any] = classmethod(types.GenericAlias)
@@ -154,6 +201,13 @@ class SimpleQueue:
         """This process will not use it any more."""
         self._reader.close()
         self._writer.close()
+
+
+_standard |= {
+    Queue: std.Queue,
+    JoinableQueue: std.JoinableQueue,
+    SimpleQueue: std.SimpleQueue,
+}
 
 
 def __getattr__(name: str) -> Any:

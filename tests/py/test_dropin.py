@@ -627,3 +627,89 @@ def test_contexts_that_programs_register(when: str) -> None:
         "mine",
         "cannot find context for 'yours': the start methods are warm, fork, spawn, forkserver",
     ]
+
+
+# What loky's queues do to the standard ones.
+PRIVATE_QUEUES = """
+import pickle, sys, threading
+import multiprocessing.connection
+from multiprocessing import context, queues
+class Feeding(queues.Queue):
+    def __init__(self, maxsize=0, note=None, *, ctx):
+        super().__init__(maxsize, ctx=ctx)
+        self.note = note
+    def __getstate__(self):
+        context.assert_spawning(self)
+        locks = self._rlock, self._wlock, self._sem
+        return self._maxsize, self._reader, self._writer, locks, self.note
+    def __setstate__(self, state):
+        self._maxsize, self._reader, self._writer, locks, self.note = state
+        self._rlock, self._wlock, self._sem = locks
+        self._reset()
+    def _start_thread(self):
+        self._buffer.clear()
+        args = self._buffer, self._notempty, self._send_bytes, self._wlock
+        self._thread = threading.Thread(target=self._feed, args=args, daemon=True)
+        self._thread.start()
+    @staticmethod
+    def _feed(buffer, notempty, send_bytes, lock):
+        while True:
+            with notempty:
+                while not buffer:
+                    notempty.wait()
+                obj = buffer.popleft()
+            with lock:
+                send_bytes(pickle.dumps(("fed", obj)))
+class Simple(queues.SimpleQueue):
+    def __getstate__(self):
+        return self._reader, self._writer, self._rlock, self._wlock
+    def __setstate__(self, state):
+        self._reader, self._writer, self._rlock, self._wlock = state
+    def put(self, obj):
+        with self._wlock:
+            self._writer.send_bytes(pickle.dumps(("put", obj)))
+class Peeking(queues.JoinableQueue):
+    def free(self):
+        return self._sem.get_value()
+class Ordinary(queues.Queue):
+    def put(self, obj, block=True, timeout=None):
+        super().put(("ordinary", obj), block, timeout)
+def child(asked, answers):
+    answers.put(asked.get())
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_subclasses_with_private_parts(tmp_path: Path, when: str, method: str) -> None:
+    """They get the standard class, over its pipes: their processes may be no children of ours."""
+    install = "import leveret\nleveret.install()\n"
+    source = f"""
+if __name__ == "__main__":
+    {install.replace(chr(10), "; ") if when == "before" else ""}
+    ctx = multiprocessing.get_context(sys.argv[1])
+    feeding, simple = Feeding(3, "noted", ctx=ctx), Simple(ctx=ctx)
+    process = ctx.Process(target=child, args=(feeding, simple))
+    process.start()
+    feeding.put(7)
+    print(simple.get(), feeding.note, feeding.qsize())
+    process.join()
+    connection = multiprocessing.connection.Connection
+    print({{type(q._reader) is connection for q in (feeding, simple)}}, Peeking(5, ctx=ctx).free())
+    ordinary = Ordinary(ctx=ctx)
+    ordinary.put(8)
+    print(ordinary.get())
+    if {when == "after"}:
+        print(isinstance(feeding, queues.Queue), isinstance(ordinary, queues.Queue))
+        print(issubclass(Peeking, queues.Queue), issubclass(Simple, queues.SimpleQueue))
+        print(issubclass(Feeding, queues.SimpleQueue), issubclass(Feeding, queues.JoinableQueue))
+        print([issubclass(kind, leveret._core.Queue) for kind in (Ordinary, Feeding, Peeking)])
+"""
+    start = install if when == "after" else ""
+    lines = run(start + PRIVATE_QUEUES + source, method, program=f"{tmp_path}/program.py")
+    assert lines == [
+        "('put', ('fed', 7)) noted 0",
+        "{True} 5",
+        "('ordinary', 8)",
+        *(["True True", "True True", "False False", "[True, False, False]"] * (when == "after")),
+    ]
