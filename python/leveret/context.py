@@ -17,6 +17,7 @@ import importlib
 import sys
 from multiprocessing import context as std
 
+from . import dropin
 from .method import METHODS, check_method, default_method
 from .process import Process as BaseProcess
 from .process import active_children
@@ -301,12 +302,29 @@ default_context = DefaultContext()
 
 
 def adopted(context: Any) -> Any:
-    """CONTEXT, or ours of the same start method: its processes are of our session."""
+    """CONTEXT, or ours of the same start method: its processes are of our session.
+
+    A context of the program's own, whose processes are not ours, is refused: its workers would
+    be none of our session, and what it makes of them would be lost with one of ours.
+    """
     if isinstance(context, LeveretContext):
         return context
-    method = context.get_start_method(allow_none=False)
-    check_method(method)
-    return concrete_contexts[method]
+    process = getattr(context, "Process", std.Process)
+    if process.__module__ in (std.__name__, __name__):
+        method = context.get_start_method(allow_none=False)
+        check_method(method)
+        return concrete_contexts[method]
+    if issubclass(process, BaseProcess) or (dropin.installed() and issubclass(process, _births())):
+        return context
+    raise ValueError(
+        f"{process.__qualname__}, the Process of {type(context).__qualname__}, starts processes "
+        "without leveret: derive both from a context of leveret.get_context() and its Process"
+    )
+
+
+def _births() -> tuple[type, ...]:
+    """The standard classes that are born our way once install() was called."""
+    return std.Process, std.ForkProcess, std.SpawnProcess, std.ForkServerProcess
 
 
 def force_start_method(method: str) -> None:

@@ -21,7 +21,7 @@ from multiprocessing import util
 from multiprocessing.pool import ThreadPool
 
 from . import _core, cpus, progress
-from .context import default_context
+from .context import adopted, default_context
 from .crew import Crew
 from .jobs import (
     WHOLE,
@@ -106,10 +106,11 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         """
         self._pool: list[Any] = []
         self._state = INIT
-        self._ctx = context or default_context.get_context()
         if type(self)._setup_queues is not Standard._setup_queues:
-            Standard.__init__(self, processes, initializer, initargs, maxtasksperchild, self._ctx)
+            context = context or default_context.get_context()
+            Standard.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
             return
+        self._ctx = adopted(context) if context else default_context.get_context()
         self._processes = _check_processes(processes)
         _check_start(maxtasksperchild, initializer)
         self._maxtasksperchild = maxtasksperchild

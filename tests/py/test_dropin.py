@@ -713,3 +713,60 @@ if __name__ == "__main__":
         "('ordinary', 8)",
         *(["True True", "True True", "False False", "[True, False, False]"] * (when == "after")),
     ]
+
+
+OWN_CONTEXTS = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import context
+import leveret
+import leveret.pool as pools
+if "install" in sys.argv:
+    leveret.install()
+spawn = leveret.get_context("spawn") if "ours" in sys.argv else context._concrete_contexts["spawn"]
+class NoDaemonProcess(spawn.Process):
+    @property
+    def daemon(self):
+        return False
+    @daemon.setter
+    def daemon(self, value):
+        pass
+class NoDaemonContext(type(spawn) if "ours" in sys.argv else context.SpawnContext):
+    Process = NoDaemonProcess
+def is_daemon():
+    process = multiprocessing.current_process()
+    return type(process).__name__, process.daemon
+if __name__ == "__main__":
+    kind = NoDaemonContext if "own" in sys.argv else lambda: spawn
+    for make in (
+        lambda: pools.Pool(1, context=kind()), lambda: leveret.ProcessPoolExecutor(1, kind())
+    ):
+        try:
+            with make() as pool:
+                submit = getattr(pool, "submit", None)
+                print(*(submit(is_daemon).result() if submit else pool.apply(is_daemon)))
+        except ValueError as error:
+            print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        ("", ["SpawnProcess True", "SpawnProcess False"]),
+        ("install", ["SpawnProcess True", "SpawnProcess False"]),
+        ("own ours", ["NoDaemonProcess False"] * 2),
+        ("own install", ["NoDaemonProcess False"] * 2),
+        (
+            "own",
+            [
+                "NoDaemonProcess, the Process of NoDaemonContext, starts processes without "
+                "leveret: derive both from a context of leveret.get_context() and its Process"
+            ]
+            * 2,
+        ),
+    ],
+)
+def test_standard_contexts_for_our_pools(tmp_path: Path, arguments: str, lines: list[str]) -> None:
+    """Ours of the same method; a program's own keep their processes, or are refused."""
+    assert run(OWN_CONTEXTS, *arguments.split(), program=f"{tmp_path}/program.py") == lines
