@@ -144,7 +144,8 @@ class LeveretContext(std.BaseContext):
         """Name the modules that the zygote and the fork server import before they give birth."""
         _check_preload(module_names, on_error)
         _ours("zygote", "set_preload")(module_names, on_error=on_error)
-        super().set_forkserver_preload(module_names, **_supported(on_error=on_error))
+        forkserver = importlib.import_module("multiprocessing.forkserver")
+        forkserver.set_forkserver_preload(module_names, **_supported(on_error=on_error))
 
     def get_context(self, method: str | None = None) -> Any:
         """Return this context, or the one of start method METHOD."""

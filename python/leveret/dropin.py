@@ -278,7 +278,8 @@ def _rename(module: ModuleType, ours: str, names: tuple[str, ...]) -> None:
 def _adopt_executor(module: Any) -> None:
     """Put our executor into its MODULE, and into the package if that has looked it up already.
 
-    What has the standard class goes on with it, over our queues: the class stays as it is.
+    The standard class makes executors of ours; what was derived from it goes on with it, over our
+    queues.
     """
     if not issubclass(module._SafeQueue, _ours("queues", "Queue")):  # MODULE was imported before
         module._StandardSafeQueue = module._SafeQueue
@@ -288,10 +289,28 @@ def _adopt_executor(module: Any) -> None:
     if standard is replacement:
         return
     _keep_picklable(module, standard)
+    _make_ours(standard, replacement)
     module.ProcessPoolExecutor = replacement
     package = vars(sys.modules[FUTURES])
     if package.get("ProcessPoolExecutor") is standard:
         package["ProcessPoolExecutor"] = replacement
+
+
+def _make_ours(standard: Any, replacement: Any) -> None:
+    """Let calls of the class STANDARD, which programs may hold, make objects of REPLACEMENT."""
+    from functools import wraps
+
+    as_before = standard.__init__
+
+    @wraps(replacement.__init__)
+    def init(self: Any, *args: Any, **options: Any) -> None:
+        if type(self) is standard:
+            self.__class__ = replacement
+            replacement.__init__(self, *args, **options)
+        else:
+            as_before(self, *args, **options)
+
+    standard.__init__ = init
 
 
 def _keep_picklable(module: ModuleType, replaced: Any) -> None:
@@ -335,3 +354,41 @@ def _adopt_contexts() -> None:
         ours.force_start_method(default._actual_context._name)
     default.__class__ = ours.DefaultContext
     default.__dict__ = ours.default_context.__dict__
+    for name, led in _LED.items():
+        _lead(getattr(std.DefaultContext, name), getattr(ours.DefaultContext, name), led)
+
+
+def _lead(theirs: Any, ours: Any, led: Any) -> None:
+    """Let the function THEIRS, which programs may hold in bound methods, be LED to OURS."""
+    from functools import update_wrapper
+
+    theirs.__code__, theirs.__defaults__ = led.__code__, None
+    update_wrapper(theirs, ours)
+
+
+# The code for standard methods that ours do more than. It runs among the names of their module.
+
+
+def _pool(self: Any, *args: Any, **options: Any) -> Any:
+    from leveret.context import DefaultContext
+
+    return DefaultContext.Pool(self, *args, **options)
+
+
+def _get_all_start_methods(self: Any) -> list[str]:
+    from leveret.context import DefaultContext
+
+    return DefaultContext.get_all_start_methods(self)
+
+
+def _set_forkserver_preload(self: Any, *args: Any, **options: Any) -> None:
+    from leveret.context import DefaultContext
+
+    DefaultContext.set_forkserver_preload(self, *args, **options)
+
+
+_LED = {
+    "Pool": _pool,
+    "get_all_start_methods": _get_all_start_methods,
+    "set_forkserver_preload": _set_forkserver_preload,
+}

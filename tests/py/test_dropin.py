@@ -176,6 +176,48 @@ def test_names_in_submodules() -> None:
     ]
 
 
+@pytest.mark.parametrize("method", ["fork", "warm"])
+def test_names_imported_before_take_what_ours_take(tmp_path: Path, method: str) -> None:
+    source = """
+        import inspect, sys
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import Pool, get_all_start_methods, set_forkserver_preload
+        from multiprocessing import active_children, get_context, set_start_method
+        class Derived(ProcessPoolExecutor):
+            pass
+        import leveret
+        leveret.install()
+        if __name__ == "__main__":
+            set_start_method(sys.argv[1])
+            set_forkserver_preload(["json"], on_error="fail")
+            print("warm" in get_all_start_methods(), get_context().get_start_method())
+            with Pool(1, timeout=3, retries=1) as pool, get_context("fork").Pool(1) as forked:
+                print(pool.map(abs, [-1]), type(pool).__module__, forked.map(abs, [-2]))
+            print(len(active_children()))
+            with ProcessPoolExecutor(1, timeout=3, retries=1) as ours:
+                print(ours.submit(abs, -3).result(), type(ours) is leveret.ProcessPoolExecutor)
+            with Derived(1) as derived:
+                print(derived.submit(abs, -4).result())
+                print(isinstance(derived._call_queue, leveret.queues.Queue))
+            held = (Pool, leveret.Pool), (ProcessPoolExecutor, leveret.ProcessPoolExecutor)
+            for theirs, ours in held:
+                print(inspect.signature(theirs) == inspect.signature(ours))
+                try:
+                    theirs(1, hares=3)
+                except TypeError as error:
+                    print("unexpected keyword argument 'hares'" in str(error))
+    """
+    lines = run(source, method, program=f"{tmp_path}/program.py")
+    assert lines == [
+        f"True {method}",
+        "[1] leveret.pool [2]",
+        "0",
+        "3 True",
+        "4",
+        *["True"] * 5,
+    ]
+
+
 @pytest.mark.parametrize("method", ["spawn", "warm"])
 def test_objects_made_before(tmp_path: object, method: str) -> None:
     source = """
