@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import sys
 import threading
 import weakref
@@ -30,6 +31,7 @@ from .futures import LOST, Call, RemoteTraceback, Staff, TaskFuture
 from .limits import Rules, check_memory, check_threads
 from .mapped import MapResults, map_tasks
 from .reduction import portable
+from .worker import runner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,6 +70,28 @@ def _is_interrupted() -> bool:
     return isinstance(getattr(sys, "last_value", None), KeyboardInterrupt) and not hasattr(
         sys, "ps1"
     )
+
+
+def _is_ctrl_c(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is why a block is left: a KeyboardInterrupt, or what asyncio makes of it.
+
+    asyncio.run() cancels the main task; or it was left by a KeyboardInterrupt, and cancels what
+    there is, which is the context of each such cancellation then.
+    """
+    cancelled = getattr(sys.modules.get("asyncio"), "CancelledError", ())
+    if isinstance(error, cancelled) and _is_runner_interrupted():
+        return True
+    while isinstance(error, cancelled):
+        error = error.__context__
+    return isinstance(error, KeyboardInterrupt)
+
+
+def _is_runner_interrupted() -> bool:
+    """Whether asyncio.run() will end in a KeyboardInterrupt, unless the program survives it."""
+    handler: Any = signal.getsignal(signal.SIGINT)
+    if (runner := runner_of(handler)) is None or not runner._interrupt_count:
+        return False
+    return bool(handler.keywords["main_task"].cancelling())
 
 
 vars(threading)["_register_atexit"](_at_exit)
@@ -324,7 +348,7 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
             staff.join()
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt) and self._staff is not None:
+        if self._staff is not None and _is_ctrl_c(error):
             self._shutdown_thread = True
             self._staff.end_soon()
         self.shutdown(wait=True)

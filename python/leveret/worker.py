@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["CANCEL", "TIMEOUT", "Faults", "Orders", "main", "rehearse"]
+__all__ = ["CANCEL", "TIMEOUT", "Faults", "Orders", "main", "rehearse", "runner_of"]
 
 # Why a task is stopped: what Board.order() takes.
 TIMEOUT, CANCEL = 1, 2
@@ -177,11 +177,14 @@ def _handler_of_program() -> Any:
     belongs to. A forked worker has a copy of it, and no such loop.
     """
     handler = signal.getsignal(signal.SIGINT)
+    return handler if runner_of(handler) is None else signal.default_int_handler
+
+
+def runner_of(handler: Any) -> Any:
+    """The Runner of asyncio's that a handler of SIGINT belongs to, or None."""
     runners = sys.modules.get("asyncio.runners")
-    method = getattr(handler, "func", None)  # a partial of a Runner's method
-    if runners and isinstance(getattr(method, "__self__", None), runners.Runner):
-        return signal.default_int_handler
-    return handler
+    runner = getattr(getattr(handler, "func", None), "__self__", None)  # a partial of its method
+    return runner if runners and isinstance(runner, runners.Runner) else None
 
 
 def _stopped(why: int) -> BaseException:

@@ -212,6 +212,82 @@ asyncio.run(work())
     assert status == -signal.SIGINT
 
 
+UNDER_ASYNCIO = """
+import asyncio, signal
+pooled = born(kind, method)
+def leave_loop():
+    raise KeyboardInterrupt
+"""
+
+# A task of asyncio's hears of it as of a cancellation: asyncio.run() cancels the main task, or is
+# left by a KeyboardInterrupt (a second one, or that of a worker's task) and cancels them all.
+HEARD = {
+    "by the main task": """
+async def main():
+    with pooled.pool:
+        busy(pooled)
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(PATIENCE_S)
+""",
+    "by another task": """
+async def other():
+    with pooled.pool:
+        busy(pooled)
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(PATIENCE_S)
+async def main():
+    await asyncio.gather(other())
+""",
+    "at the end of the loop": """
+async def main():
+    with pooled.pool:
+        busy(pooled)
+        asyncio.get_running_loop().call_soon(leave_loop)
+        await asyncio.gather(asyncio.sleep(PATIENCE_S))
+""",
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("where", HEARD)
+def test_ctrl_c_that_asyncio_hands_on(program: Any, where: str, method: str) -> None:
+    """Of the program alone: tasks run on, as those do that a worker claims just after Ctrl-C."""
+    main = program("executor", method, UNDER_ASYNCIO + HEARD[where] + "asyncio.run(main())")
+    status, _, err = main.end(INTERRUPTED_WITHIN_S)
+    assert err.rstrip().endswith("KeyboardInterrupt"), err
+    assert status == -signal.SIGINT
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("before", ["nothing", "a Ctrl-C that it survives"])
+def test_asyncio_cancels_without_ctrl_c(program: Any, before: str, method: str) -> None:
+    """Tasks that run are waited for, as in the standard library."""
+    body = """
+async def survive():
+    signal.raise_signal(signal.SIGINT)
+    try:
+        await asyncio.sleep(PATIENCE_S)
+    except asyncio.CancelledError:
+        asyncio.current_task().uncancel()
+async def use():
+    with pooled.pool:
+        busy(pooled, nap)
+        futures.append(pooled.submit(time.sleep, 1.5))  # longer than it has after Ctrl-C
+        while not futures[0].running():
+            await asyncio.sleep(0.001)
+        asyncio.current_task().cancel()
+        await asyncio.sleep(PATIENCE_S)
+async def main():
+    if survives:
+        await survive()
+    await asyncio.wait([asyncio.ensure_future(use())])
+    say(futures[0].result(0))
+"""
+    survives = f"futures, survives = [], {before != 'nothing'}"
+    main = program("executor", method, UNDER_ASYNCIO + survives + body + "asyncio.run(main())")
+    assert main.end(PATIENCE_S) == (0, "None\n", "")
+
+
 @all_kinds
 def test_ctrl_c_that_the_program_survives(program: Any, kind: str, method: str) -> None:
     """Who was idle goes on, without a word; who ran a task tells of KeyboardInterrupt."""
