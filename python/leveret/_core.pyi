@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from types import GenericAlias
-from typing import Any, NoReturn, Self, SupportsIndex, TypeVar, final
+from typing import Any, Final, NoReturn, Self, SupportsIndex, TypeVar, final
 
+from _typeshed import structseq
 from typing_extensions import Buffer, disjoint_base
 
 _T = TypeVar("_T")
@@ -304,7 +305,17 @@ class Batch:
     def fail(self, place: int, exception: object, /) -> bool: ...
 
 @final
-class Row(tuple[Any, ...]):
+class Row(structseq[Any], tuple[int, int, int, int | None, float, int, int, bool]):
+    __match_args__: Final = (
+        "pid",
+        "first",
+        "claimed",
+        "running",
+        "since",
+        "finished",
+        "order",
+        "doomed",
+    )
     @property
     def pid(self) -> int: ...
     @property

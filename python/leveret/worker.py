@@ -309,10 +309,14 @@ class _Shown:
 
 
 def _limit_threads(count: int) -> None:
-    """Let the BLAS and OpenMP libraries of this process start so many threads at most."""
-    if THREADS[0] not in os.environ:
-        for name in THREADS:
-            os.environ.setdefault(name, str(count))
+    """Let the BLAS and OpenMP libraries of this process start so many threads at most.
+
+    Unless the program has said how many, in the variables that they read.
+    """
+    if THREADS[0] in os.environ:
+        return
+    for name in THREADS:
+        os.environ.setdefault(name, str(count))
     if any(name in sys.modules for name in USERS_OF_THREADS):
         with contextlib.suppress(ImportError):  # they are loaded and have read their variables
             import threadpoolctl  # type: ignore[import-untyped, import-not-found, unused-ignore]

@@ -22,6 +22,7 @@ import pytest
 from forked import PATIENCE_S, until
 from leveret import TaskTimeout, WorkerDied, claims, crew, pump, stops
 from leveret.jobs import APPLY, ApplyResult
+from leveret.limits import Rules
 from leveret.pool import Pool
 from tasks import begin_and_wait, die, die_once, insist, square, touch_and_stay
 
@@ -82,7 +83,7 @@ def pool_of_one(**options: Any) -> Iterator[Pool]:
 
 def goes_on(pool: Pool, where: str) -> int:
     """One more task is done, and nothing is left of the others; how many were put before it."""
-    job = ApplyResult(pool._crew, square, (None, 0))
+    job = ApplyResult(pool._crew, square, Rules(None, 0))
     job.arguments = (3,), {}
     number = pool._crew.submit(pool._crew.function(square), APPLY, job.arguments, job)
     assert job.get(PATIENCE_S) == 9, where

@@ -14,7 +14,7 @@ from forked import until
 from leveret._core import Board
 from leveret.executor import ProcessPoolExecutor
 from leveret.futures import Call
-from leveret.pump import VALUE, Job, Pump
+from leveret.pump import VALUE, Job, Pump, note_yes
 from tasks import square
 
 pytestmark = [
@@ -93,7 +93,7 @@ def test_a_cancel_is_noted(executor: ProcessPoolExecutor, gate: Gate) -> None:
     for late in range(20):
         future = executor.submit(square, late)
         call: Any = future._call
-        note = functools.partial(call._note_cancelled, staff.board.cancel, call.number)
+        note = functools.partial(note_yes, call, "cancelled", staff.board.cancel, call.number)
         failed += short_of_memory(late, note)
         assert call.cancelled is (staff.board.find(call.number) is None), late
         if call.cancelled:

@@ -313,11 +313,14 @@ def test_processors_follow_the_quota_unless_the_user_has_said_how_many(
 def test_a_library_that_is_loaded_already_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     limits: list[int] = []
     control = types.SimpleNamespace(threadpool_limits=limits.append)
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(os, "environ", {})
     monkeypatch.setitem(sys.modules, "threadpoolctl", control)
     monkeypatch.setitem(sys.modules, "numpy", types.ModuleType("numpy"))
     worker._limit_threads(3)
     assert limits == [3]
+    os.environ["OMP_NUM_THREADS"] = "8"  # the program's word
+    worker._limit_threads(3)
+    assert limits == [3] and os.environ["OMP_NUM_THREADS"] == "8"
 
 
 def test_progress_that_raises_is_told_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

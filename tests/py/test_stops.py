@@ -139,6 +139,7 @@ def test_an_interrupted_task_costs_no_worker(ctx: Any, tmp_path: pathlib.Path) -
         pids = {process.pid for process in pool._pool}
         result = pool.apply_async(wait_to_be_interrupted, (str(tmp_path / "begun"),))
         until((tmp_path / "begun").exists)
+        until(lambda: all(state_of(pid) == "S" for pid in pids))  # see executor.md, Ctrl-C
         for pid in pids:
             os.kill(pid, signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
