@@ -312,7 +312,8 @@ def adopted(context: Any) -> Any:
         return context
     process = getattr(context, "Process", std.Process)
     if process.__module__ in (std.__name__, __name__):
-        method = context.get_start_method(allow_none=False)
+        fixed = getattr(process, "_start_method", None)  # whatever the context calls itself
+        method = fixed or context.get_start_method(allow_none=False)
         check_method(method)
         return concrete_contexts[method]
     if issubclass(process, BaseProcess) or (dropin.installed() and issubclass(process, _births())):

@@ -655,6 +655,8 @@ def test_contexts_that_programs_register(when: str) -> None:
         process = mine.Process(target=print, args=("born",))
         process.start()
         process.join()
+        with mine.Pool(1) as pool:
+            print(pool.apply(abs, (-3,)))
         multiprocessing.set_start_method("mine", force=True)
         print(multiprocessing.get_start_method())
         try:
@@ -666,6 +668,7 @@ def test_contexts_that_programs_register(when: str) -> None:
         "leveret.context",
         "['mine']",
         "born",
+        "3",
         "mine",
         "cannot find context for 'yours': the start methods are warm, fork, spawn, forkserver",
     ]
