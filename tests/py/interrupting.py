@@ -8,6 +8,7 @@ then, and the `with` of a lock is whole.
 import contextlib
 import dis
 import functools
+import gc
 import os
 import sys
 import threading
@@ -49,7 +50,9 @@ class Interrupt:
 
     @contextlib.contextmanager
     def armed(self) -> Iterator["Interrupt"]:
-        """While this lasts."""
+        """While this lasts. Finalizers of what is garbage by then are no place for it."""
+        collects = gc.isenabled()
+        gc.disable()
         arm, disarm = (
             (self._monitor, self._unmonitor)
             if sys.version_info >= (3, 12)
@@ -60,6 +63,8 @@ class Interrupt:
             yield self
         finally:
             disarm()
+            if collects:
+                gc.enable()
 
     def _pass(self, code: CodeType, offset: int, line: int) -> None:
         if self.where or offset not in places(code) or self._whose != _whose():
