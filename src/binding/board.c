@@ -233,7 +233,8 @@ static PyObject *board_drop(PyObject *self, PyObject *job) {
   struct lvri_board_object *object = lvri_board_any(self);
 
   if (object == NULL) return NULL;
-  if (!lvri_board_is_owner(object->board)) Py_RETURN_NONE; /* in a forked child: it is not its job */
+  if (!lvri_board_is_owner(object->board))
+    Py_RETURN_NONE; /* in a forked child: it is not its job */
   PyObject *list = list_of_dropped(object);
 
   if (list == NULL || PyList_Append(list, job) < 0) return NULL;
