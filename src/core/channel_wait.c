@@ -128,8 +128,8 @@ void lvri_channel_hurry(struct lvri_channel_shm *shm) { ring_instead(shm, LVRI_B
 
 /* Who was stopped goes on napping, or watching, for as long as he is, and who puts relies on it:
  * whoever is there finds him late by the clock. A stopped process sleeps nowhere: the signal that
- * stopped it has ended its sleep, so that whoever is rung in its place is another one. Its own look,
- * when it goes on, is one too many. */
+ * stopped it has ended its sleep, so that whoever is rung in its place is another one. Its own
+ * look, when it goes on, is one too many. */
 static bool has_late_look(const struct lvri_channel_shm *shm) {
   if (!(lvri_load_acquire_u32(&shm->ch_items) & LVRI_BELL_AWAKE)) return false;
   int64_t due_ns = (int64_t)lvri_load_relaxed_u64(&shm->ch_look_ns);
