@@ -47,9 +47,9 @@
  * who was just woken, or spins.
  *
  * One that is killed leaves his bit set, and those who sleep are not rung. Who buries him rings all
- * (lvr_board_settle()), and takes it away: they set SLEEPER themselves as they look anew. Until then
- * whoever is awake looks after each message, and the others after the relook, as everywhere where
- * the one who was woken died with that in his hands. */
+ * (lvr_board_settle()), and takes it away: they set SLEEPER themselves as they look anew. Until
+ * then whoever is awake looks after each message, and the others after the relook, as everywhere
+ * where the one who was woken died with that in his hands. */
 #include <errno.h>
 
 #include "base/crashpoint.h"

@@ -39,7 +39,7 @@ int lvri_os_futex_wait(const _Atomic uint32_t *word, uint32_t expected, int64_t 
 int lvri_os_futex_wait2(const _Atomic uint32_t *word0, uint32_t expected0,
                         const _Atomic uint32_t *word1, uint32_t expected1, int64_t deadline_ns);
 
-/* The same on any of several words; of those behind the first LVRI_OS_WORDS_MAX nothing is heard. */
+/* The same on any of several words; those behind the first LVRI_OS_WORDS_MAX are left out. */
 #define LVRI_OS_WORDS_MAX 128u /* FUTEX_WAITV_MAX */
 struct lvri_os_word {
   const _Atomic uint32_t *word;
