@@ -7,8 +7,8 @@
  * comes from anywhere else comes out of work(). Nothing of a task is kept when it is done.
  *
  * How many are claimed: as many as will take CLAIM_NS if they are like the last ones, but no more
- * than half of this worker's share of those that wait; one, where it may end after each, or is to be
- * looked at (one_by_one). */
+ * than half of this worker's share of those that wait; one, where it may end after each, or is to
+ * be looked at (one_by_one). */
 #include "binding/board.h"
 
 #include <string.h>

@@ -224,9 +224,7 @@ def test_three_that_end_early_are_enough() -> None:
             return make(target=exit_early, args=kwargs["args"])
 
         pool._crew._make = make_early
-        until(
-            lambda: pool._crew.board.look(0).finished == 1
-        )  # or it is not counted
+        until(lambda: pool._crew.board.look(0).finished == 1)  # or it is not counted
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(leveret.WorkerDied, match="the last 3 workers ended before"):
             pool.apply_async(square, (4,)).get(PATIENCE_S)
