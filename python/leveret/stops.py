@@ -118,15 +118,14 @@ class Stops:
         again = min((now + job.timeout for job in timed), default=inf)
         for member in self._crew.members() if timed else ():
             seen = self._crew.board.look(member.row)
-            if seen is not None and seen.running is None:
+            if seen is None:
+                continue
+            if seen.running is None:
                 self._end_stopped(member, seen)
-            found = (
-                None
-                if seen is None or seen.running is None
-                else self._crew.board.find(seen.running)
-            )
+                continue
+            found = self._crew.board.find(seen.running)
             limit = None if found is None else found[0].limit_of(found[1])
-            if seen is None or found is None or limit is None:
+            if found is None or limit is None:
                 continue
             if seen.since + limit <= now:
                 self._stop_late(member, seen, *found)

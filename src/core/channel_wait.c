@@ -281,7 +281,10 @@ static bool spin(struct waiting *w) {
   unsigned pauses = patience(w);
   if (w->is_there(w)) return true;
   if (pauses == 0) return false;
-  has_putter(w) ? set_watcher(w) : take_bell(w);
+  if (has_putter(w))
+    set_watcher(w);
+  else
+    take_bell(w);
   LVR_CRASHPOINT("channel.wait.spins");
   bool changed = lvri_spin_for(w->count, count, pauses);
   if (has_putter(w))
