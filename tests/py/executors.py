@@ -10,9 +10,7 @@ from typing import Any
 import leveret
 from forked import until
 from leveret.executor import ProcessPoolExecutor
-from tasks import (
-    begin_and_wait,
-)
+from tasks import begin_and_wait, square, worker_pid
 
 
 def forking(workers: int = 2, **options: Any) -> ProcessPoolExecutor:
@@ -36,6 +34,21 @@ class Gate:
 
     def open(self) -> None:
         pathlib.Path(self.path).touch()
+
+    def claim_behind_a_long_one(self, executor: Any, end: pathlib.Path) -> tuple[Any, list[Any]]:
+        """Have the only worker claim many behind a task that ends with END, and run that one.
+
+        What held it up before, and all others: the hundred quick ones, the long one, and more.
+        """
+        begun = self.folder / "long"
+        executor.submit(worker_pid).result()
+        held = self.occupy(executor)
+        futures = [executor.submit(square, 0) for _ in range(100)]
+        futures.append(executor.submit(begin_and_wait, str(begun), str(end)))
+        futures += [executor.submit(square, 0) for _ in range(1000)]
+        self.open()
+        until(begun.exists)
+        return held, futures
 
 
 class Holder:

@@ -20,7 +20,6 @@ from executors import Gate, forking
 from forked import PATIENCE_S, state_of, until
 from leveret import WorkerDied
 from tasks import (
-    begin_and_wait,
     die,
     die_once,
     square,
@@ -302,15 +301,9 @@ def test_strict_lets_workers_be_recycled(ctx: Any) -> None:
 
 def test_a_long_task_keeps_nothing_for_itself(tmp_path: pathlib.Path) -> None:
     """What was claimed behind it is taken back by the clock, though nobody waits."""
-    gate, begun = Gate(tmp_path), tmp_path / "long"
+    gate, end = Gate(tmp_path), tmp_path / "end"
     with forking(1) as executor:
-        executor.submit(worker_pid).result()
-        held = gate.occupy(executor)
-        futures = [executor.submit(square, 0) for _ in range(100)]
-        futures.append(executor.submit(begin_and_wait, str(begun), str(tmp_path / "end")))
-        futures += [executor.submit(square, 0) for _ in range(1000)]
-        gate.open()
-        until(begun.exists)
+        held, _ = gate.claim_behind_a_long_one(executor, end)
         until(lambda: executor._staff.board.look(0).claimed == 1)
-        (tmp_path / "end").touch()
+        end.touch()
         assert held.result() == gate.path

@@ -318,21 +318,15 @@ def test_what_is_taken_back_is_put_again_at_once(
 ) -> None:
     """Not by the clock: no claims are looked at, and nobody is to be killed for long."""
     monkeypatch.setattr(claims, "HELD_S", 60.0)
-    gate, begun = Gate(tmp_path), tmp_path / "long"
+    gate, end = Gate(tmp_path), tmp_path / "end"
     with forking(1, stop_running=True) as executor:
-        executor.submit(worker_pid).result()
-        held = gate.occupy(executor)
-        futures = [executor.submit(square, 0) for _ in range(100)]
-        futures.append(executor.submit(begin_and_wait, str(begun), str(tmp_path / "end")))
-        futures += [executor.submit(square, 0) for _ in range(1000)]
-        gate.open()
-        until(begun.exists)
+        held, futures = gate.claim_behind_a_long_one(executor, end)
         board = executor._staff.board
         assert board.look(0).claimed > 2, "the long one was claimed alone"
         waiting = board.waiting()
         executor._staff.claims.take_back(0)
         assert board.look(0).claimed == 1 and board.waiting() > waiting
-        (tmp_path / "end").touch()
+        end.touch()
         assert held.result() == gate.path
         assert all(future.result(PATIENCE_S) == 0 for future in futures[101:])
 
