@@ -96,6 +96,12 @@ static int send(const struct worker *w, uint32_t number, enum lvri_result what, 
 
 /* --- calling; the argument is taken -------------------------------------------------------- */
 
+/* PyObject_Call() would not look whether there is an exception where there is no value. */
+static PyObject *call_with(PyObject *function, PyObject *tuple, PyObject *kwargs) {
+  return PyObject_VectorcallDict(function, PySequence_Fast_ITEMS(tuple),
+                                 (size_t)PyTuple_GET_SIZE(tuple), kwargs);
+}
+
 static PyObject *call_one(PyObject *function, PyObject *argument) {
   PyObject *args[] = {NULL, argument};
   PyObject *value =
@@ -109,7 +115,7 @@ static PyObject *call_star(PyObject *function, PyObject *arguments) {
   PyObject *tuple = PySequence_Tuple(arguments);
 
   Py_DECREF(arguments);
-  PyObject *value = tuple == NULL ? NULL : PyObject_Call(function, tuple, NULL);
+  PyObject *value = tuple == NULL ? NULL : call_with(function, tuple, NULL);
 
   Py_XDECREF(tuple);
   return value;
@@ -123,7 +129,7 @@ static PyObject *call_apply(PyObject *function, PyObject *pair) {
                  Py_TYPE(pair)->tp_name);
   else if (PyArg_ParseTuple(pair, "O!O!;this task's argument is a pair of a tuple and a dict",
                             &PyTuple_Type, &args, &PyDict_Type, &kwargs))
-    value = PyObject_Call(function, args, kwargs);
+    value = call_with(function, args, kwargs);
   Py_DECREF(pair);
   return value;
 }
@@ -501,6 +507,9 @@ static int begin(struct lvri_board_object *object) {
   return -1;
 }
 
+/* CPython makes the object of the frame that works when an exception leaves a task's function, and
+ * forgets the exception where it finds no memory (take_ownership() in its Python/frame.c): so it is
+ * made here. */
 static PyObject *work_claiming(struct worker *w) {
   w->claim = PyMem_Malloc(CLAIM_BYTES);
   if (w->claim == NULL) return PyErr_NoMemory();
@@ -508,6 +517,7 @@ static PyObject *work_claiming(struct worker *w) {
     PyMem_Free(w->claim);
     return NULL;
   }
+  (void)PyEval_GetFrame();
   const char *why = work(w);
 
   PyMem_Free(w->claim);

@@ -187,6 +187,43 @@ def test_a_result_that_there_is_no_memory_for_is_an_error_of_its_task(
     assert capfd.readouterr().err == ""
 
 
+def keep_all_that_there_is() -> None:
+    with open("/proc/self/statm") as statm:
+        used = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    kept: list[Any] = []
+    for size in (1 << 20, 1 << 14, 1 << 8):
+        with contextlib.suppress(MemoryError):
+            while True:
+                kept.append(bytearray(size))
+    kept.append(bytearray(1 << 20))
+
+
+@pytest.mark.parametrize("way", ["item", "star", "apply"])
+def test_an_exception_comes_through_where_there_is_no_memory_for_frames(way: str) -> None:
+    """Each time in a worker that nothing has run in: one that is small, and has nothing to spare."""
+    with Pool(1, context=leveret.get_context("warm"), maxtasksperchild=1) as pool:
+        for _ in range(8):
+            with pytest.raises(MemoryError):
+                if way == "apply":
+                    pool.apply(keep_all_that_there_is)
+                elif way == "star":
+                    pool.starmap(keep_all_that_there_is, [()])
+                else:
+                    pool.map(keep_all_that_there_is_of, [None])
+
+
+def keep_all_that_there_is_of(_: object) -> None:
+    keep_all_that_there_is()
+
+
+def test_what_gives_neither_a_value_nor_an_exception() -> None:
+    testcapi = pytest.importorskip("_testcapi")
+    with Pool(1, context=leveret.get_context("fork")) as pool:
+        with pytest.raises(SystemError, match="without setting an exception"):
+            pool.apply(testcapi.return_null_without_error)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_task_lets_go_of_memory_before_anything_is_said(kind: str) -> None:
     pytest.importorskip("_testcapi")
