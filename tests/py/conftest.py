@@ -159,7 +159,12 @@ def do_nothing() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def helpers_are_up() -> None:
-    """Brings to life what stays: a zygote with its spares, a forkserver, a resource tracker."""
+    """Brings to life what stays: a zygote with its spares, a forkserver, a resource tracker.
+
+    And ctypes: libffi keeps a file open from then on.
+    """
+    import ctypes  # noqa: F401
+
     import leveret
     from leveret import _core
 
