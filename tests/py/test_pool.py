@@ -1,17 +1,20 @@
-"""Pool: what the standard library promises of it, and what it offers besides."""
+"""Pool: what the standard library promises of it, for each way to start its workers.
+
+Its calls, their results and callbacks; how it ends; whose it is in other processes; and what
+subclasses do with it. What it refuses: test_pool_refusals.py; streams: test_pool_streams.py; what
+it offers besides: test_pool_options.py.
+"""
 
 import functools
 import itertools
 import multiprocessing.pool as std
 import os
 import pathlib
-import re
 import signal
-import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import leveret
@@ -21,16 +24,12 @@ from crews import pool_of
 from forked import PATIENCE_S, Thread, in_child, in_thread, until
 from leveret.pool import Pool
 from tasks import (
-    Undecodable,
-    Unpicklable,
     add,
     begin_and_wait,
     fail,
     fail_at_three,
-    give,
     is_daemon,
     pool_of_its_own,
-    raise_it,
     square,
     use_own_pool,
     wait_for_file,
@@ -426,308 +425,6 @@ def test_a_task_may_have_a_pool_of_its_own(any_pool: Pool) -> None:
 
 def test_workers_are_daemons(pool: Pool) -> None:
     assert pool.apply(is_daemon)
-
-
-# What cannot be sent.
-
-
-def test_what_cannot_be_encoded(pool: Pool) -> None:
-    told: list[BaseException] = []
-    for call in (
-        lambda: pool.map(square, [1, Unpicklable()]),
-        lambda: pool.apply(square, (Unpicklable(),)),
-        lambda: pool.apply_async(square, (Unpicklable(),), error_callback=told.append).get(9),
-        lambda: pool.map_async(square, [Unpicklable()] * 3, error_callback=told.append).get(9),
-        lambda: list(pool.imap(square, [1, Unpicklable(), 2])),
-        lambda: list(pool.imap_unordered(square, iter([Unpicklable()]))),
-    ):
-        with pytest.raises(RuntimeError, match="cannot pickle it"):
-            call()
-    assert [str(error) for error in told] == ["cannot pickle it"] * 2
-    assert pool.map(square, [2]) == [4]
-
-
-def test_functions_that_cannot_be_encoded(pool: Pool) -> None:
-    told: list[BaseException] = []
-    with pytest.raises(Exception, match=r"pickle|local"):
-        pool.apply(threading.Lock().acquire)
-    result = pool.map_async(threading.Lock().acquire, [1, 2], error_callback=told.append)
-    with pytest.raises(Exception, match=r"pickle|local"):
-        result.get(PATIENCE_S)
-    assert len(told) == 1
-    with pytest.raises(Exception, match=r"pickle|local"):
-        next(pool.imap(threading.Lock().acquire, [1, 2]))
-
-
-def test_results_that_cannot_be_encoded(pool: Pool) -> None:
-    with pytest.raises(std.MaybeEncodingError, match="cannot pickle it") as caught:
-        pool.apply(give, ("unpicklable",))
-    assert "Unpicklable" in caught.value.value and "cannot pickle it" in caught.value.exc
-    with pytest.raises(std.MaybeEncodingError):
-        pool.map(give, ["lock"])
-
-
-def test_results_that_cannot_be_decoded(pool: Pool) -> None:
-    def notes_of(call: Callable[..., Any], *args: Any) -> list[str]:
-        with pytest.raises(ValueError, match="invalid literal") as caught:
-            call(give, *args)
-        return caught.value.__notes__
-
-    note = "leveret: raised here, by unpickling the result of give('undecodable')"
-    chunk = "give() of 2 items, the first of them 'undecodable'"
-    assert notes_of(pool.apply, ("undecodable",)) == [note]
-    assert notes_of(lambda *args: next(pool.imap(*args)), ["undecodable"]) == [note]
-    assert notes_of(pool.map, ["undecodable"] * 2) == [note]
-    assert notes_of(pool.map, ["undecodable"] * 2, 2) == [
-        "leveret: raised here, by unpickling the result of " + chunk
-    ]
-
-
-def test_tasks_that_cannot_be_decoded(pool: Pool) -> None:
-    def note_of(call: Callable[..., Any], *args: Any) -> str:
-        with pytest.raises(ValueError, match="invalid literal") as caught:
-            call(give, *args)
-        [note] = caught.value.__notes__
-        _, worker, task = re.split(r"worker ([0-9]+), ", note)
-        assert int(worker) in [process.pid for process in pool._pool]
-        return task
-
-    bad, task = Undecodable(), r"by unpickling the task give\(<tasks.Undec.*>\)"
-    assert re.fullmatch(task, note_of(pool.apply, (bad,)))
-    assert re.fullmatch(task, note_of(lambda *args: next(pool.imap(*args)), [bad]))
-    assert re.fullmatch(task, note_of(pool.map, [bad]))
-    assert note_of(pool.map, [bad] * 2, 2).startswith("by unpickling the task give() of 2 items")
-
-
-def test_what_is_wrong_with_a_task_for_another_reason_is_told_as_it_is(pool: Pool) -> None:
-    for call in (pool.apply, pool.map):
-        with pytest.raises(RuntimeError, match="cannot pickle it") as caught:
-            call(abs, [Unpicklable()])
-        assert not [note for note in vars(caught.value).get("__notes__", ()) if "raised" in note]
-    with pytest.raises(ValueError, match="one") as raised:
-        pool.map(int, ["one"])
-    assert not hasattr(raised.value, "__notes__")
-
-
-def test_exceptions_that_cannot_be_sent(pool: Pool) -> None:
-    with pytest.raises(leveret.RemoteError, match=r"DemandingError: 1 and 2.*unpickling") as one:
-        pool.apply(raise_it, ("demanding",))
-    assert one.value.type.endswith("DemandingError") and one.value.text == "1 and 2"
-    assert "raise DemandingError" in one.value.traceback
-    with pytest.raises(leveret.RemoteError, match=r"LockedError: locked.*cannot be pickled"):
-        pool.map(raise_it, ["lock"])
-
-
-def test_a_function_that_came_too_late(pool: Pool) -> None:
-    """As one does at a prompt: its module was forked before it was there."""
-
-    def late() -> None:
-        pass
-
-    late.__module__, late.__qualname__ = "__main__", "late"
-    sys.modules["__main__"].late = late  # type: ignore[attr-defined]
-    try:
-        with pytest.raises(AttributeError, match="late") as caught:
-            pool.apply(late)
-    finally:
-        del sys.modules["__main__"].late  # type: ignore[attr-defined]
-    assert "at top level, before the pool started it" in caught.value.__notes__[0]
-
-
-def test_what_is_not_callable(pool: Pool) -> None:
-    for call in (
-        lambda: pool.apply(5),  # type: ignore[arg-type]
-        lambda: pool.map(5, [1]),  # type: ignore[arg-type]
-        lambda: list(pool.imap(None, [1])),  # type: ignore[arg-type]
-        lambda: pool.apply_async(square, 5).get(PATIENCE_S),  # type: ignore[arg-type]
-    ):
-        with pytest.raises(TypeError, match=r"callable|args must be a tuple, such as \(5,\)"):
-            call()
-
-
-def test_pickling_may_use_the_pool_and_its_lock(pool: Pool) -> None:
-    lock = threading.RLock()
-
-    class Argument:
-        def __reduce__(self) -> Any:
-            with lock:
-                return int, (str(pool.apply(square, (3,))),)
-
-    with lock:
-        assert pool.apply(square, (Argument(),)) == 81
-        assert pool.map(square, [Argument(), Argument()]) == [81, 81]
-
-
-# Streams.
-
-
-def counted(count: list[int], limit: int | None = None) -> Iterator[int]:
-    for number in itertools.count() if limit is None else range(limit):
-        count.append(number)
-        yield number
-
-
-@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
-def test_an_endless_input_is_read_as_results_are_taken(pool: Pool, name: str) -> None:
-    read: list[int] = []
-    results = getattr(pool, name)(square, counted(read), buffersize=8)
-    for taken in range(1, 50):
-        next(results)
-        assert len(read) <= taken + 8
-    results = getattr(pool, name)(square, counted(read))
-    assert len({next(results) for _ in range(3000)}) == 3000
-    assert len(read) < 3000 + 50 + 70_000
-
-
-def test_a_bounded_list_is_read_no_further(pool: Pool, tmp_path: pathlib.Path) -> None:
-    paths = [str(tmp_path / str(number)) for number in range(20)]
-    results = pool.imap(pathlib.Path.touch, map(pathlib.Path, paths), buffersize=3)
-    until(lambda: len(list(tmp_path.iterdir())) == 3)
-    next(results)
-    until(lambda: len(list(tmp_path.iterdir())) >= 4)
-    assert len(list(tmp_path.iterdir())) <= 5
-    list(results)
-    assert len(list(tmp_path.iterdir())) == 20
-
-
-def test_room_that_comes_as_the_reader_lies_down(pool: Pool) -> None:
-    """Who takes the last result tells nobody, for the reader is not hungry yet: it looks again."""
-    begin = threading.Event()
-    taken: list[int] = []
-
-    def numbers() -> Iterator[int]:
-        assert begin.wait(PATIENCE_S)
-        yield from range(8)
-
-    class Room(threading.Event):
-        def clear(self) -> None:
-            super().clear()
-            if not taken:
-                taken.extend([results.next(PATIENCE_S) for _ in range(4)])
-
-    results = pool.imap(square, numbers(), buffersize=4)
-    results._stream._room = Room()
-    begin.set()
-    until(lambda: len(taken) == 4)
-    assert taken + [results.next(PATIENCE_S) for _ in range(4)] == [x * x for x in range(8)]
-
-
-@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
-@pytest.mark.parametrize("chunksize", [1, 3])
-def test_an_input_that_raises_delivers_what_came_before(
-    pool: Pool, name: str, chunksize: int
-) -> None:
-    def items() -> Iterator[int]:
-        yield from range(9)
-        raise KeyError("no more")
-
-    results = getattr(pool, name)(square, items(), chunksize)
-    assert sorted(next(results) for _ in range(9)) == [x * x for x in range(9)]
-    with pytest.raises(KeyError, match="no more"):
-        next(results)
-    assert list(results) == []
-
-
-def test_an_input_may_wait_for_the_results(pool: Pool) -> None:
-    back: list[int] = []
-
-    def items() -> Iterator[int]:
-        for number in range(20):
-            until(lambda number=number: len(back) >= number)
-            yield number
-
-    for result in pool.imap(square, items()):
-        back.append(result)
-    assert back == [x * x for x in range(20)]
-
-
-def test_next_may_time_out(pool: Pool, tmp_path: pathlib.Path) -> None:
-    path = str(tmp_path / "go")
-    results = pool.imap(wait_for_file, [path])
-    with pytest.raises(leveret.TimeoutError):
-        results.next(0.01)
-    pathlib.Path(path).touch()
-    assert results.next(PATIENCE_S) == path
-    with pytest.raises(StopIteration):
-        results.next(0)
-
-
-def test_a_dropped_stream_reads_no_more(pool: Pool) -> None:
-    read: list[int] = []
-    results = pool.imap(square, counted(read), buffersize=4)
-    next(results)
-    del results
-    until(lambda: not any("imap" in thread.name for thread in threading.enumerate()))
-    assert len(read) <= 6
-    until(lambda: pool.apply(square, (2,)) == 4 and not pool._cache)
-
-
-def test_two_threads_take_from_one_stream(pool: Pool) -> None:
-    results = pool.imap_unordered(square, iter(range(5000)))
-    taken: list[int] = []
-    threads = [threading.Thread(target=lambda: taken.extend(results)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE_S)
-    assert sorted(taken) == [x * x for x in range(5000)]
-
-
-def test_an_input_that_cannot_be_iterated(pool: Pool) -> None:
-    with pytest.raises(TypeError):
-        pool.map(square, 5)  # type: ignore[arg-type]
-    with pytest.raises(TypeError):
-        next(pool.imap(square, 5))  # type: ignore[arg-type]
-
-
-# Arguments.
-
-
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        ({"processes": 0}, "at least 1"),
-        ({"processes": -3}, "at least 1"),
-        ({"processes": 10**6}, "at most 4096"),
-        ({"maxtasksperchild": 0}, "positive int or None"),
-        ({"maxtasksperchild": 0.5}, "positive int or None"),
-        ({"timeout": 0}, "positive number of seconds"),
-        ({"timeout": float("nan")}, "positive number of seconds"),
-        ({"timeout": float("nan")}, "positive number of seconds"),
-        ({"timeout": "3s"}, "positive number of seconds"),
-        ({"retries": -1}, "at least 0"),
-        ({"retries": 1.5}, "at least 0"),
-        ({"max_memory_per_child": 0}, "positive number of bytes"),
-        ({"max_memory_per_child": (2, 1)}, "positive number of bytes"),
-        ({"max_memory_per_child": (1,)}, "positive number of bytes"),
-        ({"threads": 0}, "positive int or None"),
-        ({"threads": "some"}, "positive int or None"),
-    ],
-)
-def test_bad_arguments(options: dict[str, Any], error: str) -> None:
-    with pytest.raises(ValueError, match=error):
-        leveret.get_context("fork").Pool(**options)
-
-
-def test_bad_initializer() -> None:
-    with pytest.raises(TypeError, match="initializer must be a callable"):
-        leveret.get_context("fork").Pool(1, initializer=5)
-    with pytest.raises(TypeError, match=r"initargs must be a tuple, such as \(5,\), not 5"):
-        leveret.get_context("fork").Pool(1, square, 5)
-
-
-def test_bad_arguments_of_calls(pool: Pool) -> None:
-    for call, error in (
-        (lambda: pool.map(square, [1], 0), "Chunksize"),
-        (lambda: pool.imap(square, [1], 0), "Chunksize"),
-        (lambda: pool.imap(square, [1], buffersize=0), "buffersize"),
-        (lambda: pool.map(square, [1], timeout=-1), "timeout"),
-        (lambda: pool.apply(square, (1,), retries=-1), "retries"),
-    ):
-        with pytest.raises(ValueError, match=error):
-            call()
-    with pytest.raises(TypeError, match="progress"):
-        pool.map(square, [1], progress=5)
 
 
 # What subclasses do.
