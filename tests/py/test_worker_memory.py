@@ -201,7 +201,7 @@ def keep_all_that_there_is() -> None:
 
 @pytest.mark.parametrize("way", ["item", "star", "apply"])
 def test_an_exception_comes_through_where_there_is_no_memory_for_frames(way: str) -> None:
-    """Each time in a worker that nothing has run in: one that is small, and has nothing to spare."""
+    """Each time in a worker that nothing has run in: it is small, and has nothing to spare."""
     with Pool(1, context=leveret.get_context("warm"), maxtasksperchild=1) as pool:
         for _ in range(8):
             with pytest.raises(MemoryError):
@@ -219,9 +219,9 @@ def keep_all_that_there_is_of(_: object) -> None:
 
 def test_what_gives_neither_a_value_nor_an_exception() -> None:
     testcapi = pytest.importorskip("_testcapi")
-    with Pool(1, context=leveret.get_context("fork")) as pool:
-        with pytest.raises(SystemError, match="without setting an exception"):
-            pool.apply(testcapi.return_null_without_error)
+    refused = pytest.raises(SystemError, match="without setting an exception")
+    with Pool(1, context=leveret.get_context("fork")) as pool, refused:
+        pool.apply(testcapi.return_null_without_error)
 
 
 @pytest.mark.parametrize("kind", KINDS)
