@@ -27,7 +27,7 @@ from time import monotonic
 from . import _core, cpus
 from .context import adopted, default_context
 from .crew import not_ours
-from .futures import LOST, Call, RemoteTraceback, Staff, TaskFuture
+from .futures import ABRUPT_END, Call, RemoteTraceback, Staff, TaskFuture
 from .limits import Rules, check_memory, check_threads
 from .mapped import MapResults, map_tasks
 from .reduction import portable
@@ -367,7 +367,7 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         self._force_shutting_down = True
         self.shutdown(wait=False, cancel_futures=True)
         if self._staff is not None:
-            self._staff.give_up(std.BrokenProcessPool(LOST))
+            self._staff.give_up(std.BrokenProcessPool(ABRUPT_END))
             self._staff.send_all(operation)
 
     # --- what programs read of the standard executor -------------------------------------------

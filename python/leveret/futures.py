@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-__all__ = ["LOST", "Call", "RemoteTraceback", "Staff", "TaskFuture", "with_cause"]
+__all__ = ["ABRUPT_END", "Call", "RemoteTraceback", "Staff", "TaskFuture", "with_cause"]
 
 RemoteTraceback: Any = vars(std)["_RemoteTraceback"]
 
@@ -47,7 +47,7 @@ FINISHED: Any = _base.FINISHED
 CANCELLED = (_base.CANCELLED, _base.CANCELLED_AND_NOTIFIED)
 FINAL = (FINISHED, *CANCELLED)
 
-LOST = (
+ABRUPT_END = (
     "A process in the process pool was terminated abruptly while the future was running or pending."
 )
 HEED_S = 0.4  # how long an interrupted worker has to come to its end
@@ -163,7 +163,7 @@ class Staff(Crew):
     def break_off(self, error: BaseException) -> None:
         """Of a death that breaks it, everybody is told in the standard library's words."""
         if self.strict and isinstance(error, deaths.WorkerDied):
-            error = with_cause(deaths.WorkerDied(LOST, *error.args[1:]))
+            error = with_cause(deaths.WorkerDied(ABRUPT_END, *error.args[1:]))
         super().break_off(error)
 
     def end_soon(self) -> None:
