@@ -17,7 +17,7 @@
 #define SMALL_BYTES  ((size_t)LVRI_TASK_START_BYTES + LVRI_ENCODING_BYTES)
 
 /* A task that is to be put, and for whom. */
-struct order {
+struct errand {
   struct lvri_board_object *object;
   struct lvri_state *state;
   struct lvri_function *function;
@@ -72,76 +72,76 @@ static int parse_place(PyObject *number, Py_ssize_t *ret_place) {
 }
 
 /* Whether a job of many can have so many places. */
-static int check_job(const struct order *o, Py_ssize_t count) {
-  if (!PyObject_TypeCheck(o->job, o->state->batch_type)) return 0;
-  return lvri_batch_check((struct lvri_batch *)o->job, o->place, count);
+static int check_job(const struct errand *e, Py_ssize_t count) {
+  if (!PyObject_TypeCheck(e->job, e->state->batch_type)) return 0;
+  return lvri_batch_check((struct lvri_batch *)e->job, e->place, count);
 }
 
 static int parse(const char *method, PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                 PyObject *kwnames, struct order *o) {
+                 PyObject *kwnames, struct errand *e) {
   if (count_args(method, nargs, kwnames) < 0) return -1;
-  o->object = lvri_board_owned(self);
-  o->state = lvri_state_of_type(Py_TYPE(self));
-  o->job = args[3];
-  o->place = 0;
-  o->instead_of = NULL;
-  if (o->object == NULL || o->state == NULL) return -1;
-  o->function = lvri_function_of(o->state, args[0]);
-  if (o->function == NULL || parse_kind(args[1], &o->kind) < 0) return -1;
-  return nargs + (kwnames != NULL) > 4 ? parse_place(args[4], &o->place) : 0;
+  e->object = lvri_board_owned(self);
+  e->state = lvri_state_of_type(Py_TYPE(self));
+  e->job = args[3];
+  e->place = 0;
+  e->instead_of = NULL;
+  if (e->object == NULL || e->state == NULL) return -1;
+  e->function = lvri_function_of(e->state, args[0]);
+  if (e->function == NULL || parse_kind(args[1], &e->kind) < 0) return -1;
+  return nargs + (kwnames != NULL) > 4 ? parse_place(args[4], &e->place) : 0;
 }
 
 /* --- one ----------------------------------------------------------------------------------- */
 
-static bool is_awaited(const struct order *o) {
+static bool is_awaited(const struct errand *e) {
   Py_ssize_t place;
 
-  return o->instead_of == NULL || lvri_runs_find(&o->object->runs, *o->instead_of, &place) != NULL;
+  return e->instead_of == NULL || lvri_runs_find(&e->object->runs, *e->instead_of, &place) != NULL;
 }
 
 /* What is let go was the caller's, too, so that no code runs; but for a function that was encoded
  * anew, and all is noted by then. */
-static void note(const struct order *o, uint32_t number) {
-  struct lvri_runs *runs = &o->object->runs;
+static void note(const struct errand *e, uint32_t number) {
+  struct lvri_runs *runs = &e->object->runs;
   struct lvri_struck struck = {NULL, NULL};
 
-  if (o->instead_of != NULL) (void)lvri_runs_strike(runs, *o->instead_of, &struck);
-  lvri_runs_add(runs, number, 1, o->job, (PyObject *)o->function, o->place);
+  if (e->instead_of != NULL) (void)lvri_runs_strike(runs, *e->instead_of, &struck);
+  lvri_runs_add(runs, number, 1, e->job, (PyObject *)e->function, e->place);
   lvri_struck_drop(&struck);
 }
 
 /* 0, a code, NOT_AWAITED or LVRI_RAISED. With 0 the block is the task's. */
-static int put_noted(const struct order *o, const void *data, size_t bytes, lvr_block *block,
+static int put_noted(const struct errand *e, const void *data, size_t bytes, lvr_block *block,
                      uint32_t *ret_number) {
-  if (!is_awaited(o)) return NOT_AWAITED;
-  if (lvri_runs_prepare(&o->object->runs, 1) < 0) return LVRI_RAISED;
-  int code = lvr_board_put(o->object->board, data, bytes, block, ret_number);
+  if (!is_awaited(e)) return NOT_AWAITED;
+  if (lvri_runs_prepare(&e->object->runs, 1) < 0) return LVRI_RAISED;
+  int code = lvr_board_put(e->object->board, data, bytes, block, ret_number);
 
-  if (code == 0) note(o, *ret_number);
+  if (code == 0) note(e, *ret_number);
   return code;
 }
 
-static int put_parcel(const struct order *o, PyObject *argument, uint32_t *ret_number) {
+static int put_parcel(const struct errand *e, PyObject *argument, uint32_t *ret_number) {
   unsigned char data[LVR_MESSAGE_INLINE];
   struct lvri_parcel p;
-  size_t start = lvri_task_start(o->function, o->kind, data);
+  size_t start = lvri_task_start(e->function, e->kind, data);
 
-  if (lvri_parcel_pack_within(o->state, argument, &p, sizeof(data) - start) < 0) return LVRI_RAISED;
+  if (lvri_parcel_pack_within(e->state, argument, &p, sizeof(data) - start) < 0) return LVRI_RAISED;
   if (p.bytes > 0) memcpy(data + start, p.data, p.bytes);
-  int code = put_noted(o, data, start + p.bytes, p.block, ret_number);
+  int code = put_noted(e, data, start + p.bytes, p.block, ret_number);
 
   if (code == 0) p.block = NULL;
   lvri_parcel_fini(&p);
   return code;
 }
 
-static int put(const struct order *o, PyObject *argument, uint32_t *ret_number) {
+static int put(const struct errand *e, PyObject *argument, uint32_t *ret_number) {
   unsigned char data[SMALL_BYTES];
-  size_t start = lvri_task_start(o->function, o->kind, data);
+  size_t start = lvri_task_start(e->function, e->kind, data);
   size_t bytes = lvri_encode_small(argument, data + start, LVRI_ENCODING_BYTES);
 
-  if (bytes == 0) return put_parcel(o, argument, ret_number);
-  return put_noted(o, data, start + bytes, NULL, ret_number);
+  if (bytes == 0) return put_parcel(e, argument, ret_number);
+  return put_noted(e, data, start + bytes, NULL, ret_number);
 }
 
 static PyObject *put_failed(int code) {
@@ -154,11 +154,11 @@ const char lvri_board_put_doc[] =
 
 PyObject *lvri_board_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                          PyObject *kwnames) {
-  struct order o;
+  struct errand e;
   uint32_t number;
 
-  if (parse("put", self, args, nargs, kwnames, &o) < 0 || check_job(&o, 1) < 0) return NULL;
-  int code = put(&o, args[2], &number);
+  if (parse("put", self, args, nargs, kwnames, &e) < 0 || check_job(&e, 1) < 0) return NULL;
+  int code = put(&e, args[2], &number);
 
   return code == 0 ? PyLong_FromUnsignedLong(number) : put_failed(code);
 }
@@ -174,9 +174,9 @@ static int tell_moved(PyObject *moved, uint32_t number) {
 }
 
 /* The job is held: encoding may run code that strikes it out. */
-static PyObject *put_instead(const struct order *o, PyObject *argument, PyObject *moved) {
+static PyObject *put_instead(const struct errand *e, PyObject *argument, PyObject *moved) {
   uint32_t number;
-  int code = put(o, argument, &number);
+  int code = put(e, argument, &number);
 
   if (code == NOT_AWAITED) Py_RETURN_FALSE;
   if (code != 0) return put_failed(code);
@@ -191,30 +191,30 @@ const char lvri_board_put_again_doc[] =
     "Ctrl-C cannot come before it. False if nobody waits for the task any more: it was not put.";
 
 PyObject *lvri_board_put_again(PyObject *self, PyObject *args) {
-  struct order o = {.object = lvri_board_owned(self), .state = lvri_state_of_type(Py_TYPE(self))};
+  struct errand e = {.object = lvri_board_owned(self), .state = lvri_state_of_type(Py_TYPE(self))};
   PyObject *number, *function, *kind, *argument, *moved;
   uint32_t old;
 
-  if (o.object == NULL || o.state == NULL ||
+  if (e.object == NULL || e.state == NULL ||
       !PyArg_ParseTuple(args, "OOOOO:put_again", &number, &function, &kind, &argument, &moved) ||
-      lvri_board_number(number, &old) < 0 || parse_kind(kind, &o.kind) < 0)
+      lvri_board_number(number, &old) < 0 || parse_kind(kind, &e.kind) < 0)
     return NULL;
-  o.function = lvri_function_of(o.state, function);
-  o.instead_of = &old;
-  o.job = o.function == NULL ? NULL : lvri_runs_find(&o.object->runs, old, &o.place);
-  if (o.job == NULL) return o.function == NULL ? NULL : Py_NewRef(Py_False);
-  Py_INCREF(o.job);
-  PyObject *answer = put_instead(&o, argument, moved);
+  e.function = lvri_function_of(e.state, function);
+  e.instead_of = &old;
+  e.job = e.function == NULL ? NULL : lvri_runs_find(&e.object->runs, old, &e.place);
+  if (e.job == NULL) return e.function == NULL ? NULL : Py_NewRef(Py_False);
+  Py_INCREF(e.job);
+  PyObject *answer = put_instead(&e, argument, moved);
 
-  Py_DECREF(o.job);
+  Py_DECREF(e.job);
   return answer;
 }
 
 /* --- many ---------------------------------------------------------------------------------- */
 
-/* Tasks that are encoded and not put yet; their places are those in front of order.place. */
+/* Tasks that are encoded and not put yet; their places are those in front of errand.place. */
 struct packed {
-  struct order order;
+  struct errand errand;
   Py_ssize_t end;     /* the place behind the last one */
   Py_ssize_t put;     /* how many were put */
   PyObject *failures; /* a list of (place, exception) */
@@ -229,17 +229,17 @@ static int raised(int code) {
   return -1;
 }
 
-/* Puts what is packed and notes what was put: order.place is behind that. -1 with an error. */
+/* Puts what is packed and notes what was put: errand.place is behind that. -1 with an error. */
 static int put_packed(struct packed *p) {
-  struct order *o = &p->order;
-  Py_ssize_t place = o->place - (Py_ssize_t)p->count;
+  struct errand *e = &p->errand;
+  Py_ssize_t place = e->place - (Py_ssize_t)p->count;
   uint32_t put = 0, first = 0;
-  bool noted = lvri_runs_prepare(&o->object->runs, (uint32_t)(p->end - place)) == 0;
+  bool noted = lvri_runs_prepare(&e->object->runs, (uint32_t)(p->end - place)) == 0;
   int code =
-      noted ? lvr_board_put_many(o->object->board, p->slices, p->count, &put, &first) : LVRI_RAISED;
+      noted ? lvr_board_put_many(e->object->board, p->slices, p->count, &put, &first) : LVRI_RAISED;
 
-  if (put > 0) lvri_runs_add(&o->object->runs, first, put, o->job, (PyObject *)o->function, place);
-  o->place = place + (Py_ssize_t)put;
+  if (put > 0) lvri_runs_add(&e->object->runs, first, put, e->job, (PyObject *)e->function, place);
+  e->place = place + (Py_ssize_t)put;
   p->put += (Py_ssize_t)put;
   p->used = p->count = 0;
   return code == 0 ? 0 : raised(code);
@@ -256,11 +256,11 @@ static int flush(struct packed *p) {
 }
 
 static int note_failure(struct packed *p, PyObject *error) {
-  PyObject *pair = Py_BuildValue("(nO)", p->order.place, error);
+  PyObject *pair = Py_BuildValue("(nO)", p->errand.place, error);
   int failed = pair == NULL ? -1 : PyList_Append(p->failures, pair);
 
   Py_XDECREF(pair);
-  p->order.place++;
+  p->errand.place++;
   return failed;
 }
 
@@ -278,11 +278,11 @@ static int pack_parcel(struct packed *p, PyObject *argument) {
   uint32_t number;
 
   if (flush(p) < 0) return -1;
-  int code = put_parcel(&p->order, argument, &number);
+  int code = put_parcel(&p->errand, argument, &number);
 
   if (code == LVRI_RAISED) return pass_over(p);
   if (code != 0) return raised(code);
-  p->order.place++;
+  p->errand.place++;
   p->put++;
   return 0;
 }
@@ -292,13 +292,13 @@ static int pack(struct packed *p, PyObject *argument) {
 
   if (is_full && flush(p) < 0) return -1;
   unsigned char *at = p->bytes + p->used;
-  size_t start = lvri_task_start(p->order.function, p->order.kind, at);
+  size_t start = lvri_task_start(p->errand.function, p->errand.kind, at);
   size_t bytes = lvri_encode_small(argument, at + start, LVRI_ENCODING_BYTES);
 
   if (bytes == 0) return pack_parcel(p, argument);
   p->slices[p->count++] = (struct lvr_slice){at, start + bytes};
   p->used += start + bytes;
-  p->order.place++;
+  p->errand.place++;
   return 0;
 }
 
@@ -325,14 +325,14 @@ static int fail_others(struct packed *p) {
   PyObject *error = lvri_take_exception();
   int failed = 0;
 
-  p->order.place -= (Py_ssize_t)p->count; /* packed, and not put */
-  while (failed == 0 && p->order.place < p->end)
+  p->errand.place -= (Py_ssize_t)p->count; /* packed, and not put */
+  while (failed == 0 && p->errand.place < p->end)
     failed = note_failure(p, error);
   Py_DECREF(error);
   return failed;
 }
 
-static struct packed *new_packed(const struct order *order, Py_ssize_t count) {
+static struct packed *new_packed(const struct errand *errand, Py_ssize_t count) {
   struct packed *p = PyMem_Malloc(sizeof(*p));
   PyObject *failures = p == NULL ? PyErr_NoMemory() : PyList_New(0);
 
@@ -340,19 +340,19 @@ static struct packed *new_packed(const struct order *order, Py_ssize_t count) {
     PyMem_Free(p);
     return NULL;
   }
-  p->order = *order;
-  p->end = order->place + count;
+  p->errand = *errand;
+  p->end = errand->place + count;
   p->failures = failures;
   p->put = 0;
   p->used = p->count = p->flushes = 0;
   return p;
 }
 
-static PyObject *put_all(const struct order *order, PyObject *arguments) {
+static PyObject *put_all(const struct errand *errand, PyObject *arguments) {
   Py_ssize_t count = PySequence_Fast_GET_SIZE(arguments);
 
-  if (check_job(order, count) < 0) return NULL;
-  struct packed *p = new_packed(order, count);
+  if (check_job(errand, count) < 0) return NULL;
+  struct packed *p = new_packed(errand, count);
 
   if (p == NULL) return NULL;
   int failed = pack_all(p, arguments, count);
@@ -360,7 +360,7 @@ static PyObject *put_all(const struct order *order, PyObject *arguments) {
   if (failed) failed = fail_others(p);
   PyObject *failures = p->failures;
 
-  lvri_runs_trim(&order->object->runs);
+  lvri_runs_trim(&errand->object->runs);
   PyMem_Free(p);
   if (failed) Py_CLEAR(failures);
   return failures;
@@ -374,11 +374,11 @@ const char lvri_board_put_many_doc[] =
 
 PyObject *lvri_board_put_many(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                               PyObject *kwnames) {
-  struct order o;
+  struct errand e;
 
-  if (parse("put_many", self, args, nargs, kwnames, &o) < 0) return NULL;
+  if (parse("put_many", self, args, nargs, kwnames, &e) < 0) return NULL;
   PyObject *arguments = PySequence_Fast(args[2], "the arguments of put_many() are not iterable");
-  PyObject *failures = arguments == NULL ? NULL : put_all(&o, arguments);
+  PyObject *failures = arguments == NULL ? NULL : put_all(&e, arguments);
 
   Py_XDECREF(arguments);
   return failures;
