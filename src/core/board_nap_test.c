@@ -1,4 +1,4 @@
-/* Workers that nap, or watch (channel_wait.c): who is rung and who is not, that a task waits for
+/* Workers that nap, or spin (channel_wait.c): who is rung and who is not, that a task waits for
  * nobody's relook, and what one leaves that is killed. Nobody looks by himself here. */
 #include "core/board_test.h"
 #include "core/channel_inner.h"
@@ -6,10 +6,10 @@
 
 enum { HELD = 1000 }; /* a task that goes on until it is let go */
 
-#define WATCHES "channel.wait.spins"
+#define SPINS "channel.wait.spins"
 
 /* Where somebody is relied on to look. */
-static const char *const awake_at[] = {WATCHES, "channel.nap.noted", "channel.nap.woken"};
+static const char *const awake_at[] = {SPINS, "channel.nap.noted", "channel.nap.woken"};
 
 enum { AWAKE_AT = sizeof(awake_at) / sizeof(*awake_at) };
 
@@ -69,7 +69,7 @@ static pid_t hire_sleeper(struct post *p, uint32_t row) {
   return pid;
 }
 
-/* Or a watcher. */
+/* Or a spinner. */
 static pid_t hire_napper(struct post *p, uint32_t row, const char *stops_at) {
   pid_t pid = hire(p, row, 0, stops_at);
   test_await_stop(pid);
@@ -143,31 +143,31 @@ TEST(what_comes_in_a_nap_wakes_nobody) {
 }
 
 /* It leaves nothing behind. */
-static void check_that_a_watch_wakes_nobody(struct post *p, pid_t sleeper, pid_t watcher) {
+static void check_that_a_spin_wakes_nobody(struct post *p, pid_t sleeper, pid_t spinner) {
   uint32_t rings = rings_of(p);
   await_asleep(sleeper);
   put(p, HELD);
   put(p, 1);
   CHECK_INT(rings_of(p), rings);
   await_asleep(sleeper);
-  test_continue(watcher);
+  test_continue(spinner);
   await_finished(p, 1);
-  end(p, sleeper, watcher);
+  end(p, sleeper, spinner);
 }
 
-TEST(what_comes_in_a_watch_wakes_nobody) {
+TEST(what_comes_in_a_spin_wakes_nobody) {
   struct post p = new_post();
-  pid_t sleeper = hire_sleeper(&p, 0), watcher = hire_napper(&p, 1, WATCHES);
-  check_that_a_watch_wakes_nobody(&p, sleeper, watcher);
+  pid_t sleeper = hire_sleeper(&p, 0), spinner = hire_napper(&p, 1, SPINS);
+  check_that_a_spin_wakes_nobody(&p, sleeper, spinner);
 }
 
 TEST(nor_who_falls_asleep_in_the_meantime) {
   struct post p = new_post();
   pid_t sleeper = hire(&p, 0, INT64_MAX, "channel.wait.looked");
   test_await_stop(sleeper);
-  pid_t watcher = hire_napper(&p, 1, WATCHES);
+  pid_t spinner = hire_napper(&p, 1, SPINS);
   test_continue(sleeper);
-  check_that_a_watch_wakes_nobody(&p, sleeper, watcher);
+  check_that_a_spin_wakes_nobody(&p, sleeper, spinner);
 }
 
 /* And then it sleeps until it is rung. */
@@ -207,11 +207,11 @@ TEST(a_long_task_holds_up_no_short_one) {
   end(&p, one, other);
 }
 
-TEST(nor_where_one_naps_and_one_watches) {
+TEST(nor_where_one_naps_and_one_spins) {
   for (size_t i = 0; i < AWAKE_AT; i++) {
     struct post p = new_post();
     pid_t sleeper = hire_sleeper(&p, 2), napper = hire_napper(&p, 0, awake_at[i]);
-    pid_t watcher = hire(&p, 1, 0, NULL);
+    pid_t spinner = hire(&p, 1, 0, NULL);
     keep_look_young(&p);
     put(&p, HELD);
     while (lvr_board_waiting(p.b) != 0)
@@ -221,7 +221,7 @@ TEST(nor_where_one_naps_and_one_watches) {
     await_finished(&p, 1);
     lvri_store_release_u32(p.let_go, 1);
     lvr_board_close(p.b);
-    CHECK_INT(test_join(watcher), 0);
+    CHECK_INT(test_join(spinner), 0);
     end(&p, sleeper, napper);
   }
 }

@@ -15,22 +15,22 @@
 /* A thread that waits for results and deaths, or watches for deaths alone. It sleeps at the bell of
  * the results, or at the board's news. The value there is taken before it looks: what comes after
  * changes it. */
-struct watch {
+struct sleeper {
   struct lvr_board *board;
   bool for_results;
   _Atomic uint32_t *bell;
   uint32_t seen;
 };
 
-static struct watch watch_from(struct lvr_board *b, bool for_results) {
-  struct watch w = {.board = b, .for_results = for_results};
+static struct sleeper sleeper_of(struct lvr_board *b, bool for_results) {
+  struct sleeper w = {.board = b, .for_results = for_results};
   w.bell = for_results ? &b->results.shm->ch_items : &lvri_board_shm(b)->bo_news;
   w.seen = for_results ? lvri_channel_arm(&b->results) : lvri_load_acquire_u32(w.bell);
   return w;
 }
 
 /* Nothing rang: it was a death, or the relook. */
-static bool woke_by_itself(const struct watch *w) {
+static bool woke_by_itself(const struct sleeper *w) {
   return lvri_load_relaxed_u32(w->bell) == w->seen;
 }
 
@@ -43,13 +43,13 @@ static bool any_over(const struct lvr_board *b, bool (*alive)(struct lvri_arena 
 }
 
 /* One load a worker. */
-static bool is_there(const struct watch *w) {
+static bool is_there(const struct sleeper *w) {
   if (w->for_results && lvri_channel_size(w->board->results.shm) != 0) return true;
   return any_over(w->board, lvri_slot_alive);
 }
 
 /* Of the deaths of more workers than that the relook tells. */
-static int sleep_on_all(const struct watch *w, int64_t deadline_ns) {
+static int sleep_on_all(const struct sleeper *w, int64_t deadline_ns) {
   const struct lvr_board *b = w->board;
   lvr_proc_id workers[LVRI_WAIT_WATCH_MOST];
   unsigned count = 0;
@@ -88,7 +88,7 @@ static int wait_for(struct lvr_board *b, bool for_results, _Atomic uint32_t *tol
                     int64_t deadline_ns) {
   uint32_t mark = lvri_load_relaxed_u32(told);
   for (;;) {
-    struct watch w = watch_from(b, for_results);
+    struct sleeper w = sleeper_of(b, for_results);
     if (for_results) /* behind a fence: see hurry() in board.c */
       lvri_channel_hurry_source(&b->results, deadline_ns != 0);
     if (is_there(&w)) return 0;
@@ -107,7 +107,7 @@ static void note_haste(struct lvr_board *b, int error, int64_t since_ns) {
   if (error == 0 || error == -ETIMEDOUT) lvri_store_relaxed_u32(&b->hasty, !error && was_short);
 }
 
-/* After a short wait the next one is likely to be short: it is watched through, for then neither
+/* After a short wait the next one is likely to be short: it is spun through, for then neither
  * side of a call has to be woken. */
 static int spin_and_wait(struct lvr_board *b, int64_t deadline_ns) {
   int64_t since_ns = lvri_os_now_ns();

@@ -226,9 +226,9 @@ TEST(a_short_wait_makes_haste_and_a_long_one_ends_it) {
   lvr_board_detach(c.b);
 }
 
-/* The least of some, for who watches may be put off the processor; not so many in vain that a
- * watch is not worth while any more (wait.c). */
-static int64_t watched_ns(struct lvr_board *b, bool soon) {
+/* The least of some, for who spins may be put off the processor; not so many in vain that a spin is
+ * not worth while any more (wait.c). */
+static int64_t spun_ns(struct lvr_board *b, bool soon) {
   int64_t least_ns = INT64_MAX;
   for (int i = 0; i < 10; i++) {
     int64_t since_ns = lvri_os_now_ns();
@@ -239,10 +239,10 @@ static int64_t watched_ns(struct lvr_board *b, bool soon) {
   return least_ns;
 }
 
-TEST(who_is_in_haste_watches_for_longer) {
+TEST(who_is_in_haste_spins_for_longer) {
   lvr_session *s = new_session();
   lvr_board *b = new_board(s);
-  CHECK(watched_ns(b, true) > 2 * watched_ns(b, false));
+  CHECK(spun_ns(b, true) > 2 * spun_ns(b, false));
   lvr_board_detach(b);
 }
 

@@ -24,11 +24,11 @@ struct lvri_handle;
 #define LVRI_BELL_SLEEPER 1u /* somebody may be asleep */
 #define LVRI_BELL_ARMED   2u /* a doorbell waits to be rung */
 #define LVRI_BELL_NAPPER  4u /* somebody sleeps for a moment only: he is going to look unrung */
-#define LVRI_BELL_WATCHER 8u /* somebody watches, and is going to look: sleepers are not rung */
+#define LVRI_BELL_SPINNER 8u /* somebody spins, and is going to look: sleepers are not rung */
 #define LVRI_BELL_RING    16u
 
 /* Who sets one of these is relied on to look. */
-#define LVRI_BELL_AWAKE (LVRI_BELL_NAPPER | LVRI_BELL_WATCHER)
+#define LVRI_BELL_AWAKE (LVRI_BELL_NAPPER | LVRI_BELL_SPINNER)
 
 /* Bits of ch_closed. */
 #define LVRI_CHANNEL_NO_WRITER 1u
@@ -103,7 +103,7 @@ _Static_assert(LVR_MESSAGE_INLINE <= UINT16_MAX, "rc_bytes");
  *   ch_spare        a segment that nothing is in; under the arena's guard, logged
  *   ch_doorbells    core/doorbell.h
  *   ch_hurries      how often a nap was cut short, atomically; a hint
- *   ch_look_ns      CLOCK_MONOTONIC: when who began to nap, or to watch, last looks at the latest.
+ *   ch_look_ns      CLOCK_MONOTONIC: when who began to nap, or to spin, last looks at the latest.
  *                   By him, before he sets the bit for it, with release: who finds that set finds
  *                   this one's look, or a later one's
  *
@@ -235,8 +235,8 @@ int lvri_channel_get_many_until(struct lvri_channel *c, void *buf, size_t room, 
  * put; -EINVAL, -EBUSY, -ESTALE, -ENOTRECOVERABLE. */
 int lvri_channel_overwrite(struct lvri_channel *c, uint32_t number, uint32_t word, bool patient);
 
-/* Watch for a message, as a get does before it sleeps: for a moment, or, where one is likely to
- * come soon, for longer than it takes to be woken. Whether there is one. */
+/* Spin until there is a message, as a get does before it sleeps: for a moment, or, where one is
+ * likely to come soon, for longer than it takes to be woken. Whether there is one. */
 bool lvri_channel_spin(struct lvri_channel *c, bool soon);
 
 /* Wait until a get would not find the channel empty and open. 0, -ETIMEDOUT, -EINTR, -ESTALE. */

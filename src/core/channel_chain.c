@@ -88,8 +88,7 @@ static int finish_get(struct lvri_arena *a, struct lvri_channel_shm *shm) {
   return 0;
 }
 
-/* Watches the word for a moment: who holds a mutex is about to give it back, unless he was
- * interrupted. */
+/* Spins for a moment: who holds a mutex is about to give it back, unless he was interrupted. */
 static int lock_soon(struct lvri_mutex *m) {
   for (uint32_t i = 0; i < SPIN_TRIES; i++) {
     if ((lvri_load_relaxed_u32(lvri_mutex_word(m)) & LVRI_MUTEX_TID) == 0) {

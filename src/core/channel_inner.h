@@ -77,7 +77,7 @@ typedef int lvri_channel_try(struct lvri_channel *c, void *context);
 int lvri_channel_get_by(struct lvri_channel *c, lvri_channel_try *try_get, void *context,
                         uint32_t mark, int64_t deadline_ns);
 
-/* A look that was due so long ago is nobody's to rely on: who naps or watches was stopped, or finds
+/* A look that was due so long ago is nobody's to rely on: who naps or spins was stopped, or finds
  * no processor. Where it is only late the ring that comes of this is one too many. */
 #define LVRI_LOOK_LATE_NS 10000000
 
@@ -88,7 +88,7 @@ extern int64_t lvri_nap_ns;
 /* Whether somebody may sleep at a bell: after what he waits for was stored. */
 static inline bool lvri_channel_is_awaited(const _Atomic uint32_t *bell) {
   lvri_fence_seq(); /* pairs with the one between arming the bell and looking, in channel_wait.c */
-  return (lvri_load_relaxed_u32(bell) & (LVRI_BELL_SLEEPER | LVRI_BELL_WATCHER)) ==
+  return (lvri_load_relaxed_u32(bell) & (LVRI_BELL_SLEEPER | LVRI_BELL_SPINNER)) ==
          LVRI_BELL_SLEEPER;
 }
 

@@ -14,17 +14,17 @@
  * wakes the next. If he is killed before, the others look by themselves: see wait.h.
  *
  * Who spins takes SLEEPER away as if he had been woken, with the same duties: so what comes while
- * he watches is his, and wakes nobody else for nothing. Where one process puts (a board's owner) he
- * leaves SLEEPER and sets WATCHER, for which nobody is rung: so who falls asleep in the meantime is
- * not woken either. (He would be by each message, and find that the watcher has it: then he goes
- * back to sleep behind the next watch, for ever.) His watch over, he takes WATCHER away, fences and
+ * he spins is his, and wakes nobody else for nothing. Where one process puts (a board's owner) he
+ * leaves SLEEPER and sets SPINNER, for which nobody is rung: so who falls asleep in the meantime is
+ * not woken either. (He would be by each message, and find that the spinner has it: then he goes
+ * back to sleep behind the next spin, for ever.) His spin over, he takes SPINNER away, fences and
  * looks; if he goes away with a message, he looks for another, which sleepers were not rung for. Of
- * two who watch the first to end takes WATCHER away, and what comes may wake one for nothing.
+ * two who spin the first to end takes SPINNER away, and what comes may wake one for nothing.
  *
  * Naps. Where one process puts and does so every few microseconds, to wake and to be woken costs
  * more than the messages do. So who gets, and has found his last message soon after he had found
- * none, watches for longer; not on the processor where that message was put, for there the next one
- * cannot be put while he watches. And before he sleeps until he is rung he naps:
+ * none, spins for longer; not on the processor where that message was put, for there the next one
+ * cannot be put while he spins. And before he sleeps until he is rung he naps:
  *
  *   napper                                       who puts
  *   takes SLEEPER away, sets NAPPER              stores tail
@@ -35,12 +35,12 @@
  *   fence                                        NAPPER, and a message there)? rings
  *   looks
  *
- * While NAPPER is set, who leaves his watch to work does not set SLEEPER: the napper does, when his
+ * While NAPPER is set, who leaves his spin to work does not set SLEEPER: the napper does, when his
  * nap is over, before he looks. So nobody sleeps for longer than a nap with a message in front of
  * him that all others are too busy for; and who is asleep is woken once a nap, not once a message.
  * Of two who nap the first to end takes NAPPER away: the other is one more who looks.
  *
- * A napper or watcher that is stopped (SIGSTOP) would be relied on for as long as he is. So he
+ * A napper or spinner that is stopped (SIGSTOP) would be relied on for as long as he is. So he
  * stores when he is to look at the latest before he sets his bit; who puts, or has looked for
  * results in vain, takes it away where that is long over, and rings another one (hurry_source()).
  * What nobody does after it waits until those who sleep look by themselves: as where one is stopped
@@ -66,7 +66,7 @@
  * two processes to put each other to sleep. docs/design/messages.md has the figures. */
 #define SPIN_PAUSES 200u
 
-/* Who has waited for his last message for less than that watches longer, or naps: another one is
+/* Who has waited for his last message for less than that spins longer, or naps: another one is
  * likely before he were asleep and woken. (Two who are woken in turn wait twice as long.) */
 #define SOON_NS     30000
 #define SOON_PAUSES 1000u
@@ -126,7 +126,7 @@ static void ring_instead(struct lvri_channel_shm *shm, uint32_t bits, uint32_t h
 
 void lvri_channel_hurry(struct lvri_channel_shm *shm) { ring_instead(shm, LVRI_BELL_NAPPER, 1); }
 
-/* Who was stopped goes on napping, or watching, for as long as he is, and who puts relies on it:
+/* Who was stopped goes on napping, or spinning, for as long as he is, and who puts relies on it:
  * whoever is there finds him late by the clock. A stopped process sleeps nowhere: the signal that
  * stopped it has ended its sleep, so that whoever is rung in its place is another one. Its own
  * look, when it goes on, is one too many. */
@@ -156,7 +156,7 @@ void lvri_channel_ring_room(struct lvri_channel_shm *shm) {
 struct waiting {
   struct lvri_channel *channel;
   _Atomic uint32_t *bell;
-  _Atomic uint32_t *count; /* of the other side: what is watched for a moment before a sleep */
+  _Atomic uint32_t *count; /* of the other side: what one spins on before a sleep */
   bool (*is_there)(const struct waiting *w);
   const struct lvri_put *put;
   uint32_t mark;
@@ -258,14 +258,14 @@ static void note_look(struct lvri_channel_shm *shm, int64_t until_ns) {
   lvri_store_relaxed_u64(&shm->ch_look_ns, (uint64_t)until_ns); /* released with the bell */
 }
 
-static void set_watcher(struct waiting *w) {
+static void set_spinner(struct waiting *w) {
   note_look(w->channel->shm, w->since_ns + NAP_NS);
-  (void)lvri_fetch_or_acq_rel_u32(w->bell, LVRI_BELL_WATCHER);
+  (void)lvri_fetch_or_acq_rel_u32(w->bell, LVRI_BELL_SPINNER);
   w->took_bell = true;
 }
 
-static void clear_watcher(struct waiting *w) {
-  (void)lvri_fetch_and_acq_rel_u32(w->bell, ~LVRI_BELL_WATCHER);
+static void clear_spinner(struct waiting *w) {
+  (void)lvri_fetch_and_acq_rel_u32(w->bell, ~LVRI_BELL_SPINNER);
   lvri_fence_seq();
 }
 
@@ -275,20 +275,20 @@ static void take_bell(struct waiting *w) {
   w->took_bell = true;
 }
 
-/* Watches for a moment before a sleep, in place of those who sleep already. */
+/* For a moment before a sleep, in place of those who sleep already. */
 static bool spin(struct waiting *w) {
   uint32_t count = lvri_load_relaxed_u32(w->count);
   unsigned pauses = patience(w);
   if (w->is_there(w)) return true;
   if (pauses == 0) return false;
   if (has_putter(w))
-    set_watcher(w);
+    set_spinner(w);
   else
     take_bell(w);
   LVR_CRASHPOINT("channel.wait.spins");
   bool changed = lvri_spin_for(w->count, count, pauses);
   if (has_putter(w))
-    clear_watcher(w);
+    clear_spinner(w);
   else if (changed && w->took_bell)
     arm_for_others(w->bell);
   return changed;
@@ -460,7 +460,7 @@ void lvri_channel_close_locked(struct lvri_arena *a, struct lvri_channel_shm *sh
   lvri_set32_shared(a, lvri_arena_guard(a), &shm->ch_closed, closed | side);
 }
 
-/* No napper or watcher is left then, and everybody has the bell to set. */
+/* No napper or spinner is left then, and everybody has the bell to set. */
 static void ring_all(_Atomic uint32_t *bell) {
   (void)count_ring(bell, LVRI_BELL_AWAKE);
   (void)lvri_wake(bell, INT32_MAX);

@@ -52,8 +52,8 @@ int lvri_wait_any(lvr_session *s, _Atomic uint32_t *word, uint32_t expected,
 int lvri_wait_aside(lvr_session *s, _Atomic uint32_t *word, uint32_t expected, lvr_proc_id watch,
                     int64_t deadline_ns);
 
-/* Watches *word for a moment, in the hope that it changes before a sleep would have begun. True: it
- * is not `expected` any more. Adaptive, and never longer than a couple of microseconds; at once
+/* Looks at *word for a moment, in the hope that it changes before a sleep would have begun. True:
+ * it is not `expected` any more. Adaptive, and never longer than a couple of microseconds; at once
  * false where this process has one processor only, or where spinning has not helped lately. */
 bool lvri_spin(const _Atomic uint32_t *word, uint32_t expected);
 

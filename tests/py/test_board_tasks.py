@@ -198,19 +198,19 @@ class Holding:
 
 
 def test_a_large_function_goes_when_there_is_nothing_to_do() -> None:
-    def watch() -> None:
+    def tell() -> None:
         for alive in (1, 0):
             until(lambda: Tracked.alive == alive)  # noqa: B023 - it is called at once
         say("!")
 
-    def watched(board: Board) -> None:
-        threading.Thread(target=watch).start()
+    def work_and_tell(board: Board) -> None:
+        threading.Thread(target=tell).start()
         work(board)
 
     board, function = Board(1), Function(Holding())
     gc.collect()
     board.put(function, ITEM, 0, "job")
-    with Child(watched, board) as child:
+    with Child(work_and_tell, board) as child:
         assert results_of(board, 1) == [("job", 0, VALUE, 1)]
         assert child.heard() == "!"
         board.put(function, ITEM, 0, "again")
