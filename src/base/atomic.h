@@ -266,6 +266,11 @@ static inline void lvri_store_release_ptr(void *_Atomic *word, void *value) {
   atomic_store_explicit(word, value, memory_order_release);
 }
 
+static inline bool lvri_cas_acq_rel_ptr(void *_Atomic *word, void **expected, void *wanted) {
+  return atomic_compare_exchange_strong_explicit(word, expected, wanted, memory_order_acq_rel,
+                                                 memory_order_acquire);
+}
+
 /* All loads and stores before it come before all after it, for everybody. */
 static inline void lvri_fence_seq(void) { atomic_thread_fence(memory_order_seq_cst); }
 

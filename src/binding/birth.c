@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/home.h"
 #include "core/process.h"
 #include "core/wait.h"
 #include "os/link.h"
@@ -479,7 +480,7 @@ PyDoc_STRVAR(
 static PyObject *end(PyObject *Py_UNUSED(module), PyObject *arg) {
   int overflow;
   long long status = PyLong_AsLongLongAndOverflow(arg, &overflow);
-  lvr_session *session = lvri_session_peek();
+  lvr_session *session = lvri_home();
 
   if (status == -1 && PyErr_Occurred()) return NULL;
   int32_t low = (int32_t)(status & 0xff); /* -1, as Python ends with, if it is too large */

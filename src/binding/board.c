@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "core/board.h"
+#include "core/home.h"
 #include "core/process.h"
 #include "core/session.h"
 
@@ -266,7 +267,7 @@ static int parse_row(struct lvri_board_object *object, PyObject *number, uint32_
 /* The pid of a process that is not repaired yet; 0 for one that is gone. */
 static int pid_of(lvr_proc_id id) {
   struct lvr_proc_info info;
-  lvr_session *session = lvri_session_peek();
+  lvr_session *session = lvri_home();
 
   return lvr_proc_info(session, id, &info) == 0 ? (int)info.pid : 0;
 }
@@ -507,7 +508,7 @@ static void order_and_interrupt(lvr_board *board, uint32_t row, uint32_t number,
   if (seen.worker == 0 || is_told) return;
   int code = lvr_board_order(board, row, next_order(seen.order, number, why));
 
-  if (code == 0) code = lvri_proc_signal(lvri_session_peek(), seen.worker, 0, SIGINT);
+  if (code == 0) code = lvri_proc_signal(lvri_home(), seen.worker, 0, SIGINT);
   (void)code;
 }
 

@@ -1,13 +1,9 @@
 /* session.c - the one session of this process, as Python sees it.
  *
  * The session belongs to the process and not to an interpreter: every interpreter's objects live
- * in the same arena. It is made when something shared is first made, or joined by
- * session_attach() at the birth of a process that was not forked; it is never left, since the end
- * of the process is noticed anyway.
- *
- * The only static data of the binding: its pointer, and the pid of who set it. The pointer changes
- * from NULL, by compare-and-swap: of two interpreters that make a session at the same time one
- * keeps the other's. No lock is held, so a fork by another thread meets a session or none.
+ * in the same arena. It is the process's home (core/home.h), made when something shared is first
+ * made, or joined by session_attach() at the birth of a process that was not forked. Of two
+ * interpreters that make one at the same time one keeps the other's.
  *
  * One process may change it again: a child of the standard fork server, if a module that was
  * imported there ahead of it has made something shared. That session is the server's. The child
@@ -16,36 +12,12 @@
  */
 #include "binding/state.h"
 
-#include <stdatomic.h>
-#include <unistd.h>
-
+#include "core/home.h"
 #include "os/link.h"
 #include "os/os.h"
 
-static _Atomic(lvr_session *) the_session;
-static _Atomic(pid_t) the_member; /* who made or joined it; set after it, by the same thread */
-
-lvr_session *lvri_session_peek(void) {
-  return atomic_load_explicit(&the_session,
-                              memory_order_acquire); /* pairs with lvri_session_keep() */
-}
-
-bool lvri_session_keep(lvr_session *session) {
-  lvr_session *none = NULL;
-
-  if (!atomic_compare_exchange_strong_explicit(&the_session, &none, session, memory_order_acq_rel,
-                                               memory_order_acquire))
-    return false;
-  atomic_store(&the_member, getpid());
-  return true;
-}
-
-static bool is_inherited(lvr_session *session) {
-  return session != NULL && atomic_load(&the_member) != getpid();
-}
-
 lvr_session *lvri_session(void) {
-  lvr_session *session = lvri_session_peek();
+  lvr_session *session = lvri_home();
 
   if (session != NULL) return session;
   int code = lvr_session_create(NULL, &session);
@@ -54,8 +26,8 @@ lvr_session *lvri_session(void) {
     (void)lvri_raise(code, "make an arena for shared objects");
     return NULL;
   }
-  if (!lvri_session_keep(session)) lvr_session_detach(session);
-  return lvri_session_peek();
+  if (!lvri_home_settle(session)) lvr_session_detach(session);
+  return lvri_home();
 }
 
 static PyObject *raise_second_session(void) {
@@ -66,8 +38,8 @@ static PyObject *raise_second_session(void) {
   return NULL;
 }
 
-static PyObject *keep_or_leave(lvr_session *session) {
-  if (lvri_session_keep(session)) Py_RETURN_NONE;
+static PyObject *settle_or_detach(lvr_session *session) {
+  if (lvri_home_settle(session)) Py_RETURN_NONE;
   lvr_session_detach(session);
   return raise_second_session();
 }
@@ -82,14 +54,13 @@ static PyObject *session_attach(PyObject *Py_UNUSED(module), PyObject *args) {
   lvr_session *session;
 
   if (!PyArg_ParseTuple(args, "i|K:session_attach", &fd, &as)) return NULL;
-  lvr_session *found = lvri_session_peek();
+  lvr_session *found = lvri_home();
 
-  if (found != NULL && !is_inherited(found)) return raise_second_session();
+  if (found != NULL && !lvri_home_is_inherited()) return raise_second_session();
   int code = lvr_session_attach(fd, as, &session);
 
-  if (code == 0 && found != NULL)
-    (void)atomic_compare_exchange_strong(&the_session, &found, NULL); /* the server's */
-  return code < 0 ? lvri_raise(code, "join the session") : keep_or_leave(session);
+  if (code == 0 && found != NULL) lvri_home_leave(found); /* the server's */
+  return code < 0 ? lvri_raise(code, "join the session") : settle_or_detach(session);
 }
 
 PyDoc_STRVAR(session_map_doc,
@@ -101,10 +72,10 @@ static PyObject *session_map(PyObject *Py_UNUSED(module), PyObject *arg) {
   lvr_session *session;
 
   if (fd < 0) return NULL;
-  if (lvri_session_peek() != NULL) return raise_second_session();
+  if (lvri_home() != NULL) return raise_second_session();
   int code = lvr_session_map(fd, &session);
 
-  return code < 0 ? lvri_raise(code, "map the arena of the session") : keep_or_leave(session);
+  return code < 0 ? lvri_raise(code, "map the arena of the session") : settle_or_detach(session);
 }
 
 PyDoc_STRVAR(session_fd_doc,
@@ -122,7 +93,7 @@ PyDoc_STRVAR(session_exists_doc,
              "Whether this process has made or joined a session already.");
 
 static PyObject *session_exists(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
-  return PyBool_FromLong(lvri_session_peek() != NULL);
+  return PyBool_FromLong(lvri_home() != NULL);
 }
 
 PyDoc_STRVAR(session_stats_doc,
@@ -198,7 +169,7 @@ static int try_bell(void) {
 static PyObject *platform_check(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none)) {
   int code;
 
-  if (lvri_session_peek() != NULL) Py_RETURN_NONE;
+  if (lvri_home() != NULL) Py_RETURN_NONE;
   if ((code = try_session()) < 0) return lvri_raise(code, "make an arena for shared objects");
   if ((code = try_pidfd()) < 0) return lvri_raise(code, "watch processes (pidfd)");
   if ((code = try_bell()) < 0) return lvri_raise(code, "wake processes (eventfd)");

@@ -97,9 +97,7 @@ void lvri_put_exception(PyObject *exception);
 void lvri_let_go(const struct lvri_state *state, PyObject *raised);
 
 /* session.c: the one session of this process. */
-lvr_session *lvri_session(void);              /* made when it is first needed; NULL with an error */
-bool lvri_session_keep(lvr_session *session); /* make it this process's; false if there is one */
-lvr_session *lvri_session_peek(void);         /* NULL without an error when there is none yet */
+lvr_session *lvri_session(void); /* core/home.h's, made when first needed; NULL with an error */
 
 /* deadline.c: a timeout of Python's, in seconds or None, to an absolute deadline. Negative is
  * "try once"; -1 with an error when it is no number. */
