@@ -326,7 +326,7 @@ void lvri_object_detach(struct lvri_handle *h) {
 /* --- references that travel ---------------------------------------------------------------- */
 
 void lvri_object_ref(const struct lvri_handle *h, lvr_ref *ret_ref) {
-  *ret_ref = (lvr_ref){.off = h->off, .serial = h->object->ob_serial, .kind = h->kind};
+  *ret_ref = (lvr_ref){.off = h->off, .serial = h->serial, .kind = h->kind};
   lvr_session_uuid(h->session, ret_ref->session);
 }
 

@@ -63,7 +63,7 @@ int lvri_object_attach(lvr_session *s, const lvr_ref *ref, uint32_t kind,
  * a slot only the memory is freed. */
 void lvri_object_detach(struct lvri_handle *h);
 
-/* Names the object. */
+/* Names the object, also where it is gone: its place may be another's by then. */
 void lvri_object_ref(const struct lvri_handle *h, lvr_ref *ret_ref);
 
 /* Names it and takes a reference that travels. 0, -EOVERFLOW, -ESTALE, -ENOTRECOVERABLE. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -325,6 +326,34 @@ TEST(many_handles_are_inherited) {
   CHECK_INT(lvr_repair(session), 1);
   CHECK_INT(first->object->ob_refs, 1);
   fixture_check(session);
+}
+
+struct gone {
+  struct lvri_handle *h;
+  lvr_ref *named;
+};
+
+static void name_later(void *argument) {
+  const struct gone *gone = argument;
+  (void)raise(SIGSTOP);
+  lvri_object_ref(gone->h, gone->named);
+}
+
+/* A child that is none of the session's keeps nothing: in the place there may be another object. */
+TEST(what_is_gone_has_its_name_still) {
+  session = fixture_session();
+  struct gone gone = {fixture_object(session), test_shared(sizeof(lvr_ref))};
+  lvr_ref old = ref_of(gone.h);
+  CHECK_INT(lvr_proc_fork_next(session, LVR_PROC_NOBODY), 0);
+  pid_t pid = test_fork(name_later, &gone);
+  test_await_stop(pid);
+  lvri_object_detach(gone.h);
+  struct lvri_handle *other = fixture_object(session);
+  CHECK_INT(other->off, old.off);
+  test_continue(pid);
+  CHECK_INT(test_join(pid), 0);
+  CHECK(gone.named->serial == old.serial);
+  lvri_object_detach(other);
 }
 
 /* --- the check itself ------------------------------------------------------------------------ */
