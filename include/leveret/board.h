@@ -171,7 +171,8 @@ LVR_API LVR_MUST_CHECK int lvr_board_watch_until(lvr_board *b, int64_t deadline_
 
 /* lvr_board_interrupt - all threads of this process that wait, and all that watch, get -ECANCELED;
  * where there is none, the next one to come does.
- * Caller:  any thread of any process that has the board.
+ * Caller:  any thread of any process that has the board.   Fork: nothing in a child without a slot,
+ *          where all waits say -ESTALE.
  * Locks:   none.
  * Crash:   others are left with no more than having been woken for nothing. */
 LVR_API void lvr_board_interrupt(lvr_board *b);

@@ -147,5 +147,5 @@ void lvri_board_tell_news(struct lvr_board *b) {
 
 void lvr_board_interrupt(lvr_board *b) {
   lvri_channel_interrupt(&b->results);
-  tell_watchers(b);
+  if (!lvri_session_stale(b->handle.session)) tell_watchers(b);
 }

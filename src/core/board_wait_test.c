@@ -226,6 +226,29 @@ TEST(a_short_wait_makes_haste_and_a_long_one_ends_it) {
   lvr_board_detach(c.b);
 }
 
+static void interrupt_later(void *board) {
+  (void)raise(SIGSTOP);
+  lvr_board_interrupt(board);
+}
+
+/* A child that is none of the session's keeps nothing: where the board was, another may be. */
+TEST(who_is_in_no_session_interrupts_nobody) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  lvri_off off = b->handle.off;
+  CHECK_INT(lvr_proc_fork_next(s, LVR_PROC_NOBODY), 0);
+  pid_t pid = test_fork(interrupt_later, b);
+  test_await_stop(pid);
+  lvr_board_detach(b);
+  b = new_board(s);
+  CHECK_INT(b->handle.off, off);
+  test_continue(pid);
+  CHECK_INT(test_join(pid), 0);
+  CHECK_INT(lvri_load_relaxed_u32(&lvri_board_shm(b)->bo_news), 0);
+  CHECK_INT(lvri_load_relaxed_u32(&b->results.shm->ch_items), 0);
+  lvr_board_detach(b);
+}
+
 /* The least of some, for who spins may be put off the processor; not so many in vain that a spin is
  * not worth while any more (wait.c). */
 static int64_t spun_ns(struct lvr_board *b, bool soon) {

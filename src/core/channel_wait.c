@@ -480,6 +480,7 @@ uint32_t lvri_channel_mark(const struct lvri_channel *c) {
 
 void lvri_channel_interrupt(struct lvri_channel *c) {
   (void)lvri_fetch_add_acq_rel_u32(&c->interrupts, 1);
+  if (lvri_session_stale(c->handle->session)) return; /* in its place there may be another's */
   ring_all(&c->shm->ch_items);
   ring_all(&c->shm->ch_room);
 }
