@@ -367,7 +367,7 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
         self._force_shutting_down = True
         self.shutdown(wait=False, cancel_futures=True)
         if self._staff is not None:
-            self._staff.give_up(std.BrokenProcessPool(ABRUPT_END))
+            self._staff.give_up(_ended_by(operation, self._staff.pids()))
             self._staff.send_all(operation)
 
     # --- what programs read of the standard executor -------------------------------------------
@@ -400,6 +400,19 @@ class ProcessPoolExecutor(std.ProcessPoolExecutor):
 def _context_for(most_tasks: int | None) -> Any:
     """The context of an executor that was given none."""
     return default_context.get_context(None if most_tasks is None else "spawn")
+
+
+def _ended_by(operation: str, workers: Iterable[int]) -> BaseException:
+    """What tasks are told, with the cause: there, the exit codes of workers that are over by then.
+
+    Who waits is told before the workers are ended, so it is the signal here.
+    """
+    name = signal.SIGKILL.name if operation == "kill" else signal.SIGTERM.name
+    ended = [f"Process {pid} was sent {name} by {operation}_workers()" for pid in workers]
+    error = std.BrokenProcessPool(ABRUPT_END)
+    if ended:
+        error.__cause__ = RemoteTraceback("\n'''\n" + "\n".join(ended) + "'''")
+    return error
 
 
 def _refuse(unknown: dict[str, Any]) -> None:

@@ -133,7 +133,12 @@ def test_workers_are_ended(gate: Gate, way: str) -> None:
     )
     processes = executor._processes
     getattr(executor, f"{way}_workers")()
-    assert isinstance(running.exception(PATIENCE_S), BrokenProcessPool)
+    error = running.exception(PATIENCE_S)
+    assert isinstance(error, BrokenProcessPool)
+    assert type(error.__cause__).__name__ == "_RemoteTraceback"
+    for pid in processes:
+        name = f"SIG{way[:4].upper()}"
+        assert f"Process {pid} was sent {name} by {way}_workers()" in str(error.__cause__)
     for future in waiting:
         with contextlib.suppress(standard.CancelledError):
             assert isinstance(future.exception(PATIENCE_S), BrokenProcessPool)
