@@ -283,6 +283,7 @@ def _adopt_executor(module: Any) -> None:
     """
     if not issubclass(module._SafeQueue, _ours("queues", "Queue")):  # MODULE was imported before
         module._StandardSafeQueue = module._SafeQueue
+        module._StandardSafeQueue.__reduce__ = _as_plain_queue
         module._SafeQueue = _ours("queues", "SafeQueue")
     replacement = _ours("executor", "ProcessPoolExecutor")
     standard = module.ProcessPoolExecutor
@@ -294,6 +295,15 @@ def _adopt_executor(module: Any) -> None:
     package = vars(sys.modules[FUTURES])
     if package.get("ProcessPoolExecutor") is standard:
         package["ProcessPoolExecutor"] = replacement
+
+
+def _as_plain_queue(queue: Any) -> tuple[Any, ...]:
+    """What goes into a pickle for the queue of an executor that was made before install().
+
+    A worker that is not forked has no such class: its module was imported after install(). It only
+    takes from the queue, as it can from any standard one.
+    """
+    return object.__new__, (type(queue).__base__,), queue.__getstate__()
 
 
 def _make_ours(standard: Any, replacement: Any) -> None:

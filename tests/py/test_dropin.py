@@ -18,8 +18,10 @@ METHODS = ["warm", "fork", "spawn", "forkserver"]
 
 def run(source: str, *arguments: str, program: str | None = None) -> list[str]:
     """Run SOURCE (as a file, where PROGRAM names one) and return the lines it prints."""
-    # Not an error: that a fork has threads around, of the standard queues and executors.
+    # Not an error: that a fork has threads around, of the standard queues and executors; and, from
+    # Python 3.15 on, that a standard child has a traceback of the main module.
     command = [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning"]
+    command += ["-W", "ignore:Module globals is missing:DeprecationWarning"]
     if program is None:
         command += ["-c", textwrap.dedent(source)]
     else:
@@ -240,6 +242,45 @@ def test_objects_made_before(tmp_path: object, method: str) -> None:
     """
     lines = run(source, method, program=f"{tmp_path}/program.py")
     assert lines == ["multiprocessing.synchronize leveret"] * 2
+
+
+EXECUTOR_MADE_BEFORE = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.pool import Pool
+import leveret
+def work(x):
+    if x < 0:
+        raise ValueError(x)
+    return x, "leveret" in str(type(leveret.current_process()))
+class Refused:
+    def __reduce__(self):
+        raise TypeError("refused")
+class Derived(ProcessPoolExecutor):
+    pass
+if __name__ == "__main__":
+    get_context = multiprocessing.get_context if "theirs" in sys.argv else leveret.get_context
+    context = get_context(sys.argv[1])
+    executors = [kind(2, context) for kind in (ProcessPoolExecutor, Derived)]
+    pool = Pool(1, context=context, maxtasksperchild=1)
+    leveret.install()
+    for executor in executors:
+        with executor:
+            print(list(executor.map(work, range(3))))
+            for wrong in (-4, Refused()):
+                print(repr(executor.submit(work, wrong).exception(20)))
+    with pool:
+        print(pool.map(work, range(2), chunksize=1)[1])
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [*METHODS, "fork theirs", "spawn theirs", "forkserver theirs"]
+)
+def test_executors_made_before_start_workers_after(tmp_path: Path, arguments: str) -> None:
+    lines = run(EXECUTOR_MADE_BEFORE, *arguments.split(), program=f"{tmp_path}/program.py")
+    done = "[(0, True), (1, True), (2, True)]", "ValueError(-4)", "TypeError('refused')"
+    assert lines == [*done, *done, "(1, True)"]
 
 
 def test_install_is_idempotent() -> None:
