@@ -13,7 +13,6 @@ with workers that are ours.
 
 from __future__ import annotations
 
-import abc
 import functools
 import warnings
 import weakref
@@ -71,7 +70,7 @@ def _given(timeout: Any, retries: Any) -> dict[str, Any]:
     return {name: limit for name, limit in limits.items() if limit is not ...}
 
 
-class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
+class Pool(Standard):  # type: ignore[misc]
     """A pool of worker processes."""
 
     _crew: Any = None
@@ -432,7 +431,9 @@ class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
         self._crew.join()
 
 
-Pool.register(ThreadPool)
+# The standard ThreadPool is a pool of ours, too, for it is a subclass of what ours stands for. To
+# register it would take a metaclass, which would be in the way of a program's own. It has no crew.
+ThreadPool.__bases__ = (Pool,)
 
 
 def _forget(at_exit: Any, dropped: Any) -> None:

@@ -5,6 +5,7 @@ subclasses do with it. What it refuses: test_pool_refusals.py; streams: test_poo
 it offers besides: test_pool_options.py.
 """
 
+import abc
 import functools
 import itertools
 import multiprocessing.pool as std
@@ -13,6 +14,7 @@ import pathlib
 import signal
 import threading
 import time
+import types
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -488,7 +490,28 @@ def test_a_thread_pool_is_a_pool() -> None:
     method: Any = Pool.map
     with std.ThreadPool(1) as threads:
         assert method(threads, square, [3]) == [9]
+        assert isinstance(threads, Pool)
+        assert threads.apply(square, (4,)) == 16
+        assert list(threads.imap(square, [5])) == [25]
+        assert "multiprocessing.pool.ThreadPool state=RUN" in repr(threads)
+        with pytest.raises(TypeError):
+            method(threads, square, [3], timeout=1)
     threads.join()
+
+
+class Meta(type):
+    """A metaclass of a program."""
+
+
+@pytest.mark.parametrize("base", [Pool, leveret.ProcessPoolExecutor, std.ThreadPool])
+def test_subclasses_may_have_any_metaclass(base: Any) -> None:
+    made = types.new_class("Made", (base,), {"metaclass": Meta})
+    abstract = types.new_class("Abstract", (base, abc.ABC))
+    for derived in (made, abstract):
+        with derived(1) as pool:
+            assert list(pool.map(square, [3])) == [9]
+        getattr(pool, "join", dict)()
+    assert type(made) is Meta
 
 
 def concatenate(x: list[int], y: list[int]) -> list[int]:
