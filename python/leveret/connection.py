@@ -17,6 +17,7 @@ from __future__ import annotations
 import io
 import selectors
 import time
+from collections.abc import Iterable
 from multiprocessing import connection as std
 from multiprocessing.connection import Client, Connection, Listener
 
@@ -24,8 +25,9 @@ from . import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
+else:
+    from .hints import Any
 
 # Before install() replaces it.
 StandardPipe: Any = std.Pipe

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable, Sequence
 from multiprocessing import context as std
 from multiprocessing import process as standard
 
@@ -25,8 +26,9 @@ from .process import active_children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from typing import Any
+else:
+    from .hints import Any
 
 __all__ = [
     "DefaultContext",

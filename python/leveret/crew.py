@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+from collections.abc import Callable, Iterable
 from math import inf
 from multiprocessing.process import current_process
 from time import monotonic
@@ -37,8 +38,9 @@ from .stops import Stops
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
     from typing import Any
+else:
+    from .hints import Any
 
 __all__ = ["Crew", "Member", "again", "not_ours"]
 

@@ -6,6 +6,7 @@ Apart from leveret.faults, since it needs concurrent.futures, which most program
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 from .faults import brief, name_of
 
@@ -13,10 +14,6 @@ try:
     from concurrent.futures.process import BrokenProcessPool
 except RuntimeError:  # the interpreter ends: it cannot register what it would do then
     from concurrent.futures import BrokenExecutor as BrokenProcessPool  # type: ignore[assignment]
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["WorkerDied", "unfit", "worker_died"]
 

@@ -20,6 +20,7 @@ import signal
 import sys
 import threading
 import weakref
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import _base
 from concurrent.futures import process as std
 from time import monotonic
@@ -35,8 +36,9 @@ from .worker import runner_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, Never
+else:
+    from .hints import Any, Never
 
 __all__ = ["ProcessPoolExecutor"]
 

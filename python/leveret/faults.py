@@ -14,11 +14,13 @@ import pickle
 import reprlib
 import sys
 import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
+else:
+    from .hints import Any
 
 __all__ = [
     "RemoteError",

@@ -24,6 +24,7 @@ import operator
 import os
 import threading
 import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import _base
 from concurrent.futures import process as std
 
@@ -34,8 +35,9 @@ from .pump import ERROR, TOLD, VALUE, WATCHED, Condition, Job, described, note_y
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from typing import Any
+else:
+    from .hints import Any
 
 __all__ = ["ABRUPT_END", "Call", "RemoteTraceback", "Staff", "TaskFuture", "with_cause"]
 

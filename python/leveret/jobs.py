@@ -18,23 +18,24 @@ import collections
 import contextlib
 import itertools
 import threading
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from time import monotonic
 
 from . import _core
+from .crew import Crew
+from .limits import Rules
 from .pump import ALONE, TOLD, WATCHED, Condition, Failure, Job, Many, chunks, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
-
-    from .crew import Crew
-    from .limits import Rules
 
     std: Any  # its stub leaves out what we use of it
 else:
     from multiprocessing import pool as std
+
+    from .hints import Any
 
 __all__ = [
     "WHOLE",

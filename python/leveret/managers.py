@@ -10,6 +10,8 @@ from .context import default_context
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+else:
+    from .hints import Any
 
 __all__ = ["BaseManager", "BaseProxy", "Namespace", "SharedMemoryManager", "SyncManager", "Token"]
 

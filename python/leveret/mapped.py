@@ -13,21 +13,21 @@ import contextlib
 import functools
 import itertools
 import weakref
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from time import monotonic
 
 from . import _core
 from .crew import again
-from .futures import with_cause
+from .futures import Staff, with_cause
+from .limits import Rules
 from .pump import WATCHED, Failure, Many, chunks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
-
-    from .futures import Staff
-    from .limits import Rules
+else:
+    from .hints import Any
 
 __all__ = ["MapResults", "map_tasks"]
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import warnings
 import weakref
+from collections.abc import Callable, Iterable, Mapping
 from multiprocessing import util
 from multiprocessing.pool import ThreadPool
 
@@ -36,12 +37,13 @@ from .pump import ALONE, WATCHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, NoReturn
 
     std: Any  # its stub leaves out what we use of it
 else:
     from multiprocessing import pool as std
+
+    from .hints import Any, NoReturn
 
 __all__ = ["Pool", "ThreadPool"]
 

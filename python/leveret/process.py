@@ -18,6 +18,8 @@ from multiprocessing import process as std
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+else:
+    from .hints import Any
 
 __all__ = ["Process", "active_children", "bind", "is_bound"]
 

@@ -21,6 +21,7 @@ import itertools
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator
 from math import inf
 from time import monotonic, sleep
 
@@ -28,8 +29,9 @@ from . import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from typing import Any
+else:
+    from .hints import Any
 
 __all__ = [
     "ALONE",

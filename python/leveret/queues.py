@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import abc
 import types
+from collections.abc import Iterable
 from multiprocessing import queues as std
 from queue import Empty, Full
 
@@ -26,8 +27,9 @@ from .connection import Pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any, ClassVar, SupportsIndex
+    from typing import Any, SupportsIndex
+else:
+    from .hints import Any, SupportsIndex
 
 __all__ = ["Empty", "Full", "JoinableQueue", "LostTaskWarning", "Queue", "SimpleQueue"]
 
@@ -155,7 +157,7 @@ class SafeQueue(Queue):
 class SimpleQueue(metaclass=_Kind):
     """A queue with nothing but get() and put(): a pipe, each end of which all processes share."""
 
-    __class_getitem__: ClassVar[Any] = classmethod(types.GenericAlias)
+    __class_getitem__: Any = classmethod(types.GenericAlias)
 
     def __init__(self, *, ctx: Any) -> None:
         self._reader, self._writer = Pipe(duplex=False)

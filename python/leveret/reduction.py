@@ -20,11 +20,11 @@ import pickle
 import sys
 import types
 import weakref
+from collections.abc import Container, Iterator
 from multiprocessing import reduction as _standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
     from multiprocessing.reduction import (
         AbstractReducer,
         DupFd,
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
         sendfds,
     )
     from typing import Any, NoReturn
+else:
+    from .hints import Any, NoReturn
 
 __all__ = [
     "AbstractReducer",

@@ -26,6 +26,8 @@ from .heap import BufferWrapper
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+else:
+    from .hints import Any
 
 __all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
 
