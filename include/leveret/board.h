@@ -177,12 +177,11 @@ LVR_API LVR_MUST_CHECK int lvr_board_watch_until(lvr_board *b, int64_t deadline_
  * Crash:   others are left with no more than having been woken for nothing. */
 LVR_API void lvr_board_interrupt(lvr_board *b);
 
-/* lvr_board_close - no task will be added any more: workers that find none get -EPIPE.
+/* lvr_board_close - no task will be added any more: workers that find none get -EPIPE. A put that is
+ * under way, in whatever process, comes before it or gets that, too.
  * Caller:  any thread of any process that has the board; not a signal handler.   Fork: a child
  *          without a slot closes nothing.
- * Locks:   the owner, that of those who put; then the arena's guard, in which all are rung.
- * Crash:   killed at any instruction it is closed, or it is not: whoever has the guard next undoes
- *          what was begun. A worker may have seen it closed by then, and have left. */
+ * Locks:   the mutex of those who put, and the arena's guard in it, shortly. */
 LVR_API void lvr_board_close(lvr_board *b);
 
 /* lvr_board_waiting - tasks that nobody has claimed; old news at once.

@@ -67,10 +67,6 @@ static uint32_t next_number(const struct lvr_board *b) {
   return lvri_channel_count_of(lvri_load_relaxed_u64(&b->tasks.shm->ch_tail));
 }
 
-static bool is_closed(const struct lvr_board *b) {
-  return lvri_load_acquire_u32(&b->tasks.shm->ch_closed) & LVRI_CHANNEL_NO_WRITER;
-}
-
 /* In a forked child a thread that it has not may hold the mutex. */
 static int owner_only(const struct lvr_board *b) {
   if (lvri_session_stale(b->handle.session)) return -ESTALE;
@@ -101,7 +97,7 @@ int lvr_board_put(lvr_board *b, const void *data, size_t bytes, lvr_block *block
   (void)pthread_mutex_lock(&b->putting);
   uint32_t number = next_number(b);
   lvri_channel_note_cpu(b->tasks.shm);
-  error = is_closed(b) ? -EPIPE : lvri_channel_try_put(&b->tasks, &put, true);
+  error = lvri_channel_try_put(&b->tasks, &put, true);
   (void)pthread_mutex_unlock(&b->putting);
   if (error) return error;
   hurry(b);
@@ -117,7 +113,7 @@ int lvr_board_put_many(lvr_board *b, const struct lvr_slice *tasks, uint32_t cou
   (void)pthread_mutex_lock(&b->putting);
   *ret_first = next_number(b);
   lvri_channel_note_cpu(b->tasks.shm);
-  error = is_closed(b) ? -EPIPE : lvri_channel_put_many_until(&b->tasks, tasks, count, 0, ret_put);
+  error = lvri_channel_put_many_until(&b->tasks, tasks, count, 0, ret_put);
   (void)pthread_mutex_unlock(&b->putting);
   if (*ret_put) hurry(b);
   return error;
@@ -162,14 +158,14 @@ static void close_tasks(lvr_board *b) {
   lvri_guard_leave(a, g);
 }
 
-/* Not between a put's look and its task, which all workers might leave behind. In a process that
- * does not put, the mutex says nothing; a forked one's may be held by a thread that it has not. */
+/* With the put mutex: not between a put's look and its task, which all workers might leave behind.
+ * Where it is lost for good nobody puts any more. */
 void lvr_board_close(lvr_board *b) {
-  bool puts = lvri_board_is_owner(b);
+  struct lvri_channel_shm *shm = b->tasks.shm;
   if (lvri_session_stale(b->handle.session)) return;
-  if (puts) (void)pthread_mutex_lock(&b->putting);
+  int error = lvri_channel_lock_put(lvri_board_arena(b), shm, true);
   close_tasks(b);
-  if (puts) (void)pthread_mutex_unlock(&b->putting);
+  if (!error) lvri_channel_unlock(&shm->ch_put_mutex);
 }
 
 uint32_t lvr_board_waiting(const lvr_board *b) { return lvri_channel_size(b->tasks.shm); }

@@ -250,6 +250,48 @@ TEST(a_close_wakes_the_workers) {
   lvr_board_detach(b);
 }
 
+/* --- a close between a put's look and its task ----------------------------------------------- */
+
+struct closing {
+  lvr_board *b;
+  _Atomic uint32_t *refused; /* 1: the put was not, 2: it was */
+};
+
+static void own_and_put(void *argument) {
+  struct closing *c = argument;
+  uint32_t number = 0;
+  lvri_board_shm(c->b)->bo_owner = lvri_session_self(c->b->handle.session);
+  int error = lvr_board_put(c->b, &number, sizeof(number), NULL, &number);
+  if (error) CHECK_INT(error, -EPIPE);
+  lvri_store_release_u32(c->refused, error ? 2 : 1);
+  CHECK_INT(lvr_board_wait_until(c->b, LVR_FOREVER), 0);
+}
+
+static void close_and_sleep(void *argument) {
+  lvr_board_close(argument);
+  (void)pause();
+}
+
+/* No worker is told that there is nothing more before that is so, whoever closes. */
+TEST(a_close_waits_for_the_task_of_a_put) {
+  lvr_session *s = new_session();
+  struct closing c = {new_board(s), test_shared(sizeof(_Atomic uint32_t))};
+  pid_t owner = crash_stop_at("channel.put.looked", 1, own_and_put, &c);
+  pid_t closer = test_fork(close_and_sleep, c.b);
+  await_asleep(closer);
+  CHECK_INT(lvr_board_enlist(c.b, 0), 0);
+  CHECK_INT(work_some(c.b, 1, 0), -ETIMEDOUT);
+  test_continue(owner);
+  await_u32(c.refused, 1);
+  CHECK_INT(lvri_load_relaxed_u32(c.refused), 1);
+  CHECK_INT(work_some(c.b, 1, in_ns(10 * SEC)), 0);
+  CHECK_INT(work_some(c.b, 1, in_ns(10 * SEC)), -EPIPE);
+  CHECK_INT(test_join(owner), 0);
+  test_kill(closer);
+  CHECK(lvr_repair(s) >= 0);
+  lvr_board_detach(c.b);
+}
+
 TEST(orders_reach_the_worker) {
   const uint64_t order = UINT64_C(7) << 32 | 5;
   lvr_session *s = new_session();

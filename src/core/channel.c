@@ -149,7 +149,9 @@ static int put_locked(struct lvri_channel *c, const struct lvri_put *put) {
   struct lvri_channel_shm *shm = c->shm;
   struct lvri_arena *a = arena_of(c);
   uint32_t bytes = lvri_record_bytes(put->bytes, put->block != NULL);
-  if (__builtin_expect(is_closed(shm, LVRI_CHANNEL_NO_READER), 0)) return -EPIPE;
+  if (__builtin_expect(is_closed(shm, LVRI_CHANNEL_NO_READER | LVRI_CHANNEL_NO_WRITER), 0))
+    return -EPIPE;
+  LVR_CRASHPOINT("channel.put.looked");
   if (!has_place(shm) || !has_units(shm, put)) return -EAGAIN;
   uint32_t units = shm->ch_most_units ? units_of(put) : 0; /* soon the block is not ours any more */
   int error = lvri_channel_make_room(a, shm, bytes);

@@ -98,7 +98,9 @@ _Static_assert(LVR_MESSAGE_INLINE <= UINT16_MAX, "rc_bytes");
  *                   before the note, which is stored before the head
  *   ch_got_units    get; read by who puts: rc_units of the last record that was got
  *   ch_items, ch_room   bells of who waits for a message, or for room; by anybody, atomically
- *   ch_closed       by the last to leave, under the arena's guard, logged; read by anybody
+ *   ch_closed       by the last to leave, under the arena's guard, logged; of a board's tasks with
+ *                   the put mutex, too: no put is then between its look here and its message. Read
+ *                   by anybody
  *   ch_bound, ch_most_units, ch_flags   constant; 0: no bound
  *   ch_spare        a segment that nothing is in; under the arena's guard, logged
  *   ch_doorbells    core/doorbell.h
@@ -197,8 +199,8 @@ int lvri_channel_init(struct lvri_channel_shm *shm, uint32_t bound, uint64_t mos
 
 /* Put one message if there is room, without waiting for anything but, shortly, the put mutex; with
  * `patient` false not even for that. 0; -EAGAIN no room; -EBUSY somebody has the mutex; -EPIPE
- * nobody can get it any more; -EINVAL, -ENOMEM, -ESTALE, -ENOTRECOVERABLE. Rings. With 0 the
- * block's handle is gone. */
+ * nobody can get it, or nobody is to put, any more; -EINVAL, -ENOMEM, -ESTALE, -ENOTRECOVERABLE.
+ * Rings. With 0 the block's handle is gone. */
 int lvri_channel_try_put(struct lvri_channel *c, const struct lvri_put *put, bool patient);
 
 /* The same, waiting for room. 0; as above, but -ETIMEDOUT in the place of -EAGAIN; -EINTR. */

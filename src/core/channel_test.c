@@ -634,17 +634,19 @@ static void meet_the_end(void *argument) {
 
 TEST(readers_meet_the_end_when_all_is_read) {
   without_relook();
-  struct fixture f = fixture_of(0, 0);
+  struct fixture f = fixture_of(0, 0), other = fixture_of(0, 0);
   pid_t pids[3];
   for (int i = 0; i < 3; i++)
     pids[i] = put_to_sleep(&f, meet_the_end);
   close_side(&f, LVRI_CHANNEL_NO_WRITER);
   for (int i = 0; i < 3; i++)
     CHECK_INT(test_join(pids[i]), 0);
-  put_bytes(f.q, 5);
-  get_bytes(f.q, 5);
-  meet_the_end(&f);
   CHECK_INT(lvr_queue_wait_until(f.q, 0), 0);
+  CHECK_INT(lvr_queue_put_until(f.q, "", 0, 0), -EPIPE);
+  put_bytes(other.q, 5);
+  close_side(&other, LVRI_CHANNEL_NO_WRITER);
+  get_bytes(other.q, 5);
+  meet_the_end(&other);
 }
 
 static void write_in_vain(void *argument) {
