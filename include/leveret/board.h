@@ -181,7 +181,8 @@ LVR_API void lvr_board_interrupt(lvr_board *b);
  * under way, in whatever process, comes before it or gets that, too.
  * Caller:  any thread of any process that has the board; not a signal handler.   Fork: a child
  *          without a slot closes nothing.
- * Locks:   the mutex of those who put, and the arena's guard in it, shortly. */
+ * Locks:   the mutex of those who put, shortly.
+ * Crash:   killed at any instruction the board is closed or it is not. */
 LVR_API void lvr_board_close(lvr_board *b);
 
 /* lvr_board_waiting - tasks that nobody has claimed; old news at once.

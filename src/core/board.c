@@ -1,5 +1,6 @@
 #include <errno.h>
 
+#include "base/crashpoint.h"
 #include "core/board_inner.h"
 #include "core/channel_inner.h"
 
@@ -149,22 +150,16 @@ int lvr_board_take_many_until(lvr_board *b, void *buf, size_t room, uint32_t mos
 
 /* --- closing, looking ----------------------------------------------------------------------- */
 
-static void close_tasks(lvr_board *b) {
-  struct lvri_arena *a = lvri_board_arena(b);
-  struct lvri_guard *g = lvri_arena_guard(a);
-  if (lvri_guard_enter(a, g) != 0) return;
-  lvri_channel_close_locked(a, b->tasks.shm, LVRI_CHANNEL_NO_WRITER);
-  lvri_channel_ring_closed(a, b->tasks.shm);
-  lvri_guard_leave(a, g);
-}
-
 /* With the put mutex: not between a put's look and its task, which all workers might leave behind.
- * Where it is lost for good nobody puts any more. */
+ * Where it is lost for good nobody puts any more. By one store that nobody takes back: a worker
+ * that has seen it has left. Who is killed behind it wakes by his death those who sleep. */
 void lvr_board_close(lvr_board *b) {
   struct lvri_channel_shm *shm = b->tasks.shm;
   if (lvri_session_stale(b->handle.session)) return;
   int error = lvri_channel_lock_put(lvri_board_arena(b), shm, true);
-  close_tasks(b);
+  (void)lvri_fetch_or_release_u32(&shm->ch_closed, LVRI_CHANNEL_NO_WRITER);
+  LVR_CRASHPOINT("board.tasks.closed");
+  lvri_channel_ring_all(shm);
   if (!error) lvri_channel_unlock(&shm->ch_put_mutex);
 }
 

@@ -292,6 +292,26 @@ TEST(a_close_waits_for_the_task_of_a_put) {
   lvr_board_detach(c.b);
 }
 
+static void close_board(void *argument) { lvr_board_close(argument); }
+
+/* What one worker was told is so for all, and for who puts. */
+TEST(a_close_is_not_taken_back_with_who_made_it) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  uint32_t number = 0;
+  pid_t sleeper = test_fork(await_the_close, b);
+  await_asleep(sleeper);
+  pid_t closer = crash_stop_at("board.tasks.closed", 1, close_board, b);
+  CHECK_INT(lvr_board_enlist(b, 1), 0);
+  CHECK_INT(work_some(b, 1, 0), -EPIPE);
+  test_kill(closer);
+  CHECK(lvr_repair(s) >= 0);
+  CHECK_INT(work_some(b, 1, 0), -EPIPE);
+  CHECK_INT(lvr_board_put(b, &number, sizeof(number), NULL, &number), -EPIPE);
+  CHECK_INT(test_join(sleeper), 0);
+  lvr_board_detach(b);
+}
+
 TEST(orders_reach_the_worker) {
   const uint64_t order = UINT64_C(7) << 32 | 5;
   lvr_session *s = new_session();
