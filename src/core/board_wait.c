@@ -1,7 +1,7 @@
 #include <errno.h>
 
 #include "core/board_inner.h"
-#include "core/channel.h"
+#include "core/channel_inner.h"
 #include "core/slots.h"
 #include "core/wait.h"
 #include "os/os.h"
@@ -83,20 +83,29 @@ static int cancelled(const struct lvr_board *b, _Atomic uint32_t *told) {
   return -ECANCELED;
 }
 
+/* The ring that a result makes wakes one, for whom it may not be: it stays there for the others. */
+static int found(const struct sleeper *w, bool slept) {
+  struct lvri_channel_shm *results = w->board->results.shm;
+  if (slept && w->for_results && lvri_channel_size(results) != 0 &&
+      lvri_channel_is_awaited(w->bell))
+    lvri_channel_ring_items(results);
+  return 0;
+}
+
 /* After a sleep that nobody ended it asks the kernel, which may have told nobody of a death. */
 static int wait_for(struct lvr_board *b, bool for_results, _Atomic uint32_t *told,
                     int64_t deadline_ns) {
   uint32_t mark = lvri_load_relaxed_u32(told);
-  for (;;) {
+  for (bool slept = false;; slept = true) {
     struct sleeper w = sleeper_of(b, for_results);
     if (for_results) /* behind a fence: see hurry() in board.c */
       lvri_channel_hurry_source(&b->results, deadline_ns != 0);
-    if (is_there(&w)) return 0;
+    if (is_there(&w)) return found(&w, slept);
     if (lvri_channel_mark(&b->results) != mark) return cancelled(b, told);
     if (deadline_ns == 0) return -ETIMEDOUT;
     int error = sleep_on_all(&w, deadline_ns);
     if (error == -EINTR) return error;
-    if (woke_by_itself(&w) && any_over(b, lvri_slot_alive_thoroughly)) return 0;
+    if (woke_by_itself(&w) && any_over(b, lvri_slot_alive_thoroughly)) return found(&w, true);
     if (error) return error;
   }
 }

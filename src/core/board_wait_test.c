@@ -83,11 +83,15 @@ static void sleep_or_wake(void *argument) {
   v->wake(v);
 }
 
-static void hold_vigil(struct vigil *v) {
+static void wait_all(struct vigil *v) {
   lvri_relook_ns = 60 * SEC;
-  v->watch[1] = v->watch[3] = true;
   test_threads(WAITERS + 1, sleep_or_wake, v);
   lvr_board_detach(v->crew.b);
+}
+
+static void hold_vigil(struct vigil *v) {
+  v->watch[1] = v->watch[3] = true;
+  wait_all(v);
 }
 
 static void interrupt(struct vigil *v) { lvr_board_interrupt(v->crew.b); }
@@ -96,6 +100,17 @@ TEST(an_interrupt_ends_all_waits) {
   lvr_session *s = new_session();
   struct vigil v = {.crew = {s, new_board(s), 0}, .wanted = -ECANCELED, .wake = interrupt};
   hold_vigil(&v);
+}
+
+static void finish_a_task(struct vigil *v) { CHECK_INT(work_some(v->crew.b, 1, 0), 0); }
+
+/* It lies there for all, but wakes one. */
+TEST(a_result_ends_all_waits) {
+  lvr_session *s = new_session();
+  struct vigil v = {.crew = {s, new_board(s), 0}, .wake = finish_a_task};
+  put_tasks(v.crew.b, 1);
+  CHECK_INT(lvr_board_enlist(v.crew.b, 0), 0);
+  wait_all(&v);
 }
 
 static void enlist_and_sleep(void *argument) {
