@@ -1,4 +1,5 @@
 /* Who waits for the board: for results, for the ends of workers; and who cuts that short. */
+#include "base/crashpoint.h"
 #include "core/board_test.h"
 
 /* Idle, and nobody else to tell of it but the kernel. */
@@ -318,6 +319,35 @@ TEST(what_a_dead_owner_has_left_is_not_claimed) {
   CHECK_INT(lvr_board_enlist(c.b, 0), 0);
   CHECK_INT(work_some(c.b, 1, LVR_FOREVER), -EPIPE);
   CHECK_INT(lvr_board_waiting(c.b), 3);
+  CHECK(lvr_repair(c.s) >= 0);
+  lvr_board_detach(c.b);
+}
+
+static void own_and_die_in_a_put(void *argument) {
+  struct crew *c = argument;
+  uint32_t number = 0;
+  lvri_board_shm(c->b)->bo_owner = lvri_session_self(c->s);
+  await_u32(&lvri_board_row(c->b, 1)->ro_finished, 1);
+  lvri_crashpoint_arm(LVRI_CRASH_KILL, "channel.put.published", 1);
+  CHECK_INT(lvr_board_put(c->b, &number, sizeof(number), NULL, &number), 0);
+}
+
+/* The worker slept, and nobody rang. */
+TEST(nor_is_what_he_put_with_his_last_step) {
+  struct crew c = {.s = new_session(), .row = 1};
+  c.b = new_board(c.s);
+  _Atomic uint32_t *may_die = &lvri_board_row(c.b, 1)->ro_finished;
+  pid_t owner = test_fork(own_and_die_in_a_put, &c);
+  while (lvri_board_is_owner(c.b))
+    (void)sched_yield();
+  pid_t worker = test_fork(work_until_told, &c);
+  while (lvri_board_worker(c.b, 1) == 0)
+    (void)sched_yield();
+  await_asleep(worker);
+  lvri_store_release_u32(may_die, 1);
+  CHECK_INT(test_join(owner), -SIGKILL);
+  CHECK_INT(test_join(worker), 0);
+  CHECK_INT(lvr_board_waiting(c.b), 1);
   CHECK(lvr_repair(c.s) >= 0);
   lvr_board_detach(c.b);
 }

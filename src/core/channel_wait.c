@@ -240,7 +240,8 @@ static bool has_putter(const struct waiting *w) {
   return w->channel->putter && w->bell == &w->channel->shm->ch_items;
 }
 
-/* The only one who puts is over. What he put is there still: look once more. */
+/* The only one who puts is over. What he has left is nobody's: who slept may have been woken by his
+ * death, in front of a message that he told nobody of. */
 static bool is_abandoned(const struct waiting *w) {
   const struct lvri_channel *c = w->channel;
   return has_putter(w) && !lvri_slot_alive(&c->handle->session->arena, c->putter);
@@ -345,7 +346,7 @@ static int nap(struct waiting *w, int64_t deadline_ns) {
 static int wait_more(struct waiting *w, int64_t deadline_ns) {
   if (lvri_session_stale(w->channel->handle->session)) return -ESTALE;
   if (w->is_there(w)) return 0;
-  if (is_abandoned(w)) return w->is_there(w) ? 0 : -EPIPE;
+  if (is_abandoned(w)) return -EPIPE;
   if (is_cancelled(w)) return -ECANCELED;
   lvri_channel_hurry_source(w->channel, deadline_ns != 0);
   if (deadline_ns == 0) return -ETIMEDOUT;
@@ -411,7 +412,7 @@ int lvri_channel_get_by(struct lvri_channel *c, lvri_channel_try *try_get, void 
     error = try_get(c, context);
     if (error == -EAGAIN) {
       int waited = wait_more(&w, deadline_ns);
-      if (waited) error = waited;
+      if (waited || is_abandoned(&w)) error = waited ? waited : -EPIPE;
     }
   } while (error == -EAGAIN);
   note_pace(&w, error);
