@@ -13,13 +13,15 @@ static const char *const awake_at[] = {SPINS, "channel.nap.noted", "channel.nap.
 
 enum { AWAKE_AT = sizeof(awake_at) / sizeof(*awake_at) };
 
-/* What a worker is to be: its last wait was so long; where it stops. */
+/* What a worker is to be: its last wait was so long; where it stops; whether it is in the way of who
+ * puts, and watches for nothing. */
 struct post {
   lvr_board *b;
   _Atomic uint32_t *let_go;
   uint32_t row;
   int64_t pace_ns;
   const char *stops_at;
+  bool is_in_the_way;
 };
 
 static struct post new_post(void) {
@@ -47,6 +49,7 @@ static void run_all(void *argument) {
   int error;
   CHECK_INT(lvr_board_enlist(p->b, p->row), 0);
   p->b->tasks.pace_ns = p->pace_ns;
+  if (p->is_in_the_way) lvri_channel_note_cpu(p->b->tasks.shm);
   if (p->stops_at) lvri_crashpoint_arm(LVRI_CRASH_STOP, p->stops_at, 1);
   while ((error = run_one(p)) == 0) {
   }
@@ -139,6 +142,19 @@ TEST(what_comes_in_a_nap_wakes_nobody) {
   CHECK_INT(rings_of(&p), rings);
   test_continue(napper);
   await_finished(&p, 3);
+  end(&p, sleeper, napper);
+}
+
+TEST(who_has_napped_leaves_nothing_behind) {
+  struct post p = new_post();
+  lvri_nap_ns = 1000 * SEC;
+  pid_t sleeper = hire_sleeper(&p, 0);
+  p.is_in_the_way = true;
+  pid_t napper = hire_napper(&p, 1, "channel.nap.noted");
+  put(&p, HELD);
+  put(&p, 1);
+  test_continue(napper);
+  await_finished(&p, 1);
   end(&p, sleeper, napper);
 }
 
