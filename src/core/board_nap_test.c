@@ -438,6 +438,31 @@ TEST(who_looks_for_a_result_waits_for_no_napper) {
   end(&p, sleeper, napper);
 }
 
+/* Who sleeps until he is rung, and has done so for long, wakes up when the spinner is late. */
+static void check_that_it_waits_for_no_spinner(void (*take)(void *argument)) {
+  struct post p = new_post();
+  pid_t sleeper = hire_sleeper(&p, 0), spinner = hire_napper(&p, 1, SPINS);
+  lvri_relook_ns = 50 * MS;
+  lvri_slept_before_ns = 100 * SEC;
+  lvri_store_relaxed_u64(&p.b->tasks.shm->ch_look_ns, (uint64_t)lvri_os_now_ns());
+  put(&p, 1);
+  int64_t since_ns = lvri_os_now_ns();
+  take(&p);
+  CHECK(lvri_os_now_ns() - since_ns < 5 * SEC);
+  test_continue(spinner);
+  end(&p, sleeper, spinner);
+}
+
+static void await_result(void *argument) {
+  struct post *p = argument;
+  CHECK_INT(lvr_board_wait_until(p->b, in_ns(15 * SEC)), 0);
+}
+
+TEST(an_old_wait_for_a_result_waits_for_no_spinner) {
+  check_that_it_waits_for_no_spinner(take_result);
+  check_that_it_waits_for_no_spinner(await_result);
+}
+
 /* --- deaths ---------------------------------------------------------------------------------- */
 
 /* It had the bell. Who buries it gives that to those who sleep. */

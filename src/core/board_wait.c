@@ -55,7 +55,10 @@ static int sleep_on_all(const struct sleeper *w, int64_t deadline_ns) {
   unsigned count = 0;
   for (uint32_t row = 0; row < lvri_board_shm(b)->bo_rows && count < LVRI_WAIT_WATCH_MOST; row++)
     if ((workers[count] = lvri_board_worker(b, row)) != 0) count++;
-  return lvri_wait_any(b->handle.session, w->bell, w->seen, workers, count, deadline_ns);
+  int64_t until_ns =
+      w->for_results ? lvri_channel_until_late(&b->results, deadline_ns) : deadline_ns;
+  int error = lvri_wait_any(b->handle.session, w->bell, w->seen, workers, count, until_ns);
+  return error == -ETIMEDOUT && until_ns < deadline_ns ? 0 : error;
 }
 
 /* No worker needs the owner for as long as more tasks wait than each of them could take now. */

@@ -298,6 +298,10 @@ void lvri_channel_hurry(struct lvri_channel_shm *shm);
  * stopped, perhaps, and may stay so for as long as he likes. */
 void lvri_channel_hurry_source(const struct lvri_channel *c, bool waits);
 
+/* After that: how long who waits in c may sleep, before somebody who is to take a message there may
+ * turn out to be late; the deadline, if there is nobody, or no message. */
+int64_t lvri_channel_until_late(const struct lvri_channel *c, int64_t deadline_ns);
+
 /* One step of emptying a channel that nobody refers to any more; see drain_locked in kinds.h. */
 bool lvri_channel_drain_locked(struct lvri_arena *a, struct lvri_channel_shm *shm);
 

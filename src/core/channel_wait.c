@@ -42,7 +42,8 @@
  *
  * A napper or spinner that is stopped (SIGSTOP) would be relied on for as long as he is. So he
  * stores when he is to look at the latest before he sets his bit; who puts, or has looked for
- * results in vain, takes it away where that is long over, and rings another one (hurry_source()).
+ * results in vain, takes it away where that is long over, and rings another one (hurry_source());
+ * who waits for results with a message in front of such a one sleeps no longer than until then.
  * What nobody does after it waits until those who sleep look by themselves: as where one is stopped
  * who was just woken, or spins.
  *
@@ -143,6 +144,15 @@ void lvri_channel_hurry_source(const struct lvri_channel *c, bool waits) {
   if (has_late_look(c->source)) ring_instead(c->source, LVRI_BELL_AWAKE, 0);
 }
 
+/* The clock of has_late_look() is behind by a tick: 10 ms at most. */
+int64_t lvri_channel_until_late(const struct lvri_channel *c, int64_t deadline_ns) {
+  const struct lvri_channel_shm *source = c->source;
+  if (!source || !(lvri_load_acquire_u32(&source->ch_items) & LVRI_BELL_AWAKE)) return deadline_ns;
+  if (lvri_channel_size(source) == 0) return deadline_ns;
+  int64_t late_ns = (int64_t)lvri_load_relaxed_u64(&source->ch_look_ns) + 2 * LVRI_LOOK_LATE_NS;
+  return late_ns < deadline_ns ? late_ns : deadline_ns;
+}
+
 void lvri_channel_note_cpu(struct lvri_channel_shm *shm) {
   lvri_store_relaxed_u32(&shm->ch_put_cpu, lvri_os_cpu());
 }
@@ -199,9 +209,10 @@ static void look_after(struct waiting *w, lvr_proc_id watched, uint32_t armed) {
 
 static int sleep_at(struct waiting *w, uint32_t armed, int64_t deadline_ns) {
   lvr_proc_id watch = whom_to_watch(w);
-  int error = lvri_wait(w->channel->handle->session, w->bell, armed, watch, deadline_ns);
+  int64_t until_ns = lvri_channel_until_late(w->channel, deadline_ns);
+  int error = lvri_wait(w->channel->handle->session, w->bell, armed, watch, until_ns);
   look_after(w, watch, armed);
-  return error;
+  return error == -ETIMEDOUT && until_ns < deadline_ns ? 0 : error;
 }
 
 static bool is_readable(const struct waiting *w) { return lvri_channel_readable(w->channel->shm); }
