@@ -1,4 +1,5 @@
-/* Who waits for the board: for results, for the ends of workers; and who cuts that short. */
+/* Who waits for the board: for results, for the ends of workers; who cuts that short; and who closes
+ * it, or dies, as workers wait for tasks. */
 #include "base/crashpoint.h"
 #include "core/board_test.h"
 
@@ -155,6 +156,87 @@ TEST(a_death_of_who_came_later_ends_all_waits) {
   struct vigil v = {.crew = {s, new_board(s), 1}, .wake = enlist_and_kill};
   hire(&v);
   hold_vigil(&v);
+}
+
+/* --- closing -------------------------------------------------------------------------------- */
+
+static void await_the_close(void *argument) {
+  lvr_board *b = argument;
+  CHECK_INT(lvr_board_enlist(b, 0), 0);
+  CHECK_INT(work_some(b, 1, in_ns(10 * SEC)), -EPIPE);
+}
+
+/* Not 50 ms later. */
+TEST(a_close_wakes_the_workers) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  lvri_relook_ns = 60 * SEC;
+  pid_t pid = crash_stop_at("channel.wait.armed", 1, await_the_close, b);
+  test_continue(pid);
+  await_asleep(pid);
+  lvr_board_close(b);
+  CHECK_INT(test_join(pid), 0);
+  lvr_board_detach(b);
+}
+
+struct closing {
+  lvr_board *b;
+  _Atomic uint32_t *refused; /* 1: the put was not, 2: it was */
+};
+
+static void own_and_put(void *argument) {
+  struct closing *c = argument;
+  uint32_t number = 0;
+  lvri_board_shm(c->b)->bo_owner = lvri_session_self(c->b->handle.session);
+  int error = lvr_board_put(c->b, &number, sizeof(number), NULL, &number);
+  if (error) CHECK_INT(error, -EPIPE);
+  lvri_store_release_u32(c->refused, error ? 2 : 1);
+  CHECK_INT(lvr_board_wait_until(c->b, LVR_FOREVER), 0);
+}
+
+static void close_and_sleep(void *argument) {
+  lvr_board_close(argument);
+  (void)pause();
+}
+
+/* No worker is told that there is nothing more before that is so, whoever closes. */
+TEST(a_close_waits_for_the_task_of_a_put) {
+  lvr_session *s = new_session();
+  struct closing c = {new_board(s), test_shared(sizeof(_Atomic uint32_t))};
+  pid_t owner = crash_stop_at("channel.put.looked", 1, own_and_put, &c);
+  pid_t closer = test_fork(close_and_sleep, c.b);
+  await_asleep(closer);
+  CHECK_INT(lvr_board_enlist(c.b, 0), 0);
+  CHECK_INT(work_some(c.b, 1, 0), -ETIMEDOUT);
+  test_continue(owner);
+  await_u32(c.refused, 1);
+  CHECK_INT(lvri_load_relaxed_u32(c.refused), 1);
+  CHECK_INT(work_some(c.b, 1, in_ns(10 * SEC)), 0);
+  CHECK_INT(work_some(c.b, 1, in_ns(10 * SEC)), -EPIPE);
+  CHECK_INT(test_join(owner), 0);
+  test_kill(closer);
+  CHECK(lvr_repair(s) >= 0);
+  lvr_board_detach(c.b);
+}
+
+static void close_board(void *argument) { lvr_board_close(argument); }
+
+/* What one worker was told is so for all, and for who puts. */
+TEST(a_close_is_not_taken_back_with_who_made_it) {
+  lvr_session *s = new_session();
+  lvr_board *b = new_board(s);
+  uint32_t number = 0;
+  pid_t sleeper = test_fork(await_the_close, b);
+  await_asleep(sleeper);
+  pid_t closer = crash_stop_at("board.tasks.closed", 1, close_board, b);
+  CHECK_INT(lvr_board_enlist(b, 1), 0);
+  CHECK_INT(work_some(b, 1, 0), -EPIPE);
+  test_kill(closer);
+  CHECK(lvr_repair(s) >= 0);
+  CHECK_INT(work_some(b, 1, 0), -EPIPE);
+  CHECK_INT(lvr_board_put(b, &number, sizeof(number), NULL, &number), -EPIPE);
+  CHECK_INT(test_join(sleeper), 0);
+  lvr_board_detach(b);
 }
 
 /* --- the end of the owner ------------------------------------------------------------------- */
