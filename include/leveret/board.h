@@ -177,8 +177,8 @@ LVR_API LVR_MUST_CHECK int lvr_board_watch_until(lvr_board *b, int64_t deadline_
  * Crash:   others are left with no more than having been woken for nothing. */
 LVR_API void lvr_board_interrupt(lvr_board *b);
 
-/* lvr_board_close - no task will be added any more: workers that find none get -EPIPE. A put that is
- * under way, in whatever process, comes before it or gets that, too.
+/* lvr_board_close - no task will be added any more: workers that find none get -EPIPE. A put
+ * that is under way, in whatever process, comes before it or gets that, too.
  * Caller:  any thread of any process that has the board; not a signal handler.   Fork: a child
  *          without a slot closes nothing.
  * Locks:   the mutex of those who put, shortly.

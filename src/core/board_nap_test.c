@@ -13,8 +13,8 @@ static const char *const awake_at[] = {SPINS, "channel.nap.noted", "channel.nap.
 
 enum { AWAKE_AT = sizeof(awake_at) / sizeof(*awake_at) };
 
-/* What a worker is to be: its last wait was so long; where it stops; whether it is in the way of who
- * puts, and watches for nothing. */
+/* What a worker is to be: its last wait was so long; where it stops; whether it is in the way of
+ * who puts, and watches for nothing. */
 struct post {
   lvr_board *b;
   _Atomic uint32_t *let_go;

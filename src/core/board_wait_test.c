@@ -1,5 +1,5 @@
-/* Who waits for the board: for results, for the ends of workers; who cuts that short; and who closes
- * it, or dies, as workers wait for tasks. */
+/* Who waits for the board: for results, for the ends of workers; who cuts that short; and who
+ * closes it, or dies, as workers wait for tasks. */
 #include "base/crashpoint.h"
 #include "core/board_test.h"
 

@@ -98,9 +98,9 @@ _Static_assert(LVR_MESSAGE_INLINE <= UINT16_MAX, "rc_bytes");
  *                   before the note, which is stored before the head
  *   ch_got_units    get; read by who puts: rc_units of the last record that was got
  *   ch_items, ch_room   bells of who waits for a message, or for room; by anybody, atomically
- *   ch_closed       by the last to leave, under the arena's guard, logged; but of a board's tasks by
- *                   one store, with the put mutex: no put is then between its look here and its
- *                   message, and no death takes it back. Read by anybody
+ *   ch_closed       by the last to leave, under the arena's guard, logged; but of a board's tasks
+ *                   by one store, with the put mutex: no put is then between its look here and
+ *                   its message, and no death takes it back. Read by anybody
  *   ch_bound, ch_most_units, ch_flags   constant; 0: no bound
  *   ch_spare        a segment that nothing is in; under the arena's guard, logged
  *   ch_doorbells    core/doorbell.h
