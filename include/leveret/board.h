@@ -96,9 +96,9 @@ LVR_API LVR_MUST_CHECK int lvr_board_send(lvr_board *b, lvr_ref *ret_ref);
  * Owner:   with 0 the block's handle is gone.
  * Caller:  any thread of the owner; not a signal handler.   Fork: -EPERM in its child, which waits
  *          for nothing; -ESTALE in one without a slot.
- * Locks:   a mutex of this handle's, which those threads share that put, or close; in it the put
- *          mutex of the tasks, and with a block, or to switch segments, the arena's guard. Nobody
- *          else has that mutex, so it waits for no other process but, shortly, for the guard.
+ * Locks:   a mutex of this handle's, which those threads share that put; in it the put mutex of
+ *          the tasks, which nobody else takes but to close the board; and with a block, or to
+ *          switch segments, the arena's guard.
  * Crash:   killed at any instruction the task is there or it is not; a block that was on its way is
  *          dropped with the board then.
  * Returns: 0, -EPIPE (closed), -EPERM (not the owner), -EINVAL, -ENOMEM, -ESTALE,
