@@ -68,8 +68,9 @@
 #define SPIN_PAUSES 200u
 
 /* Who has waited for his last message for less than that spins longer, or naps: another one is
- * likely before he were asleep and woken. (Two who are woken in turn wait twice as long.) */
-#define SOON_NS     30000
+ * likely before he were asleep and woken. (Two who are woken in turn wait for two of these: with
+ * less they would be woken in turn for ever.) */
+#define SOON_NS     70000
 #define SOON_PAUSES 1000u
 #define NAP_RETRY   64u /* waits without a nap after one that was cut short */
 
