@@ -150,7 +150,8 @@ int64_t lvri_channel_until_late(const struct lvri_channel *c, int64_t deadline_n
   const struct lvri_channel_shm *source = c->source;
   if (!source || !(lvri_load_acquire_u32(&source->ch_items) & LVRI_BELL_AWAKE)) return deadline_ns;
   if (lvri_channel_size(source) == 0) return deadline_ns;
-  int64_t late_ns = (int64_t)lvri_load_relaxed_u64(&source->ch_look_ns) + 2 * LVRI_LOOK_LATE_NS;
+  int64_t look_ns = (int64_t)lvri_load_relaxed_u64(&source->ch_look_ns);
+  int64_t late_ns = look_ns + INT64_C(2) * LVRI_LOOK_LATE_NS;
   return late_ns < deadline_ns ? late_ns : deadline_ns;
 }
 
