@@ -13,6 +13,7 @@ with workers that are ours.
 
 from __future__ import annotations
 
+import abc
 import functools
 import warnings
 import weakref
@@ -72,7 +73,7 @@ def _given(timeout: Any, retries: Any) -> dict[str, Any]:
     return {name: limit for name, limit in limits.items() if limit is not ...}
 
 
-class Pool(Standard):  # type: ignore[misc]
+class Pool(Standard, metaclass=abc.ABCMeta):  # type: ignore[misc]
     """A pool of worker processes."""
 
     _crew: Any = None
@@ -433,9 +434,7 @@ class Pool(Standard):  # type: ignore[misc]
         self._crew.join()
 
 
-# The standard ThreadPool is a pool of ours, too, for it is a subclass of what ours stands for. To
-# register it would take a metaclass, which would be in the way of a program's own. It has no crew.
-ThreadPool.__bases__ = (Pool,)
+Pool.register(ThreadPool)
 
 
 def _forget(at_exit: Any, dropped: Any) -> None:

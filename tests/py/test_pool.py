@@ -491,27 +491,15 @@ def test_a_thread_pool_is_a_pool() -> None:
     with std.ThreadPool(1) as threads:
         assert method(threads, square, [3]) == [9]
         assert isinstance(threads, Pool)
-        assert threads.apply(square, (4,)) == 16
-        assert list(threads.imap(square, [5])) == [25]
-        assert "multiprocessing.pool.ThreadPool state=RUN" in repr(threads)
-        with pytest.raises(TypeError):
-            method(threads, square, [3], timeout=1)
     threads.join()
+    assert std.ThreadPool.__bases__ == (std.Pool,)
 
 
-class Meta(type):
-    """A metaclass of a program."""
-
-
-@pytest.mark.parametrize("base", [Pool, leveret.ProcessPoolExecutor, std.ThreadPool])
-def test_subclasses_may_have_any_metaclass(base: Any) -> None:
-    made = types.new_class("Made", (base,), {"metaclass": Meta})
-    abstract = types.new_class("Abstract", (base, abc.ABC))
-    for derived in (made, abstract):
-        with derived(1) as pool:
-            assert list(pool.map(square, [3])) == [9]
-        getattr(pool, "join", dict)()
-    assert type(made) is Meta
+@pytest.mark.parametrize("base", [Pool, leveret.ProcessPoolExecutor])
+def test_subclasses_may_be_abstract(base: Any) -> None:
+    with types.new_class("Derived", (base, abc.ABC))(1) as pool:
+        assert list(pool.map(square, [3])) == [9]
+    getattr(pool, "join", dict)()
 
 
 def concatenate(x: list[int], y: list[int]) -> list[int]:
