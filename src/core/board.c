@@ -159,8 +159,8 @@ void lvr_board_close(lvr_board *b) {
   int error = lvri_channel_lock_put(lvri_board_arena(b), shm, true);
   (void)lvri_fetch_or_release_u32(&shm->ch_closed, LVRI_CHANNEL_NO_WRITER);
   LVR_CRASHPOINT("board.tasks.closed");
-  lvri_channel_ring_all(shm);
   if (!error) lvri_channel_unlock(&shm->ch_put_mutex);
+  lvri_channel_ring_all(shm);
 }
 
 uint32_t lvr_board_waiting(const lvr_board *b) { return lvri_channel_size(b->tasks.shm); }

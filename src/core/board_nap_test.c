@@ -14,7 +14,7 @@ static const char *const awake_at[] = {SPINS, "channel.nap.noted", "channel.nap.
 enum { AWAKE_AT = sizeof(awake_at) / sizeof(*awake_at) };
 
 /* What a worker is to be: its last wait was so long; where it stops; whether it is in the way of
- * who puts, and watches for nothing. */
+ * who puts, and does not spin. */
 struct post {
   lvr_board *b;
   _Atomic uint32_t *let_go;

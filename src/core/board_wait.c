@@ -1,7 +1,7 @@
 #include <errno.h>
 
 #include "core/board_inner.h"
-#include "core/channel_inner.h"
+#include "core/channel.h"
 #include "core/slots.h"
 #include "core/wait.h"
 #include "os/os.h"
@@ -55,10 +55,9 @@ static int sleep_on_all(const struct sleeper *w, int64_t deadline_ns) {
   unsigned count = 0;
   for (uint32_t row = 0; row < lvri_board_shm(b)->bo_rows && count < LVRI_WAIT_WATCH_MOST; row++)
     if ((workers[count] = lvri_board_worker(b, row)) != 0) count++;
-  int64_t until_ns =
-      w->for_results ? lvri_channel_until_late(&b->results, deadline_ns) : deadline_ns;
-  int error = lvri_wait_any(b->handle.session, w->bell, w->seen, workers, count, until_ns);
-  return error == -ETIMEDOUT && until_ns < deadline_ns ? 0 : error;
+  if (w->for_results)
+    return lvri_channel_sleep(&b->results, w->bell, w->seen, workers, count, deadline_ns);
+  return lvri_wait_any(b->handle.session, w->bell, w->seen, workers, count, deadline_ns);
 }
 
 /* No worker needs the owner for as long as more tasks wait than each of them could take now. */
@@ -88,10 +87,7 @@ static int cancelled(const struct lvr_board *b, _Atomic uint32_t *told) {
 
 /* The ring that a result makes wakes one, for whom it may not be: it stays there for the others. */
 static int found(const struct sleeper *w, bool slept) {
-  struct lvri_channel_shm *results = w->board->results.shm;
-  if (slept && w->for_results && lvri_channel_size(results) != 0 &&
-      lvri_channel_is_awaited(w->bell))
-    lvri_channel_ring_items(results);
+  if (slept && w->for_results) lvri_channel_pass_on(&w->board->results);
   return 0;
 }
 

@@ -221,6 +221,22 @@ TEST(a_close_waits_for_the_task_of_a_put) {
 
 static void close_board(void *argument) { lvr_board_close(argument); }
 
+/* The kernel gives it the mutex of the dead. */
+TEST(a_close_outlives_who_puts) {
+  lvr_session *s = new_session();
+  struct closing c = {new_board(s), test_shared(sizeof(_Atomic uint32_t))};
+  pid_t owner = crash_stop_at("channel.put.looked", 1, own_and_put, &c);
+  pid_t closer = test_fork(close_board, c.b);
+  await_asleep(closer);
+  CHECK_INT(lvri_load_acquire_u32(&c.b->tasks.shm->ch_closed), 0);
+  test_kill(owner);
+  CHECK_INT(test_join(closer), 0);
+  CHECK_INT(lvri_load_acquire_u32(&c.b->tasks.shm->ch_closed), LVRI_CHANNEL_NO_WRITER);
+  CHECK_INT(lvr_board_waiting(c.b), 0);
+  CHECK(lvr_repair(s) >= 0);
+  lvr_board_detach(c.b);
+}
+
 /* What one worker was told is so for all, and for who puts. */
 TEST(a_close_is_not_taken_back_with_who_made_it) {
   lvr_session *s = new_session();

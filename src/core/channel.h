@@ -298,9 +298,13 @@ void lvri_channel_hurry(struct lvri_channel_shm *shm);
  * stopped, perhaps, and may stay so for as long as he likes. */
 void lvri_channel_hurry_source(const struct lvri_channel *c, bool waits);
 
-/* After that: how long who waits in c may sleep, before somebody who is to take a message there may
- * turn out to be late; the deadline, if there is nobody, or no message. */
-int64_t lvri_channel_until_late(const struct lvri_channel *c, int64_t deadline_ns);
+/* After that: sleep as lvri_wait_any() does, but no longer than until somebody who is to take a
+ * message there may turn out to be late. */
+int lvri_channel_sleep(const struct lvri_channel *c, _Atomic uint32_t *bell, uint32_t armed,
+                       const lvr_proc_id *watch, unsigned count, int64_t deadline_ns);
+
+/* Of who was woken at the bell of c's messages, and leaves one where it is: the next is woken. */
+void lvri_channel_pass_on(struct lvri_channel *c);
 
 /* One step of emptying a channel that nobody refers to any more; see drain_locked in kinds.h. */
 bool lvri_channel_drain_locked(struct lvri_arena *a, struct lvri_channel_shm *shm);

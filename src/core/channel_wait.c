@@ -145,14 +145,23 @@ void lvri_channel_hurry_source(const struct lvri_channel *c, bool waits) {
   if (has_late_look(c->source)) ring_instead(c->source, LVRI_BELL_AWAKE, 0);
 }
 
-/* The clock of has_late_look() is behind by a tick: 10 ms at most. */
-int64_t lvri_channel_until_late(const struct lvri_channel *c, int64_t deadline_ns) {
+/* How long who waits in c may sleep, after lvri_channel_hurry_source(), before somebody who is to
+ * take a message from its source may turn out to be late. The clock of has_late_look() is behind by
+ * a tick: 10 ms at most. */
+static int64_t until_late(const struct lvri_channel *c, int64_t deadline_ns) {
   const struct lvri_channel_shm *source = c->source;
   if (!source || !(lvri_load_acquire_u32(&source->ch_items) & LVRI_BELL_AWAKE)) return deadline_ns;
   if (lvri_channel_size(source) == 0) return deadline_ns;
   int64_t look_ns = (int64_t)lvri_load_relaxed_u64(&source->ch_look_ns);
   int64_t late_ns = look_ns + INT64_C(2) * LVRI_LOOK_LATE_NS;
   return late_ns < deadline_ns ? late_ns : deadline_ns;
+}
+
+int lvri_channel_sleep(const struct lvri_channel *c, _Atomic uint32_t *bell, uint32_t armed,
+                       const lvr_proc_id *watch, unsigned count, int64_t deadline_ns) {
+  int64_t until_ns = until_late(c, deadline_ns);
+  int error = lvri_wait_any(c->handle->session, bell, armed, watch, count, until_ns);
+  return error == -ETIMEDOUT && until_ns < deadline_ns ? 0 : error;
 }
 
 void lvri_channel_note_cpu(struct lvri_channel_shm *shm) {
@@ -211,10 +220,9 @@ static void look_after(struct waiting *w, lvr_proc_id watched, uint32_t armed) {
 
 static int sleep_at(struct waiting *w, uint32_t armed, int64_t deadline_ns) {
   lvr_proc_id watch = whom_to_watch(w);
-  int64_t until_ns = lvri_channel_until_late(w->channel, deadline_ns);
-  int error = lvri_wait(w->channel->handle->session, w->bell, armed, watch, until_ns);
+  int error = lvri_channel_sleep(w->channel, w->bell, armed, &watch, watch != 0, deadline_ns);
   look_after(w, watch, armed);
-  return error == -ETIMEDOUT && until_ns < deadline_ns ? 0 : error;
+  return error;
 }
 
 static bool is_readable(const struct waiting *w) { return lvri_channel_readable(w->channel->shm); }
@@ -389,6 +397,12 @@ static void pass_on(const struct waiting *w) {
     lvri_channel_ring_room(w->channel->shm);
 }
 
+void lvri_channel_pass_on(struct lvri_channel *c) {
+  struct waiting w = for_message(c, 0);
+  w.took_bell = true;
+  pass_on(&w);
+}
+
 int lvri_channel_put_since_until(struct lvri_channel *c, const struct lvri_put *put, uint32_t mark,
                                  int64_t deadline_ns) {
   static const struct lvri_put least = {.bytes = 0};
@@ -424,8 +438,8 @@ int lvri_channel_get_by(struct lvri_channel *c, lvri_channel_try *try_get, void 
   do {
     error = try_get(c, context);
     if (error == -EAGAIN) {
-      int waited = wait_more(&w, deadline_ns);
-      if (waited || is_abandoned(&w)) error = waited ? waited : -EPIPE;
+      error = wait_more(&w, deadline_ns);
+      if (!error) error = is_abandoned(&w) ? -EPIPE : -EAGAIN;
     }
   } while (error == -EAGAIN);
   note_pace(&w, error);
