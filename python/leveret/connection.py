@@ -22,12 +22,7 @@ from multiprocessing import connection as std
 from multiprocessing.connection import Client, Connection, Listener
 
 from . import _core
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-else:
-    from .hints import Any
+from .hints import Any
 
 # Before install() replaces it.
 StandardPipe: Any = std.Pipe

@@ -20,15 +20,10 @@ from multiprocessing import context as std
 from multiprocessing import process as standard
 
 from . import dropin
+from .hints import Any
 from .method import METHODS, check_method, default_method
 from .process import Process as BaseProcess
 from .process import active_children
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-else:
-    from .hints import Any
 
 __all__ = [
     "DefaultContext",

@@ -29,18 +29,13 @@ from time import monotonic
 
 from . import _core, worker
 from .claims import Claims, claimed
+from .hints import Any
 from .limits import check_arguments
 from .popen import LOST, give_up_asked, together
 from .process import bind
 from .pump import ERROR, TOLD, Condition, Pump, described
 from .reduction import ByValue, found_by_name, goes_by_name, is_of_prompt
 from .stops import Stops
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-else:
-    from .hints import Any
 
 __all__ = ["Crew", "Member", "again", "not_ours"]
 

@@ -29,16 +29,11 @@ from . import _core, cpus
 from .context import adopted, default_context
 from .crew import not_ours
 from .futures import ABRUPT_END, Call, RemoteTraceback, Staff, TaskFuture
+from .hints import Any, Never
 from .limits import Rules, check_memory, check_threads
 from .mapped import MapResults, map_tasks
 from .reduction import portable
 from .worker import runner_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, Never
-else:
-    from .hints import Any, Never
 
 __all__ = ["ProcessPoolExecutor"]
 

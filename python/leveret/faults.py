@@ -16,11 +16,7 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-else:
-    from .hints import Any
+from .hints import Any
 
 __all__ = [
     "RemoteError",

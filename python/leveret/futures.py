@@ -31,13 +31,8 @@ from concurrent.futures import process as std
 from . import _core, deaths, faults
 from .claims import has_claimed
 from .crew import Crew
+from .hints import Any
 from .pump import ERROR, TOLD, VALUE, WATCHED, Condition, Job, described, note_yes, report
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-else:
-    from .hints import Any
 
 __all__ = ["ABRUPT_END", "Call", "RemoteTraceback", "Staff", "TaskFuture", "with_cause"]
 

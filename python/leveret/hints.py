@@ -9,9 +9,12 @@ import sys
 
 __all__ = ["Any", "Never", "NoReturn", "SupportsIndex"]
 
-_typing = sys.modules.get("typing")
-
-Any = getattr(_typing, "Any", object)
-Never = getattr(_typing, "Never", object)
-NoReturn = getattr(_typing, "NoReturn", object)
-SupportsIndex = getattr(_typing, "SupportsIndex", object)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Never, NoReturn, SupportsIndex
+else:
+    _typing = sys.modules.get("typing")
+    Any = getattr(_typing, "Any", object)
+    Never = getattr(_typing, "Never", object)
+    NoReturn = getattr(_typing, "NoReturn", object)
+    SupportsIndex = getattr(_typing, "SupportsIndex", object)

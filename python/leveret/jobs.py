@@ -24,18 +24,15 @@ from time import monotonic
 
 from . import _core
 from .crew import Crew
+from .hints import Any
 from .limits import Rules
 from .pump import ALONE, TOLD, WATCHED, Condition, Failure, Job, Many, chunks, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     std: Any  # its stub leaves out what we use of it
 else:
     from multiprocessing import pool as std
-
-    from .hints import Any
 
 __all__ = [
     "WHOLE",

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import math
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-else:
-    from .hints import Any
+from .hints import Any
 
 __all__ = ["Rules", "check_arguments", "check_keywords", "check_memory", "check_threads"]
 

@@ -6,12 +6,7 @@ from multiprocessing import managers as std
 from multiprocessing.managers import BaseProxy, Namespace, Token
 
 from .context import default_context
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-else:
-    from .hints import Any
+from .hints import Any
 
 __all__ = ["BaseManager", "BaseProxy", "Namespace", "SharedMemoryManager", "SyncManager", "Token"]
 

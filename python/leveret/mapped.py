@@ -20,14 +20,9 @@ from time import monotonic
 from . import _core
 from .crew import again
 from .futures import Staff, with_cause
+from .hints import Any
 from .limits import Rules
 from .pump import WATCHED, Failure, Many, chunks
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-else:
-    from .hints import Any
 
 __all__ = ["MapResults", "map_tasks"]
 

@@ -24,6 +24,7 @@ from multiprocessing.pool import ThreadPool
 from . import _core, cpus, progress
 from .context import adopted, default_context
 from .crew import Crew
+from .hints import Any, NoReturn
 from .jobs import (
     WHOLE,
     ApplyResult,
@@ -38,13 +39,9 @@ from .pump import ALONE, WATCHED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
-
     std: Any  # its stub leaves out what we use of it
 else:
     from multiprocessing import pool as std
-
-    from .hints import Any, NoReturn
 
 __all__ = ["Pool", "ThreadPool"]
 

@@ -15,11 +15,7 @@ import os
 import sys
 from multiprocessing import process as std
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-else:
-    from .hints import Any
+from .hints import Any
 
 __all__ = ["Process", "active_children", "bind", "is_bound"]
 

@@ -26,12 +26,7 @@ from math import inf
 from time import monotonic, sleep
 
 from . import _core
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-else:
-    from .hints import Any
+from .hints import Any
 
 __all__ = [
     "ALONE",

@@ -24,12 +24,7 @@ from queue import Empty, Full
 from . import _core
 from ._core import BoundedSemaphore, LostTaskWarning
 from .connection import Pipe
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, SupportsIndex
-else:
-    from .hints import Any, SupportsIndex
+from .hints import Any, SupportsIndex
 
 __all__ = ["Empty", "Full", "JoinableQueue", "LostTaskWarning", "Queue", "SimpleQueue"]
 

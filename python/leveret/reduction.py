@@ -23,6 +23,8 @@ import weakref
 from collections.abc import Container, Iterator
 from multiprocessing import reduction as _standard
 
+from .hints import Any, NoReturn
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from multiprocessing.reduction import (
@@ -36,9 +38,6 @@ if TYPE_CHECKING:
         send_handle,
         sendfds,
     )
-    from typing import Any, NoReturn
-else:
-    from .hints import Any, NoReturn
 
 __all__ = [
     "AbstractReducer",

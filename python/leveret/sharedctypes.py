@@ -22,12 +22,7 @@ from multiprocessing.reduction import ForkingPickler
 from ._core import Synchronized, SynchronizedArray, SynchronizedBase, SynchronizedString
 from .context import default_context
 from .heap import BufferWrapper
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-else:
-    from .hints import Any
+from .hints import Any
 
 __all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
 
